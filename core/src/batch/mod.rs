@@ -1,0 +1,260 @@
+//! The record batch: framed once by a producer, then stored, replicated and delivered unchanged (`FORMAT.md`, to the byte).
+//!
+//! Owns the layout, both checksums and the records inside. Never compresses and never touches a socket or a disk.
+//! A batch becomes a more trusted type at each step: bytes → [`ProducedBatch`] (its producer's checksum held) →
+//! [`Batch`] (stamped by a leader, both checksums held).
+
+mod header;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+pub use self::header::HEADER_BYTES;
+use self::header::{Header, kind};
+pub use self::record::{Header as RecordHeader, RECORD_HEADERS_MAX, Record, Records};
+
+use crate::entry::Entry;
+use crate::id::{PartitionKey, ProducerId};
+use crate::offset::Offset;
+use crate::term::Term;
+
+/// The largest batch, header included: what one frame of the wire and one value of the storage may cost at most.
+pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The most records of one batch, so that a small frame cannot claim billions of offsets.
+pub const BATCH_RECORDS_MAX: u32 = 1 << 20;
+
+/// Why bytes are not a batch, or a batch not the expected one.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BatchError {
+    /// Fewer bytes than a header.
+    #[error("a batch has at least {HEADER_BYTES} bytes, these are {0}")]
+    TooShort(usize),
+    /// Longer than [`BATCH_BYTES_MAX`].
+    #[error("a batch has at most {BATCH_BYTES_MAX} bytes, these are {0}")]
+    TooLong(usize),
+    /// The length field (bytes 0 to 4) disagrees with the bytes that are there.
+    #[error("bytes 0-3: the length field says {said} bytes in all, there are {there}")]
+    Length {
+        /// What the field makes in all.
+        said: u64,
+        /// How many bytes there are.
+        there: usize,
+    },
+    /// An unknown version.
+    #[error("byte 4: batch version {0}, only 1 is known")]
+    Version(u8),
+    /// Unknown attribute bits, or a reserved byte that is not zero.
+    #[error("bytes 5-7: attributes {0:#08x} have unknown bits set")]
+    Attributes(u32),
+    /// A producer sent what only a leader may write.
+    #[error("byte 5: only a leader writes opening records")]
+    Opening,
+    /// The producer's checksum does not hold.
+    #[error("bytes 60-63: the producer's CRC32C is {stored:#010x}, the bytes make {computed:#010x}")]
+    ProducerChecksum {
+        /// As written.
+        stored: u32,
+        /// As computed.
+        computed: u32,
+    },
+    /// The leader's checksum does not hold: another partition's batch, or a damaged header.
+    #[error("bytes 8-11: the leader's CRC32C is {stored:#010x}, header and partition make {computed:#010x}")]
+    LeaderChecksum {
+        /// As written.
+        stored: u32,
+        /// As computed.
+        computed: u32,
+    },
+    /// The count of records is zero, or beyond [`BATCH_RECORDS_MAX`].
+    #[error("bytes 88-91: a batch has 1 to {BATCH_RECORDS_MAX} records, not {0}")]
+    Count(u32),
+    /// An offset beyond 2^63, or a term without an epoch.
+    #[error("bytes 12-59: the stamp of a leader is out of range")]
+    Stamp,
+    /// A record does not parse.
+    #[error("record {index} at byte {at}: {what}")]
+    Record {
+        /// Which record, from 0.
+        index: u32,
+        /// Where it stopped making sense, from the start of the batch.
+        at: usize,
+        /// What was wrong.
+        what: &'static str,
+    },
+}
+
+/// Which leader placed a batch where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The partition; it seeds the checksum and is not stored.
+    pub key: PartitionKey,
+    /// The first record's offset.
+    pub base: Offset,
+    /// The leader's term.
+    pub term: Term,
+    /// The leader's clock, monotonic over the log: milliseconds since 1970.
+    pub append_time_ms: u64,
+}
+
+/// A producer's place for duplicates to be found: its id and the batch's number, from 0, without gaps, per partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerSequence {
+    /// The producer.
+    pub producer: ProducerId,
+    /// The batch's number.
+    pub sequence: u64,
+}
+
+/// A batch as its producer framed it: length, attributes, producer's checksum and records were checked, the leader's fields are not filled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProducedBatch {
+    bytes: Bytes,
+    header: Header,
+}
+
+impl ProducedBatch {
+    /// Frames records. `sequence` is for idempotent producers.
+    ///
+    /// Refuses no records, too many, or too many bytes.
+    pub fn build(records: &[Record], sequence: Option<ProducerSequence>) -> Result<Self, BatchError> {
+        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        let mut bytes = BytesMut::zeroed(HEADER_BYTES);
+        let base_timestamp = records.first().map_or(0, |record| record.timestamp_ms);
+        for record in records {
+            record::encode(record, base_timestamp, &mut bytes);
+        }
+        header::frame(&mut bytes, kind::RECORDS, count, base_timestamp, sequence);
+        Self::parse(bytes.freeze())
+    }
+
+    /// Checks everything that a producer is responsible for, every record's frame included.
+    pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
+        let header = header::parse(&bytes)?;
+        if header.kind == kind::OPENING {
+            return Err(BatchError::Opening);
+        }
+        header::check_producer(&bytes, &header)?;
+        record::check(&bytes, header.count)?;
+        Ok(Self { bytes, header })
+    }
+
+    /// Bytes in all.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How many offsets it takes.
+    pub fn count(&self) -> u32 {
+        self.header.count
+    }
+
+    /// For idempotent producers.
+    pub fn sequence(&self) -> Option<ProducerSequence> {
+        self.header.sequence
+    }
+
+    /// The bytes, for the wire.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The leader's part: writes the stamp and its checksum. Copies nothing if the bytes are not shared.
+    pub fn stamp(self, stamp: Stamp) -> Batch {
+        let mut bytes = self.bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
+        let header = header::stamp(&mut bytes, &stamp);
+        Batch { bytes: bytes.freeze(), header }
+    }
+}
+
+/// A batch of a log: stamped by a leader, both checksums held when it was made or parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    bytes: Bytes,
+    header: Header,
+}
+
+impl Batch {
+    /// The opening record of a term: one offset, no message; its body is the entry's text.
+    pub fn opening(entry: &Entry, stamp: Stamp) -> Self {
+        let mut bytes = BytesMut::zeroed(HEADER_BYTES);
+        bytes.extend_from_slice(entry.to_string().as_bytes());
+        header::frame(&mut bytes, kind::OPENING, 1, 0, None);
+        let header = header::stamp(&mut bytes, &stamp);
+        Self { bytes: bytes.freeze(), header }
+    }
+
+    /// Checks both checksums and the header; the records inside were checked when it was produced.
+    pub fn parse(bytes: Bytes, key: PartitionKey) -> Result<Self, BatchError> {
+        let header = header::parse(&bytes)?;
+        header::check_producer(&bytes, &header)?;
+        header::check_leader(&bytes, &header, key)?;
+        Ok(Self { bytes, header })
+    }
+
+    /// The size in bytes that the length field at the start of `bytes` announces, if four bytes are there: where the next
+    /// of several concatenated batches begins.
+    pub fn announced_size(bytes: &[u8]) -> Option<usize> {
+        header::announced_size(bytes)
+    }
+
+    /// The first record's offset.
+    pub fn base(&self) -> Offset {
+        self.header.base
+    }
+
+    /// The offset behind the last record.
+    pub fn end(&self) -> Offset {
+        self.header.base.plus(u64::from(self.header.count))
+    }
+
+    /// How many offsets it takes.
+    pub fn count(&self) -> u32 {
+        self.header.count
+    }
+
+    /// The leader's term.
+    pub fn term(&self) -> Term {
+        self.header.term
+    }
+
+    /// The leader's clock: milliseconds since 1970, monotonic over a log.
+    pub fn append_time_ms(&self) -> u64 {
+        self.header.append_time_ms
+    }
+
+    /// For idempotent producers.
+    pub fn sequence(&self) -> Option<ProducerSequence> {
+        self.header.sequence
+    }
+
+    /// Whether it is the opening record of a term, which consumers never see.
+    pub fn is_opening(&self) -> bool {
+        self.header.kind == kind::OPENING
+    }
+
+    /// The entry of an opening record.
+    pub fn entry(&self) -> Option<Entry> {
+        let body = self.is_opening().then(|| &self.bytes[HEADER_BYTES..])?;
+        std::str::from_utf8(body).ok()?.parse().ok()
+    }
+
+    /// Bytes in all.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The bytes, for disk and wire.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Its records, without copying; none for an opening record.
+    pub fn records(&self) -> Records {
+        let count = if self.is_opening() { 0 } else { self.header.count };
+        Records::new(self.bytes.clone(), self.header.base_timestamp_ms, count)
+    }
+}

@@ -1,0 +1,11 @@
+//! Every decision of Fulmar: records, replication, control of the cluster, placement.
+//!
+//! State machines, stepped by shells: `step(now, input) -> effects`. Never I/O: no runtime, socket, disk, Kubernetes,
+//! protobuf, clock, randomness, threads or unordered maps, so that one seed replays one history.
+
+pub mod batch;
+pub mod entry;
+pub mod id;
+pub mod offset;
+pub mod partition;
+pub mod term;

@@ -1,0 +1,172 @@
+//! What one replica of a partition wants done. Effects are carried out in order.
+
+use crate::batch::Batch;
+use crate::entry::Entry;
+use crate::id::ReplicaId;
+use crate::offset::Offset;
+use crate::partition::input::Ticket;
+use crate::partition::message::Message;
+use crate::term::{Term, TermVector};
+
+/// Numbers one replica's writes, from 1; a later one is never durable before an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct WriteSeq(pub u64);
+
+/// What a replica has promised, and must never forget.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Promise {
+    /// The highest decision.
+    pub entry: Option<Entry>,
+    /// The highest term.
+    pub term: Option<Term>,
+    /// What remains of the replica.
+    pub kind: PromiseKind,
+}
+
+/// Whether a promise still has a log behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PromiseKind {
+    /// It has, if only an empty one.
+    #[default]
+    Live,
+    /// The records were released. It refuses and reports like any other for as long as the volume lives.
+    Tombstone,
+}
+
+/// A change of what the volume holds. All writes of a replica go through one journal, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// At the log's end.
+    Append(Batch),
+    /// Everything at or above `to` goes, from the log and from the vector.
+    Cut {
+        /// The new end.
+        to: Offset,
+    },
+    /// The log is replaced by an empty one at `start`, in one commit.
+    Reset {
+        /// New start and end, and high watermark.
+        start: Offset,
+        /// The vector up to there.
+        vector: TermVector,
+        /// The producers' table there.
+        producers: Vec<u8>,
+    },
+    /// A promise. Storage stepping back by one commit must not reach it.
+    Promise(Promise),
+    /// Everything below goes, when convenient.
+    LogStart(Offset),
+    /// The records go; a [`PromiseKind::Tombstone`] was written before.
+    Release,
+}
+
+/// Why a publish, a read or a message is refused. The shells turn it into each protocol's error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// This replica does not lead; nothing was appended.
+    NotLeader {
+        /// Who should, as far as this replica knows.
+        leader: Option<ReplicaId>,
+    },
+    /// The leader changed while it was under way: it may or may not become committed.
+    OutcomeUnknown,
+    /// The term is not open yet, or too few replicas answer; nothing was appended.
+    NotEnoughReplicas {
+        /// How many are needed.
+        needed: usize,
+        /// How many are there.
+        have: usize,
+    },
+    /// A planned move is under way; nothing was appended. Retry soon.
+    Moving,
+    /// An idempotent producer left a gap.
+    OutOfSequence {
+        /// The number that must come next.
+        expected: u64,
+        /// The number that came.
+        got: u64,
+    },
+    /// A number from before the window of remembered batches.
+    DuplicateTooOld,
+    /// Too many producers are remembered, or too many batches of this one are under way.
+    TooManyProducers,
+    /// Too much waits for its acknowledgement; nothing was appended.
+    Busy,
+}
+
+/// What the operator is told about one replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The entry that it holds, and the highest term.
+    pub promise: Promise,
+    /// The term that it leads and whose opening record is committed, if so.
+    pub leading: Option<Term>,
+    /// Followers (and itself) that hold all that is committed, for people to see.
+    pub in_sync: Vec<ReplicaId>,
+    /// Learners that are caught up.
+    pub caught_up: Vec<ReplicaId>,
+    /// The oldest offset.
+    pub log_start: Offset,
+    /// The durable end.
+    pub log_end: Offset,
+    /// What is committed, as far as it knows.
+    pub high_watermark: Offset,
+    /// Its log's last term.
+    pub last_term: Option<Term>,
+    /// The volume may have lost something.
+    pub uncertain: bool,
+    /// It stopped because something impossible happened; a person must look.
+    pub halted: Option<String>,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Write, then say [`Input::Durable`](super::Input::Durable) when it and all before it are synced.
+    Write(WriteSeq, Write),
+    /// Tell a peer, if it is connected; otherwise drop it (a new connection starts anew).
+    Send {
+        /// Whom.
+        to: ReplicaId,
+        /// What.
+        message: Message,
+    },
+    /// Read batches of the log and send them as [`Message::Append`], or as [`Message::Fetched`] for a fetch; as many whole
+    /// batches as fit `bytes_max`, at least one. Then say [`Input::Shipped`](super::Input::Shipped).
+    Ship {
+        /// Whom.
+        to: ReplicaId,
+        /// In which term.
+        term: Term,
+        /// From here.
+        from: Offset,
+        /// Not beyond here.
+        until: Offset,
+        /// Credit.
+        bytes_max: u64,
+        /// For the message.
+        high_watermark: Offset,
+        /// For the message.
+        log_start: Offset,
+        /// The answer to a fetch instead of an append.
+        fetch: bool,
+    },
+    /// The publish is committed; its first record has this offset.
+    Acknowledge {
+        /// Which.
+        ticket: Ticket,
+        /// Its first record's offset, or that of the first attempt at it.
+        base: Offset,
+    },
+    /// The publish failed.
+    Refuse {
+        /// Which.
+        ticket: Ticket,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Readers may read below this; storage keeps min(it, durable end).
+    HighWatermark(Offset),
+    /// What the operator or a reader is told about this replica has changed.
+    Changed,
+}

@@ -1,0 +1,92 @@
+//! What one replica of a partition is told.
+
+use crate::batch::{Batch, ProducedBatch};
+use crate::entry::Entry;
+use crate::id::ReplicaId;
+use crate::offset::Offset;
+use crate::partition::effect::{Promise, WriteSeq};
+use crate::partition::message::Message;
+use crate::term::{Epoch, Process, TermVector};
+
+/// The shell's name for a publish that waits for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What the volume said about one replica when the broker started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// Entry and highest term that were promised.
+    pub promise: Promise,
+    /// The log's terms.
+    pub vector: TermVector,
+    /// The oldest offset that is kept.
+    pub log_start: Offset,
+    /// The offset behind the last durable batch.
+    pub log_end: Offset,
+    /// A lower bound of what is committed.
+    pub high_watermark: Offset,
+    /// The producers' table as of `log_end`, as [`Effect`](super::Effect)s handed it out; empty for none.
+    pub producers: Vec<u8>,
+    /// The volume may have lost something that it had synced.
+    pub uncertain: bool,
+}
+
+/// Something happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The operator decided (pushed by it, kept from before, or relayed by a peer: the highest epoch wins).
+    Assign(Entry),
+    /// The partition has left this replica behind, as of this epoch: records may go, the promise stays as a tombstone.
+    Release(Epoch),
+    /// A publish. `now_ms` of the step becomes its append time, or later.
+    Produce {
+        /// To answer with.
+        ticket: Ticket,
+        /// What to append.
+        batch: ProducedBatch,
+    },
+    /// All writes up to this one are synced to the volume.
+    Durable(WriteSeq),
+    /// A peer's process is connected and passed the handshake.
+    PeerUp {
+        /// Who.
+        peer: ReplicaId,
+        /// Which process: what it said before in another session counts no more.
+        process: Process,
+    },
+    /// The connection to it is gone, and everything that was on its way.
+    PeerDown(ReplicaId),
+    /// A peer's process says something.
+    Message {
+        /// Who.
+        from: ReplicaId,
+        /// Which process.
+        process: Process,
+        /// What.
+        message: Message,
+    },
+    /// An [`Effect::Ship`](super::Effect::Ship) has been read and handed to the connection: batches up to `until`, so many bytes.
+    Shipped {
+        /// To whom.
+        to: ReplicaId,
+        /// Where the next one begins.
+        until: Offset,
+        /// Their size; the credit it takes.
+        bytes: u64,
+    },
+    /// An [`Effect::Ship`](super::Effect::Ship) could not be read: a batch of the log is bad at this offset.
+    Unreadable(Offset),
+    /// Batches for a leader that was behind the longest log of its term's first answers.
+    Fetched {
+        /// From whom.
+        from: ReplicaId,
+        /// The batches, in order.
+        batches: Vec<Batch>,
+    },
+    /// Retention: everything below may go. Ignored above the high watermark.
+    Retain(Offset),
+    /// A planned move: refuse new publishes until another epoch comes, so that the followers' ends reach the log's.
+    StopAppends,
+    /// Time passes; at least every 100 ms.
+    Tick,
+}

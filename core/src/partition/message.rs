@@ -1,0 +1,104 @@
+//! What replicas of one partition say to each other. All of it is bound to a term; a receiver that promised a higher one
+//! answers [`Message::Refused`].
+
+use crate::batch::Batch;
+use crate::entry::Entry;
+use crate::offset::Offset;
+use crate::term::{Epoch, Term, TermVector};
+
+/// One message between two replicas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// A leader asks for a promise: nothing below `term` from now on.
+    Fence {
+        /// The decision that it leads by.
+        entry: Entry,
+        /// Its term.
+        term: Term,
+    },
+    /// The promise is stored; this is the log that stands behind it.
+    Promised {
+        /// The term that was promised.
+        term: Term,
+        /// The whole vector.
+        vector: TermVector,
+        /// The oldest offset kept.
+        log_start: Offset,
+        /// The durable end.
+        log_end: Offset,
+        /// The volume may have lost something: does not count towards Qo.
+        certain: bool,
+    },
+    /// Something higher was promised, or the sender's term has a twin here.
+    Refused {
+        /// The refused term.
+        term: Term,
+        /// The highest promised one, if any.
+        promised: Option<Term>,
+        /// The entry that goes with it.
+        entry: Option<Entry>,
+    },
+    /// A leader that lacks the longest log asks for it. Answered only by who promised that very term.
+    Fetch {
+        /// Its term.
+        term: Term,
+        /// From here, where both logs agree.
+        from: Offset,
+        /// To here.
+        until: Offset,
+    },
+    /// Part of the answer to a fetch.
+    Fetched {
+        /// The asking leader's term.
+        term: Term,
+        /// Batches in order.
+        batches: Vec<Batch>,
+    },
+    /// A leader tells a follower its log, to be compared whole; the follower cuts where they part.
+    Attach {
+        /// The decision.
+        entry: Entry,
+        /// The leader's term.
+        term: Term,
+        /// The leader's whole vector.
+        vector: TermVector,
+        /// The oldest offset that the leader has. If the logs part at or below it, the follower starts anew from there.
+        log_start: Offset,
+        /// The end of the leader's log now: who reaches it is caught up.
+        log_end: Offset,
+        /// At a reset: the producers' table at the leader's log start, else empty.
+        producers: Vec<u8>,
+    },
+    /// The follower's log is a durable prefix of the leader's.
+    Attached {
+        /// The leader's term.
+        term: Term,
+        /// Its durable end.
+        log_end: Offset,
+    },
+    /// Batches in order, and how far they are committed; without batches a heartbeat.
+    Append {
+        /// The leader's term.
+        term: Term,
+        /// Where the batches begin.
+        from: Offset,
+        /// The batches.
+        batches: Vec<Batch>,
+        /// The leader's high watermark.
+        high_watermark: Offset,
+        /// The leader's log start: retention is the leader's decision.
+        log_start: Offset,
+    },
+    /// The follower's durable end: acknowledgement and credit in one.
+    Stored {
+        /// The leader's term.
+        term: Term,
+        /// The durable end.
+        log_end: Offset,
+    },
+    /// Who left the partition may delete its records.
+    Release {
+        /// The decision without it.
+        epoch: Epoch,
+    },
+}
