@@ -1,0 +1,289 @@
+//! `Cluster`: how many brokers, on what volumes, in what pods.
+//!
+//! Owns the fields, their defaults, bounds and rules. Never: what a broker is told or which pod is made of it.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::pod::PodTemplate;
+use crate::resources::Resources;
+use crate::status::conditions;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// The most brokers that one Cluster may have. Every broker keeps a connection to every other one and to the
+/// operator; a hundred is what placement and gossip are sized for. Raising it later breaks nobody.
+pub const REPLICAS_MAX: i32 = 100;
+
+/// The longest `metadata.name` of a Cluster: `<name>-brokers-<ordinal>` and what the `StatefulSet` appends have to
+/// fit the 63 bytes of a label.
+pub const NAME_LENGTH_MAX: usize = 40;
+
+/// What is wanted of a Cluster.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "fulmar.dev",
+    version = "v1alpha1",
+    kind = "Cluster",
+    namespaced,
+    status = "ClusterStatus",
+    derive = "PartialEq",
+    shortname = "flc",
+    category = "fulmar",
+    doc = "A Cluster is a set of Fulmar brokers: a StatefulSet with a volume for each broker, two Services, and the certificates that the brokers know each other by. Topics name the Cluster that they live in.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "True when every broker wanted has joined and serves"
+    ),
+    printcolumn(
+        name = "Brokers",
+        type_ = "string",
+        json_path = ".status.brokersReady",
+        description = "Brokers that serve / brokers wanted"
+    ),
+    printcolumn(
+        name = "UnderReplicated",
+        type_ = "integer",
+        json_path = ".status.underReplicated",
+        description = "Partitions with fewer replicas in sync than they should have"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why Ready is what it is"
+    ),
+    validation = Rule::new("oldSelf.hasValue() || size(self.metadata.name) <= 40")
+        .optional_old_self(true)
+        .message("a Cluster's name may have at most 40 characters (pod and volume names are made from it)")
+        .reason(Reason::FieldValueInvalid),
+    validation = Rule::new(
+        "self.spec.replicas >= oldSelf.spec.replicas || !has(oldSelf.status) || !has(oldSelf.status.minReplicas) || self.spec.replicas >= oldSelf.status.minReplicas"
+    )
+    .message(Message::Expression(
+        "'spec.replicas %d is below status.minReplicas %d, the fewest brokers that the placed replicas allow now; lower replication factors or delete topics first'.format([self.spec.replicas, oldSelf.status.minReplicas])".into()
+    ))
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".spec.replicas")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSpec {
+    /// How many brokers to run, from 1 to 100. Three is the fewest that can lose one and go on. Raising it adds
+    /// brokers. It cannot be lowered below status.minReplicas, the fewest brokers that the placed replicas need.
+    /// `kubectl scale` and a HorizontalPodAutoscaler change this field.
+    #[serde(default = "replicas_default")]
+    #[schemars(range(min = 1, max = 100))]
+    pub replicas: i32,
+
+    /// The broker's image, with a tag or digest, such as registry.example/fulmar-broker:0.1.0. When it is absent, the
+    /// image that the operator was installed with is used, so that both are of one version. Changing it restarts the
+    /// brokers one after the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.matches('^[^ \\\\t\\\\r\\\\n]+$')")
+        .message("must be an image reference without blanks, such as registry.example/fulmar-broker:0.1.0"))]
+    pub image: Option<String>,
+
+    /// Where brokers keep their data: one volume for each broker.
+    #[serde(default)]
+    pub storage: Storage,
+
+    /// What each broker's container requests and may use. The broker sizes its buffers from the memory limit, and its
+    /// memory never grows with load. Changing it restarts the brokers one after the other.
+    #[serde(default)]
+    pub resources: Resources,
+
+    /// What is added to the pods of the brokers. Changing it restarts the brokers one after the other.
+    #[serde(default)]
+    pub pod: PodTemplate,
+
+    /// The label of a node that names its zone. The replicas of a partition are spread over its values first, over
+    /// brokers second, so that losing a zone loses no acknowledged record. A node without the label makes the condition
+    /// ZonesKnown False; its brokers are then placed as if each were alone in a zone.
+    #[serde(default = "zone_topology_key_default")]
+    #[schemars(length(min = 1, max = 317))]
+    #[x_kube(validation = Rule::new("self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')")
+        .message("must be a label's key, such as topology.kubernetes.io/zone"))]
+    pub zone_topology_key: String,
+
+    /// When true, the operator makes no change to this Cluster's pods, Services, Secrets and volumes. Brokers go on
+    /// serving, leaders are still replaced when they die, and status is still written. Set it back to false to let the
+    /// operator catch up.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+impl Default for ClusterSpec {
+    fn default() -> Self {
+        Self {
+            replicas: replicas_default(),
+            image: None,
+            storage: Storage::default(),
+            resources: Resources::default(),
+            pod: PodTemplate::default(),
+            zone_topology_key: zone_topology_key_default(),
+            paused: false,
+        }
+    }
+}
+
+/// The volumes of the brokers.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
+        .message("storageClassName cannot be changed after the Cluster is created")
+        .reason(Reason::FieldValueForbidden)
+        .field_path(".storageClassName")
+)]
+pub struct Storage {
+    /// The size of each broker's volume: a quantity of bytes of at least 64Mi, such as 10Gi or 500Mi. It cannot be
+    /// changed after the Cluster is created.
+    #[serde(default = "storage_size_default")]
+    #[schemars(length(min = 1, max = 24))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[1-9][0-9]{0,17}([kMGTPE]|[KMGTPE]i)?$') && !quantity(self).isLessThan(quantity('64Mi')) && !quantity(self).isGreaterThan(quantity('1Ei'))")
+            .message("must be a quantity of bytes from 64Mi to 1Ei, such as 10Gi or 500Mi"),
+        validation = Rule::new("!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) == 0")
+            .message(Message::Expression("'the size of the volumes cannot be changed: it is %s'.format([oldSelf])".into()))
+            .reason(Reason::FieldValueForbidden)
+    )]
+    pub size: String,
+
+    /// The StorageClass of the volumes. When it is absent, the default StorageClass of the Kubernetes cluster is used.
+    /// It cannot be changed, added or removed after the Cluster is created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub storage_class_name: Option<String>,
+
+    /// What happens to the volumes when the Cluster is deleted. Retain keeps them, and a Cluster of the same name in the
+    /// same namespace finds all its records again. Delete deletes them with the Cluster, and every record with them.
+    #[serde(default)]
+    pub when_deleted: WhenDeleted,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { size: storage_size_default(), storage_class_name: None, when_deleted: WhenDeleted::default() }
+    }
+}
+
+/// What happens to the volumes when the Cluster is deleted.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenDeleted {
+    /// The volumes stay, and a Cluster of the same name finds its data again.
+    #[default]
+    Retain,
+    /// The volumes are deleted with the Cluster.
+    Delete,
+}
+
+/// What is known of a Cluster: written by the operator only.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// The generation of the spec that this status speaks of. While it is behind metadata.generation, the operator has
+    /// not yet taken up the latest change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The id of this Cluster, a UUID minted once and kept on the volumes. Brokers refuse a volume or a peer of another
+    /// id. Shown here for people; nothing is decided from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 36))]
+    pub cluster_id: Option<String>,
+
+    /// How many broker pods there are now. Read by the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+
+    /// The labels of the broker pods as a selector in text. Read by the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub selector: Option<String>,
+
+    /// The fewest brokers that the replicas placed now allow. spec.replicas cannot be set below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_replicas: Option<i32>,
+
+    /// How many brokers serve, of how many that are wanted, such as 2/3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub brokers_ready: Option<String>,
+
+    /// How many partitions have fewer replicas in sync than they should have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub under_replicated: Option<i32>,
+
+    /// What deleted Topics left behind on the volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retained: Option<Retained>,
+
+    /// The brokers, in the order of their ordinals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
+    pub brokers: Vec<BrokerStatus>,
+
+    /// What is true of the Cluster now. Ready: every broker wanted has joined and serves. Reconciling: a change is being
+    /// carried out. Stalled: it cannot go on without a person. Available: clients can publish and consume. ZonesKnown:
+    /// the zone of every broker is known. RolloutComplete: every broker runs the wanted template.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// What deleted Topics left behind.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Retained {
+    /// How many deleted Topics have their records kept. A Topic of the same name finds them again.
+    #[serde(default)]
+    pub topics: i32,
+}
+
+/// One broker, as the operator knows it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerStatus {
+    /// The number in the name of the broker's pod.
+    pub ordinal: i32,
+
+    /// The id of the broker's volume, a UUID that the broker minted when it first opened the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 36))]
+    pub incarnation: Option<String>,
+
+    /// The zone of the node that the broker runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub zone: Option<String>,
+
+    /// What the broker does: one word, such as Serving, Starting or Gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub state: Option<String>,
+}
+
+fn replicas_default() -> i32 {
+    3
+}
+
+fn zone_topology_key_default() -> String {
+    "topology.kubernetes.io/zone".to_owned()
+}
+
+fn storage_size_default() -> String {
+    "10Gi".to_owned()
+}
