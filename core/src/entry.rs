@@ -118,6 +118,9 @@ pub struct Entry {
     pub members: Members,
     /// Replicas that are not members yet and catch up.
     pub learners: Vec<ReplicaId>,
+    /// Members of the old set of a joint entry whose volume is lost for ever: they count towards its ackQuorum, never
+    /// towards its open quorum, and are refused for ever. Without it a lost volume could not be replaced.
+    pub lost: Vec<ReplicaId>,
 }
 
 impl Entry {
@@ -134,7 +137,22 @@ impl Entry {
         if let Some(learner) = self.learners.iter().find(|learner| self.members.contains(**learner)) {
             return Err(InvalidEntry::Twice(*learner));
         }
+        for (at, lost) in self.lost.iter().enumerate() {
+            let replaced = match &self.members {
+                Members::One(_) => false,
+                Members::Joint { old, new } => old.contains(*lost) && !new.contains(*lost),
+            };
+            if !replaced || self.leader == Some(*lost) || self.lost[..at].contains(lost) {
+                return Err(InvalidEntry::Lost(*lost));
+            }
+        }
         Ok(self)
+    }
+
+    /// Whether those for whom `holds` is true, and who is lost for ever, are an ackQuorum of every set.
+    pub fn acknowledged_by(&self, holds: impl Fn(ReplicaId) -> bool) -> bool {
+        // A lost replica is in no set but the old one of a joint entry: `checked` saw to it.
+        self.members.acknowledged_by(|replica| self.lost.contains(&replica) || holds(replica))
     }
 
     /// Whether `replica` is a member or a learner.
@@ -163,6 +181,9 @@ pub enum InvalidEntry {
     /// The leader is not a member.
     #[error("leader {0} is not a member")]
     ForeignLeader(ReplicaId),
+    /// A replica is called lost that is not one that a joint entry leaves behind.
+    #[error("lost replica {0} is not one that only the old set of a joint entry names, once, and that does not lead")]
+    Lost(ReplicaId),
     /// The text breaks the form.
     #[error("entry field {field}: {text:?} is not {wanted}")]
     Text {
@@ -185,7 +206,7 @@ impl fmt::Display for ReplicaSet {
     }
 }
 
-/// `TOPIC/PARTITION epoch=G.C leader=REPLICA|none members=QofSET[+QofSET] [learners=REPLICA,…]`
+/// `TOPIC/PARTITION epoch=G.C leader=REPLICA|none members=QofSET[+QofSET] [learners=REPLICA,…] [lost=REPLICA,…]`
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} epoch={} leader=", self.key, self.epoch)?;
@@ -199,6 +220,9 @@ impl fmt::Display for Entry {
         }
         for (at, learner) in self.learners.iter().enumerate() {
             write!(f, "{}{learner}", if at == 0 { " learners=" } else { "," })?;
+        }
+        for (at, lost) in self.lost.iter().enumerate() {
+            write!(f, "{}{lost}", if at == 0 { " lost=" } else { "," })?;
         }
         Ok(())
     }
@@ -258,16 +282,18 @@ impl FromStr for Entry {
             None => Members::One(members.parse()?),
             Some((old, new)) => Members::Joint { old: old.parse()?, new: new.parse()? },
         };
-        let learners = match words.next() {
-            None => Vec::new(),
-            Some(word) => {
-                let list = word.strip_prefix("learners=");
-                parse_replicas("learners", list.ok_or_else(|| text("learners", word, "learners=REPLICA,…"))?)?
-            }
+        let mut words = words.peekable();
+        let mut list = |field: &'static str| {
+            let list = words.peek().and_then(|word| word.strip_prefix(field)?.strip_prefix('='));
+            let Some(list) = list else { return Ok(Vec::new()) };
+            words.next();
+            parse_replicas(field, list)
         };
+        let learners = list("learners")?;
+        let lost = list("lost")?;
         if let Some(word) = words.next() {
-            return Err(text("end", word, "the end of the line"));
+            return Err(text("end", word, "learners=REPLICA,… or lost=REPLICA,… or the end of the line"));
         }
-        Entry { key, epoch, leader, members, learners }.checked()
+        Entry { key, epoch, leader, members, learners, lost }.checked()
     }
 }

@@ -54,8 +54,13 @@ pub enum Write {
     },
     /// A promise. Storage stepping back by one commit must not reach it.
     Promise(Promise),
-    /// Everything below goes, when convenient.
+    /// Everything below goes, when convenient. All of it is committed, so the stored high watermark is not below it.
     LogStart(Offset),
+    /// The mark "may have lost something that it had synced". It leaves in one commit with the writes before it, never sooner.
+    Mark {
+        /// Whether it stands.
+        uncertain: bool,
+    },
     /// The records go; a [`PromiseKind::Tombstone`] was written before.
     Release,
 }
@@ -115,6 +120,10 @@ pub struct Report {
     pub last_term: Option<Term>,
     /// The volume may have lost something.
     pub uncertain: bool,
+    /// A term was opened although every replica was uncertain: committed records from here on may be lost.
+    pub may_have_lost: Option<Offset>,
+    /// A batch of the log that cannot be read; the replica is not counted beyond it.
+    pub unreadable: Option<Offset>,
     /// It stopped because something impossible happened; a person must look.
     pub halted: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! What one replica of a partition is told.
 
-use crate::batch::{Batch, ProducedBatch};
+use crate::batch::ProducedBatch;
 use crate::entry::Entry;
 use crate::id::ReplicaId;
 use crate::offset::Offset;
@@ -23,9 +23,12 @@ pub struct Recovered {
     pub log_start: Offset,
     /// The offset behind the last durable batch.
     pub log_end: Offset,
-    /// A lower bound of what is committed.
+    /// A lower bound of what is committed. A log that ends below it has lost something: it is taken as uncertain.
     pub high_watermark: Offset,
-    /// The producers' table as of `log_end`, as [`Effect`](super::Effect)s handed it out; empty for none.
+    /// The append time of the last batch, 0 if there never was one: the next is not earlier.
+    pub append_time_ms: u64,
+    /// The producers' table as of `log_end`, encoded by [`ProducerTable`](super::ProducerTable); empty for none. Storage
+    /// keeps one of some earlier moment and notes the batches behind it, or cuts it where the log was cut.
     pub producers: Vec<u8>,
     /// The volume may have lost something that it had synced.
     pub uncertain: bool,
@@ -76,14 +79,13 @@ pub enum Input {
     },
     /// An [`Effect::Ship`](super::Effect::Ship) could not be read: a batch of the log is bad at this offset.
     Unreadable(Offset),
-    /// Batches for a leader that was behind the longest log of its term's first answers.
-    Fetched {
-        /// From whom.
-        from: ReplicaId,
-        /// The batches, in order.
-        batches: Vec<Batch>,
-    },
-    /// Retention: everything below may go. Ignored above the high watermark.
+    /// The operator accepted this process's handshake: the volume is not a restored copy. A broker that would open a term
+    /// on its own word alone waits for it, or for a member.
+    Confirmed,
+    /// The client of this publish waits no more. It may be committed all the same.
+    Forget(Ticket),
+    /// Retention: everything below this base offset of a batch may go. Ignored unless this replica leads, and above the high
+    /// watermark.
     Retain(Offset),
     /// A planned move: refuse new publishes until another epoch comes, so that the followers' ends reach the log's.
     StopAppends,

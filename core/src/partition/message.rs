@@ -4,7 +4,7 @@
 use crate::batch::Batch;
 use crate::entry::Entry;
 use crate::offset::Offset;
-use crate::term::{Epoch, Term, TermVector};
+use crate::term::{Epoch, Process, Term, TermVector};
 
 /// One message between two replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,17 @@ pub enum Message {
         /// To here.
         until: Offset,
     },
+    /// The answer to a fetch from below the source's log start: the log begins here; [`Message::Fetched`] follow.
+    Snapshot {
+        /// The asking leader's term.
+        term: Term,
+        /// The source's log start: new start and end of the asker's log.
+        log_start: Offset,
+        /// The source's vector up to there.
+        vector: TermVector,
+        /// The producers' table there.
+        producers: Vec<u8>,
+    },
     /// Part of the answer to a fetch.
     Fetched {
         /// The asking leader's term.
@@ -60,12 +71,17 @@ pub enum Message {
         entry: Entry,
         /// The leader's term.
         term: Term,
+        /// The follower's process that this is for; another one ignores it. The comparison is bound to both.
+        follower: Process,
         /// The leader's whole vector.
         vector: TermVector,
         /// The oldest offset that the leader has. If the logs part at or below it, the follower starts anew from there.
         log_start: Offset,
         /// The end of the leader's log now: who reaches it is caught up.
         log_end: Offset,
+        /// What the leader counted in this term from an earlier process of this follower: a log that ends below it has
+        /// lost something, and is uncertain from now on.
+        counted: Offset,
         /// At a reset: the producers' table at the leader's log start, else empty.
         producers: Vec<u8>,
     },

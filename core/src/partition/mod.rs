@@ -6,7 +6,9 @@
 mod effect;
 mod input;
 mod message;
+mod producers;
 
 pub use self::effect::{Effect, Promise, PromiseKind, Refusal, Report, Write, WriteSeq};
 pub use self::input::{Input, Recovered, Ticket};
 pub use self::message::Message;
+pub use self::producers::{InvalidProducers, PRODUCER_IDLE_MS, PRODUCER_WINDOW, PRODUCERS_MAX, ProducerTable};
