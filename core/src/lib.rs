@@ -8,4 +8,5 @@ pub mod entry;
 pub mod id;
 pub mod offset;
 pub mod partition;
+pub mod partitioner;
 pub mod term;
