@@ -1,0 +1,31 @@
+//! What is wished: the checked contents of a Cluster and its Topics.
+
+/// Everything that is wished of one Cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Desired {
+    /// How many brokers there are to be: ordinals below it.
+    pub brokers: u16,
+    /// The topics. One that the table has and that is not here is retained.
+    pub topics: Vec<TopicWish>,
+    /// Names of topics whose data is to go. A name that is also in `topics` is not deleted.
+    pub deleted: Vec<String>,
+}
+
+/// One wished topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicWish {
+    /// What programs call it.
+    pub name: String,
+    /// How many partitions, at least 1. Fewer than there are changes nothing.
+    pub partitions: u32,
+    /// How many replicas; unset: min(3, brokers), fixed at creation.
+    pub replication_factor: Option<u8>,
+    /// On how many of them an acknowledged record is durable; unset: the majority.
+    pub ack_quorum: Option<u8>,
+    /// The largest record, in bytes.
+    pub max_message_bytes: u32,
+    /// How long a record is kept, in ms; unset: for ever.
+    pub retention_ms: Option<u64>,
+    /// How much of a partition is kept, in bytes; unset: no limit.
+    pub retention_bytes: Option<u64>,
+}

@@ -1,0 +1,143 @@
+//! What people are told: a projection of what the controller knows, from which statuses are written. Nothing depends on it.
+
+use std::collections::BTreeMap;
+
+use crate::id::{ClusterId, Incarnation, Ordinal, TopicId};
+use crate::term::Epoch;
+
+/// What is known of one Cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct View {
+    /// Its identity, once there is one.
+    pub cluster_id: Option<ClusterId>,
+    /// The tenure; 0 before it is taken.
+    pub controller_epoch: u64,
+    /// Every broker that is wished or was seen, by ordinal.
+    pub brokers: Vec<BrokerView>,
+    /// Every wished topic, by name, and every one that is being deleted.
+    pub topics: BTreeMap<String, TopicView>,
+    /// Names of topics that nobody wishes and whose data is kept.
+    pub retained: Vec<String>,
+    /// The fewest brokers that hold all replicas: one above the highest ordinal that holds one; 0 without replicas.
+    pub min_brokers: u16,
+    /// Partitions with fewer replicas in sync than they have.
+    pub under_replicated: u32,
+    /// What the controller as a whole waits for, or why it has halted; nothing while it works.
+    pub waiting: Option<Waiting>,
+}
+
+/// Why nothing can be decided for the whole Cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// In CamelCase, for a condition.
+    pub reason: &'static str,
+    /// For a person, with the names in it.
+    pub message: String,
+    /// It will not pass by waiting: a person must look.
+    pub halted: bool,
+}
+
+/// One broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerView {
+    /// Which.
+    pub ordinal: Ordinal,
+    /// Its volume's life, once it told.
+    pub incarnation: Option<Incarnation>,
+    /// Where it runs, if known.
+    pub zone: Option<String>,
+    /// How it is.
+    pub state: BrokerState,
+    /// More about it, for people; empty if there is nothing to say.
+    pub message: String,
+}
+
+/// How a broker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerState {
+    /// Wished, and no process of it was seen.
+    Absent,
+    /// A process was seen, and has not passed the handshake.
+    Connecting,
+    /// It answers.
+    Serving,
+    /// It was told to stop.
+    Stopping,
+    /// It does not answer any more; its partitions get other leaders.
+    Dead,
+    /// The handshake was refused: `message` says why.
+    Refused,
+}
+
+impl BrokerState {
+    /// Its name in statuses.
+    pub fn name(self) -> &'static str {
+        match self {
+            BrokerState::Absent => "Absent",
+            BrokerState::Connecting => "Connecting",
+            BrokerState::Serving => "Serving",
+            BrokerState::Stopping => "Stopping",
+            BrokerState::Dead => "Dead",
+            BrokerState::Refused => "Refused",
+        }
+    }
+}
+
+/// One topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicView {
+    /// Its identity, once it has one.
+    pub id: Option<TopicId>,
+    /// Replicas of each partition; 0 before that is decided.
+    pub replication_factor: u8,
+    /// Durable on so many replicas means acknowledged; 0 before that is decided.
+    pub ack_quorum: u8,
+    /// Its partitions, from 0; those that no decision exists for are absent from the end.
+    pub partitions: Vec<PartitionView>,
+    /// Each wished partition has a leader that opened its term under the decision that holds now, with enough replicas in
+    /// sync to commit.
+    pub ready: bool,
+    /// In CamelCase, for the condition.
+    pub reason: &'static str,
+    /// For a person, with the names in it.
+    pub message: String,
+    /// Partitions with fewer replicas in sync than they are to have.
+    pub under_replicated: u32,
+}
+
+/// One partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionView {
+    /// Who is to lead.
+    pub leader: Option<Ordinal>,
+    /// Who holds it, the preferred leader first.
+    pub replicas: Vec<Ordinal>,
+    /// Who holds all that is committed, as the leader last said.
+    pub in_sync: Vec<Ordinal>,
+    /// The leader opened its term under the decision that holds now, and can commit.
+    pub serving: bool,
+    /// The decision that holds now.
+    pub epoch: Epoch,
+}
+
+/// Something worth an Event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlEvent {
+    /// Whether a person should look.
+    pub kind: EventKind,
+    /// In CamelCase.
+    pub reason: &'static str,
+    /// For a person.
+    pub message: String,
+    /// The name of the topic that it is about, if it is about one.
+    pub topic: Option<String>,
+}
+
+/// The two kinds that Kubernetes has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// As it should be.
+    Normal,
+    /// A person may want to look.
+    Warning,
+}
