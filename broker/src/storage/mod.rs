@@ -153,10 +153,9 @@ impl Storage {
         todo!()
     }
 
-    /// What the next transaction of redb stores besides: the high watermark, and the producers' table with the offset
-    /// that it is the table of (every batch below it is in it, none at or above; at or below the high watermark is best: a
-    /// table above a cut is thrown away). Costs no sync; a crash may forget it.
-    pub fn note_state(&self, key: PartitionKey, high_watermark: Offset, producers: Option<(Offset, Vec<u8>)>) {
+    /// How far the log is committed: the next transaction of redb stores min(it, what it applied). Costs no sync; a crash may
+    /// forget it. (The producers' table is kept by the storage itself, from the batches.)
+    pub fn note_high_watermark(&self, key: PartitionKey, high_watermark: Offset) {
         todo!()
     }
 

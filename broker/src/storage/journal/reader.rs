@@ -1,0 +1,118 @@
+//! Reads the chain of groups from a position on, and tells a torn tail from rot.
+
+use bytes::{Bytes, BytesMut};
+
+use super::super::error::{OpenError, io};
+use super::group::{self, HEADER_BYTES, Head};
+use super::{ALIGN, Position, Slots};
+
+/// A group that holds.
+#[derive(Debug)]
+pub(in super::super) struct Group {
+    /// Its records.
+    pub(in super::super) body: Bytes,
+    /// Behind it.
+    pub(in super::super) end: Position,
+}
+
+/// Goes through the chain.
+#[derive(Debug)]
+pub(in super::super) struct Reader<'a> {
+    slots: &'a Slots,
+    next: Position,
+}
+
+impl<'a> Reader<'a> {
+    pub(in super::super) fn new(slots: &'a Slots, from: Position) -> Self {
+        Self { slots, next: from }
+    }
+
+    /// The next group of the chain; `None` at its end, which is then checked to be one: groups at or above it that were
+    /// written after it was synced mean that synced bytes have changed.
+    pub(in super::super) fn next(&mut self) -> Result<Option<Group>, OpenError> {
+        let here = self.next.place(ALIGN, self.slots.shape).at;
+        // A group that did not fit the rest of its slot begins the next one.
+        let after = Position { at: here, ..self.next }.next_slot(self.slots.shape);
+        for at in [here, after] {
+            if let Some((head, body)) = self.group_at(at)?
+                && head.sequence == self.next.sequence
+                && head.chain == self.next.chain
+            {
+                self.next = Position {
+                    at: at + head.size(),
+                    sequence: head.sequence + 1,
+                    chain: head.checksum,
+                    synced_through: head.synced_through,
+                };
+                return Ok(Some(Group { body, end: self.next }));
+            }
+        }
+        self.check_end(here)?;
+        Ok(None)
+    }
+
+    /// Where it stopped.
+    pub(in super::super) fn position(&self) -> Position {
+        self.next
+    }
+
+    /// The group at this very place, if one holds.
+    fn group_at(&self, at: u64) -> Result<Option<(Head, Bytes)>, OpenError> {
+        let (path, file, within) = self.slots.file(at);
+        let mut header = [0; HEADER_BYTES];
+        file.read_at(&mut header, within).map_err(io("read", path))?;
+        let Some(head) = group::head(&header, &self.slots.journal).filter(|head| head.at == at) else {
+            return Ok(None);
+        };
+        if within + head.size() > self.slots.shape.slot_bytes {
+            return Ok(None);
+        }
+        let mut bytes = BytesMut::zeroed(HEADER_BYTES + head.body_bytes as usize);
+        file.read_at(&mut bytes, within).map_err(io("read", path))?;
+        if !group::holds(&head, &bytes) {
+            return Ok(None);
+        }
+        Ok(Some((head, bytes.freeze().slice(HEADER_BYTES..))))
+    }
+
+    /// The chain ends with `self.next`, unless some later group says that it had been synced.
+    fn check_end(&self, here: u64) -> Result<(), OpenError> {
+        let Some(witness) = self.largest_synced_through()? else { return Ok(()) };
+        if witness < self.next.sequence {
+            return Ok(());
+        }
+        let (path, _, at) = self.slots.file(here);
+        let what = format!(
+            "group {} of the journal is damaged or overwritten, although group {witness} was synced after it; \
+             records or promises may be lost. Move this volume aside: as an empty one the broker becomes a new replica",
+            self.next.sequence
+        );
+        Err(OpenError::Rotten { path: path.to_owned(), at, what })
+    }
+
+    /// The largest `syncedThrough` of any group that holds, anywhere.
+    fn largest_synced_through(&self) -> Result<Option<u64>, OpenError> {
+        const PIECE: u64 = 1024 * 1024;
+        let shape = self.slots.shape;
+        let mut largest = None;
+        let mut piece = Vec::new();
+        for (index, path, file) in self.slots.each() {
+            let mut from = ALIGN;
+            while from < shape.slot_bytes {
+                let length = PIECE.min(shape.slot_bytes - from);
+                piece.resize(usize::try_from(length).expect("at most 1 MiB"), 0);
+                file.read_at(&mut piece, from).map_err(io("read", path))?;
+                for (page, within) in piece.chunks(ALIGN as usize).zip((from..).step_by(ALIGN as usize)) {
+                    let Some(head) = group::head(page, &self.slots.journal) else { continue };
+                    let here = head.at / shape.slot_bytes % u64::from(shape.slots) == u64::from(index)
+                        && head.at % shape.slot_bytes == within;
+                    if here && Some(head.synced_through) > largest && self.group_at(head.at)?.is_some() {
+                        largest = Some(head.synced_through);
+                    }
+                }
+                from += length;
+            }
+        }
+        Ok(largest)
+    }
+}
