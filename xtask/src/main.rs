@@ -1,2 +1,51 @@
-//! Being laid.
-fn main() {}
+//! The project's chores, as `cargo xtask COMMAND`: one file or folder for each command, this one only tells them apart.
+//!
+//! It drives cargo, bash and Kubernetes' own tools; it knows nothing of what brokers and operators do.
+
+// What it says to the person who typed the command is its output.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod images;
+mod kubernetes;
+mod process;
+mod test;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Formatting, clippy, all tests of the workspace, then end to end on a real Kubernetes
+    Test(test::Arguments),
+    /// A Kubernetes to try things on: three nodes in namespaces of their own (Linux, root)
+    #[command(subcommand)]
+    Kubernetes(kubernetes::Command),
+    /// Build the images of broker and operator, and import them into the Kubernetes that `kubernetes up` started
+    Images(images::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Kubernetes(command) => kubernetes::run(command),
+        Command::Images(arguments) => images::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

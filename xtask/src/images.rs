@@ -1,0 +1,170 @@
+//! `cargo xtask images`: the images of broker and operator from the binaries that the tests use, by the Dockerfiles that a user's
+//! `docker build` takes. The stage that compiles is not run here: binaries are given (`--build-arg BINARY=prebuilt`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::kubernetes;
+use crate::process;
+use crate::workspace::Workspace;
+
+/// The images' names in a test's cluster; no registry has them.
+pub(crate) const BROKER: &str = "docker.io/local/fulmar-broker:e2e";
+pub(crate) const OPERATOR: &str = "docker.io/local/fulmar-operator:e2e";
+
+const IMAGES: [Image; 2] = [
+    Image { name: BROKER, binary: "fulmar-broker", dockerfile: "Dockerfile.broker" },
+    Image { name: OPERATOR, binary: "fulmar-operator", dockerfile: "Dockerfile.operator" },
+];
+
+struct Image {
+    name: &'static str,
+    binary: &'static str,
+    dockerfile: &'static str,
+}
+
+/// `cargo xtask images`
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Only write the archives, to target/images
+    #[arg(long)]
+    no_import: bool,
+}
+
+/// Builds, and imports into the developer's cluster.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let workspace = Workspace::locate()?;
+    let cluster = kubernetes::developers(&workspace);
+    if !arguments.no_import && !cluster.is_up() {
+        bail!(
+            "no cluster to import into: `cargo xtask kubernetes up` first, or --no-import for the archives alone"
+        );
+    }
+    build_binaries(&workspace)?;
+    for archive in build(&workspace)? {
+        if arguments.no_import {
+            println!("{}", archive.display());
+        } else {
+            cluster.import(&archive)?;
+        }
+    }
+    println!("images: {BROKER} {OPERATOR}");
+    Ok(())
+}
+
+/// Compiles every binary of the workspace, all at once: another selection of packages could choose other features of what they
+/// share, and compile that again.
+pub(crate) fn build_binaries(workspace: &Workspace) -> Result<()> {
+    process::run(workspace.cargo("build").args(["--workspace", "--bins"]))
+}
+
+/// Builds the images' archives from the binaries that are there.
+pub(crate) fn build(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    if !workspace.makes_static_binaries() {
+        bail!(
+            "images need static Linux binaries, and this is {}: build them with docker build",
+            std::env::consts::OS
+        );
+    }
+    let folder = workspace.target().join("images");
+    let builder = Builder::find(&folder)?;
+    println!(
+        "images: from the binaries of {} (prebuilt), by {}",
+        workspace.binaries().display(),
+        builder.name()
+    );
+    IMAGES.iter().map(|image| image.build(workspace, &folder, &builder)).collect()
+}
+
+impl Image {
+    fn build(&self, workspace: &Workspace, folder: &Path, builder: &Builder) -> Result<PathBuf> {
+        let context = folder.join(self.binary);
+        let binary = workspace.binaries().join(self.binary);
+        if !binary.is_file() {
+            bail!("{} is not there: does its package have a binary by that name?", binary.display());
+        }
+        fs::create_dir_all(context.join("prebuilt"))
+            .with_context(|| format!("could not make {}", context.display()))?;
+        // Names of functions stay, for backtraces; line tables are most of the size and would be copied to every node.
+        let stripped = context.join("prebuilt").join(self.binary);
+        process::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(&binary))?;
+        let archive = folder.join(format!("{}.tar", self.binary));
+        if archive.exists() {
+            fs::remove_file(&archive).with_context(|| format!("could not remove {}", archive.display()))?;
+        }
+        builder.build(self.name, &workspace.path(self.dockerfile), &context, &archive)?;
+        Ok(archive)
+    }
+}
+
+/// What builds an image from a Dockerfile here.
+enum Builder {
+    Docker,
+    /// No daemon, no base image; what it stores is in a folder of ours.
+    Buildah {
+        storage: PathBuf,
+    },
+}
+
+impl Builder {
+    fn find(folder: &Path) -> Result<Self> {
+        if process::succeeds(Command::new("docker").arg("info")) {
+            return Ok(Self::Docker);
+        }
+        if process::succeeds(Command::new("buildah").arg("--version")) {
+            return Ok(Self::Buildah { storage: folder.join("storage") });
+        }
+        bail!(
+            "neither a docker daemon nor buildah is there to build images (on Debian: apt-get install buildah)"
+        )
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Buildah { .. } => "buildah",
+        }
+    }
+
+    fn build(&self, image: &str, dockerfile: &Path, context: &Path, archive: &Path) -> Result<()> {
+        match self {
+            Self::Docker => {
+                let mut build = Command::new("docker");
+                build.args(["build", "--quiet", "--build-arg", "BINARY=prebuilt", "--tag", image, "--file"]);
+                process::output(build.arg(dockerfile).arg(context))?;
+                process::run(Command::new("docker").args(["save", "--output"]).arg(archive).arg(image))
+            }
+            Self::Buildah { storage } => {
+                let mut build = buildah(storage, "bud");
+                // Without the flag a root without every capability cannot build.
+                build.args([
+                    "--quiet",
+                    "--isolation",
+                    "chroot",
+                    "--build-arg",
+                    "BINARY=prebuilt",
+                    "--tag",
+                    image,
+                    "--file",
+                ]);
+                process::output(build.arg(dockerfile).arg(context))?;
+                let mut push = buildah(storage, "push");
+                push.args(["--quiet", image]).arg(format!("docker-archive:{}:{image}", archive.display()));
+                process::output(&mut push)?;
+                // Every build leaves a copy of the image here, and nothing reads it.
+                fs::remove_dir_all(storage).with_context(|| format!("could not empty {}", storage.display()))
+            }
+        }
+    }
+}
+
+fn buildah(storage: &Path, subcommand: &str) -> Command {
+    let mut command = Command::new("buildah");
+    command.arg("--root").arg(storage.join("root")).arg("--runroot").arg(storage.join("run"));
+    command.args(["--storage-driver", "vfs", subcommand]);
+    command
+}

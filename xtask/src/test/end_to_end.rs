@@ -1,0 +1,195 @@
+//! End to end: images, a Kubernetes, and the tests of `fulmar-e2e` inside it. A test that could not run is a failure.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::nextest::{self, Tests};
+use super::parts::Parts;
+use crate::images;
+use crate::kubernetes::choice::Cluster;
+use crate::kubernetes::context::Cleared;
+use crate::kubernetes::logs;
+use crate::kubernetes::own::{Own, ROOM, Running};
+use crate::workspace::Workspace;
+
+const END_TO_END: &str = "package(fulmar-e2e)";
+const PART: &str = "end to end";
+
+/// Runs the part on the cluster that was resolved, or notes why it could not be.
+pub(crate) fn run(
+    workspace: &Workspace,
+    cluster: Result<Cluster>,
+    filter: Option<&str>,
+    threads: u32,
+    parts: &mut Parts,
+) {
+    let tests = Tests { within: END_TO_END, filter, threads: Some(threads) };
+    let done = match cluster {
+        Ok(Cluster::LeftOut) => return parts.left_out(PART),
+        Ok(Cluster::Own) => run_on_own(workspace, &tests, parts),
+        Ok(Cluster::Context(cleared)) => run_on_context(workspace, &cleared, &tests, parts),
+        Err(error) => {
+            parts.could_not(PART, format!("end-to-end did not run: {error:#}"));
+            Some(())
+        }
+    };
+    if done.is_none() {
+        parts.could_not(PART, "end-to-end did not run: what it needs failed, see above".to_owned());
+    }
+}
+
+/// Runs the tests on the developer's cluster, which stays; images are those that it has.
+pub(crate) fn run_on_developers_cluster(
+    workspace: &Workspace,
+    cluster: &Own,
+    filter: Option<&str>,
+) -> Result<()> {
+    if !cluster.is_up() {
+        bail!("no cluster is up: `cargo xtask kubernetes up` first");
+    }
+    nextest::build(workspace)?;
+    empty_logs(workspace)?;
+    let tests = Tests { within: END_TO_END, filter, threads: Some(1) };
+    nextest::run_told(&mut inside(workspace, cluster, &tests)?).map(drop)
+}
+
+fn run_on_own(workspace: &Workspace, tests: &Tests<'_>, parts: &mut Parts) -> Option<()> {
+    let own = Own::at(workspace, "test");
+    parts.run_for("Kubernetes: its programs", || {
+        let programs = own.programs()?;
+        Ok(((), format!("in {}", programs.display())))
+    })?;
+    let archives = build(workspace, parts)?;
+    let running: Running =
+        parts.run_for("Kubernetes: start", || Ok((own.start()?, "own, three nodes".to_owned())))?;
+    let own = running.own();
+    parts.run_for("images: import", || {
+        archives.iter().try_for_each(|archive| own.import(archive))?;
+        Ok(((), String::new()))
+    })?;
+    parts.run_for(PART, || {
+        empty_logs(workspace)?;
+        let outcome = nextest::run_told(&mut inside(workspace, own, tests)?);
+        keep_logs_of_failure(workspace, &own.kubectl(), Some(own), outcome)
+    });
+    parts.run("Kubernetes: take down", || {
+        drop(running);
+        Ok(())
+    });
+    Some(())
+}
+
+fn run_on_context(
+    workspace: &Workspace,
+    cleared: &Cleared,
+    tests: &Tests<'_>,
+    parts: &mut Parts,
+) -> Option<()> {
+    let given = std::env::var_os("FULMAR_E2E_BROKER_IMAGE").is_some();
+    if given {
+        parts.run("tests: compile", || nextest::build(workspace));
+    } else {
+        let archives = build(workspace, parts)?;
+        parts.run_for("images: import", || {
+            archives.iter().try_for_each(|archive| cleared.import(archive))?;
+            Ok(((), String::new()))
+        })?;
+    }
+    let kubeconfig = cleared.write_kubeconfig(&workspace.target().join("kubernetes/context")).ok()?;
+    parts.run_for(PART, || {
+        empty_logs(workspace)?;
+        let mut command = workspace.cargo("nextest");
+        command.env("PATH", nextest::path()?).args(nextest::arguments(tests));
+        describe(&mut command, workspace, &format!("context:{}", cleared.name()));
+        command.env("KUBECONFIG", &kubeconfig);
+        let kubectl = || {
+            let mut kubectl = Command::new("kubectl");
+            kubectl.arg("--kubeconfig").arg(&kubeconfig);
+            kubectl
+        };
+        keep_logs_of_failure(workspace, &kubectl, None, nextest::run_told(&mut command))
+    });
+    Some(())
+}
+
+/// Compiles (nothing is left to compile where the unit tests ran before) and builds the images.
+fn build(workspace: &Workspace, parts: &mut Parts) -> Option<Vec<std::path::PathBuf>> {
+    parts.run_for("images: build", || {
+        nextest::build(workspace)?;
+        let archives = images::build(workspace)?;
+        let sizes: Result<Vec<String>> = archives.iter().map(|archive| described(archive)).collect();
+        Ok((archives.clone(), format!("prebuilt binaries, {}", sizes?.join(", "))))
+    })
+}
+
+fn described(archive: &Path) -> Result<String> {
+    let bytes =
+        fs::metadata(archive).with_context(|| format!("could not look at {}", archive.display()))?.len();
+    let name = archive.file_stem().unwrap_or_default().to_string_lossy();
+    Ok(format!("{name} {} MB", bytes / 1_000_000))
+}
+
+/// Nextest, inside the cluster's namespaces. Nothing is compiled there: there is no way out to any registry.
+fn inside(workspace: &Workspace, own: &Own, tests: &Tests<'_>) -> Result<Command> {
+    let programs = own.programs()?;
+    let mut command = own.enter("cargo");
+    command.current_dir(workspace.root()).arg("nextest").args(nextest::arguments(tests)).arg("--offline");
+    workspace.set_flags(&mut command);
+    command.env("PATH", nextest::path()?);
+    describe(&mut command, workspace, "own");
+    command
+        .env("FULMAR_E2E_ROOM", ROOM)
+        .env("FULMAR_E2E_INSIDE", own.inside())
+        .env("FULMAR_E2E_PROBE_IMAGE", "docker.io/local/probe:1")
+        .env("FULMAR_E2E_KUBECTL", programs.join("kubectl"))
+        .env("FULMAR_E2E_HELM", programs.join("helm"))
+        .env("FULMAR_E2E_GRPCURL", programs.join("grpcurl"));
+    Ok(command)
+}
+
+/// What the tests are told, on every kind of cluster. What the person's environment has already is kept: images pushed elsewhere,
+/// tools at other places.
+fn describe(command: &mut Command, workspace: &Workspace, cluster: &str) {
+    command.env("NEXTEST_PROFILE", "e2e").env("FULMAR_E2E_CLUSTER", cluster);
+    let folders = [
+        ("FULMAR_E2E_BINARIES", workspace.binaries()),
+        ("FULMAR_E2E_CHART", workspace.path("charts/fulmar")),
+        ("FULMAR_E2E_LOGS", logs::folder(workspace)),
+        ("FULMAR_E2E_BROKER_IMAGE", images::BROKER.into()),
+        ("FULMAR_E2E_OPERATOR_IMAGE", images::OPERATOR.into()),
+        ("FULMAR_E2E_KUBECTL", "kubectl".into()),
+        ("FULMAR_E2E_HELM", "helm".into()),
+        ("FULMAR_E2E_GRPCURL", "grpcurl".into()),
+    ];
+    for (variable, value) in folders {
+        if std::env::var_os(variable).is_none() {
+            command.env(variable, value);
+        }
+    }
+}
+
+fn empty_logs(workspace: &Workspace) -> Result<()> {
+    let folder = logs::folder(workspace);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("could not empty {}", folder.display()))?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))
+}
+
+fn keep_logs_of_failure(
+    workspace: &Workspace,
+    kubectl: &dyn Fn() -> Command,
+    own: Option<&Own>,
+    outcome: Result<String>,
+) -> Result<((), String)> {
+    match outcome {
+        Ok(summary) => Ok(((), summary)),
+        Err(error) => match logs::collect(workspace, kubectl, own) {
+            Ok(folder) => Err(error.context(format!("logs are in {}", folder.display()))),
+            Err(unkept) => Err(error.context(format!("and its logs could not be kept: {unkept:#}"))),
+        },
+    }
+}

@@ -1,0 +1,91 @@
+//! `cargo xtask test`: everything that has to hold before a change is kept. This file has the order; each part is in a file of its
+//! own, and all are run though one failed, so that one run tells everything.
+
+mod checks;
+pub(crate) mod end_to_end;
+mod nextest;
+mod parts;
+mod units;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::kubernetes::choice::{self, Choice, Cluster};
+use crate::workspace::Workspace;
+use parts::Parts;
+
+/// `cargo xtask test`
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The Kubernetes for the end-to-end tests: auto, own, context:NAME or none
+    ///
+    /// own: one of three nodes, started here in namespaces of its own (Linux, root). auto: own where it can be, else the one kind
+    /// or k3d cluster of this machine, else the run fails. context:NAME: a kind or k3d cluster on this machine, or any other if
+    /// its name is given once more with --yes-destroy. The current context is never used.
+    #[arg(long, default_value = "auto", value_name = "WHICH")]
+    kubernetes: Choice,
+    /// Confirms that the tests may destroy what is in the cluster of this context
+    #[arg(long, value_name = "NAME")]
+    yes_destroy: Option<String>,
+    /// A nextest filter expression: only these tests, in every part that runs tests
+    #[arg(long, value_name = "EXPR")]
+    filter: Option<String>,
+    /// End-to-end tests at a time
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    test_threads: u32,
+    /// Only these parts
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
+    only: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Formatting,
+    Dependencies,
+    Clippy,
+    Unit,
+    Doc,
+    EndToEnd,
+}
+
+/// Runs the parts, prints what each took, and fails if one did.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let workspace = Workspace::locate()?;
+    let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
+    // Said at once and not after twenty minutes: an unknown context, a confirmation that names another.
+    let cluster = if wanted(Part::EndToEnd) {
+        choice::resolve(&arguments.kubernetes, arguments.yes_destroy.as_deref())
+    } else {
+        Ok(Cluster::LeftOut)
+    };
+    if matches!(arguments.kubernetes, Choice::Context(_) | Choice::Own) && cluster.is_err() {
+        cluster?;
+        return Ok(());
+    }
+    let filter = arguments.filter.as_deref();
+    let mut parts = Parts::default();
+    if wanted(Part::Formatting) {
+        parts.run("formatting", || checks::formatting(&workspace));
+    }
+    if wanted(Part::Dependencies) {
+        parts.run("dependencies (cargo deny)", || checks::dependencies(&workspace));
+    }
+    if wanted(Part::Clippy) {
+        parts.run("clippy", || checks::clippy(&workspace));
+    }
+    if wanted(Part::Unit) {
+        units::run(&workspace, filter, &mut parts);
+    }
+    if wanted(Part::Doc) && filter.is_none() {
+        parts.run("documentation's examples", || units::documentation(&workspace));
+    }
+    if wanted(Part::EndToEnd) {
+        end_to_end::run(&workspace, cluster, filter, arguments.test_threads, &mut parts);
+    }
+    parts.print();
+    match parts.failed() {
+        0 => Ok(()),
+        1 => bail!("a part failed"),
+        failed => bail!("{failed} parts failed"),
+    }
+}

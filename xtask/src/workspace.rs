@@ -1,0 +1,99 @@
+//! Where things are, and the one way in which everything here is compiled: a profile, a target and flags that tests, binaries
+//! and images share, so that nothing is built twice.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process;
+
+/// The checkout, and how cargo is called in it.
+pub(crate) struct Workspace {
+    root: PathBuf,
+    target: PathBuf,
+    triple: String,
+}
+
+impl Workspace {
+    /// Asks cargo and rustc; no file is written.
+    pub(crate) fn locate() -> Result<Self> {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = manifest.parent().context("xtask is a folder of the workspace")?.to_owned();
+        let metadata = process::output(Command::new(cargo()).current_dir(&root).args([
+            "metadata",
+            "--format-version=1",
+            "--no-deps",
+            "--offline",
+        ]))?;
+        let metadata: serde_json::Value =
+            serde_json::from_str(&metadata).context("cargo metadata printed no JSON")?;
+        let target =
+            metadata["target_directory"].as_str().context("cargo metadata names no target_directory")?;
+        let about = process::output(Command::new("rustc").current_dir(&root).arg("-vV"))?;
+        let host =
+            about.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+        Ok(Self { target: PathBuf::from(target), triple: host.to_owned(), root })
+    }
+
+    /// The checkout's top folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path below the checkout's top folder.
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.root.join(below)
+    }
+
+    /// The folder for what is built; `CARGO_TARGET_DIR` moves it.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// The folder of the binaries that `cargo` builds here.
+    pub(crate) fn binaries(&self) -> PathBuf {
+        self.target.join(&self.triple).join("debug")
+    }
+
+    /// Whether binaries of this target run in an image that has nothing else in it.
+    pub(crate) fn makes_static_binaries(&self) -> bool {
+        self.triple.ends_with("-unknown-linux-gnu")
+    }
+
+    /// Cargo, in the workspace, with the one target and the one set of flags. What the caller's environment says is replaced:
+    /// another flag would be another build of everything.
+    pub(crate) fn cargo(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(cargo());
+        command.current_dir(&self.root).arg(subcommand);
+        self.set_flags(&mut command);
+        command
+    }
+
+    /// The flags alone, for a program that calls cargo itself.
+    pub(crate) fn set_flags(&self, command: &mut Command) {
+        // A variable by this name is what `cargo run` leaves to us; it would override the flags of the target.
+        command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        command.env("CARGO_BUILD_TARGET", &self.triple).env("CARGO_TARGET_DIR", &self.target);
+        if self.makes_static_binaries() {
+            let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", self.triple.to_uppercase().replace('-', "_"));
+            command.env(variable, "-C target-feature=+crt-static");
+        }
+    }
+
+    /// The folder where everything downloaded or built once is kept for every checkout of this user.
+    pub(crate) fn cache() -> Result<PathBuf> {
+        let base = match (env::var_os("XDG_CACHE_HOME"), env::var_os("HOME")) {
+            (Some(cache), _) if !cache.is_empty() => PathBuf::from(cache),
+            (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".cache"),
+            _ => bail!("neither XDG_CACHE_HOME nor HOME is set: there is no folder to keep tools in"),
+        };
+        Ok(base.join("fulmar"))
+    }
+}
+
+/// The cargo that started us, so that a toolchain chosen with `+` holds.
+fn cargo() -> String {
+    env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
