@@ -1,0 +1,397 @@
+//! Opening a term, the only way to lead: store, fence, hear enough certain answers, take the longest log, append the opening
+//! record. First start, failover, planned moves, restarts of a leader and changes of members are all this one way.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::reconcile::parting_point;
+use super::replica::{Now, Parked, Replica, Role};
+use super::{Effect, Message, ProducerTable, PromiseKind, Write};
+use crate::batch::{Batch, Stamp};
+use crate::entry::Entry;
+use crate::id::ReplicaId;
+use crate::offset::Offset;
+use crate::term::{Term, TermVector};
+
+/// A question without an answer is asked again after so long: far more than a round trip and a sync, far less than people
+/// wait.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// One answer to a fetch is at most so large: a few frames of the wire, and what a leader may hold for it in memory.
+const FETCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What a replica answered to a fence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) vector: TermVector,
+    pub(super) log_start: Offset,
+    pub(super) log_end: Offset,
+    pub(super) certain: bool,
+}
+
+/// A term on its way.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) entry: Entry,
+    pub(super) term: Term,
+    /// Our own promise is durable; nobody is asked before.
+    stored: bool,
+    pub(super) answers: BTreeMap<ReplicaId, Answer>,
+    asked: BTreeMap<ReplicaId, Duration>,
+    fetching: Option<Fetching>,
+    pub(super) since: Duration,
+}
+
+/// The longest log is another replica's, and is being fetched.
+#[derive(Debug)]
+struct Fetching {
+    source: ReplicaId,
+    from: Offset,
+    until: Offset,
+    vector: TermVector,
+    asked: Duration,
+}
+
+/// By last term, then by end. `None` for twins, of which only one can be right.
+fn longer(a: &Answer, b: &Answer) -> Option<Ordering> {
+    let terms = match (a.vector.last_term(), b.vector.last_term()) {
+        (Some(a), Some(b)) => a.partial_cmp(&b)?,
+        (a, b) => a.is_some().cmp(&b.is_some()),
+    };
+    Some(terms.then(a.log_end.cmp(&b.log_end)))
+}
+
+/// Whose log is the longest: `me` if nobody's is longer. The two whose logs end in twin terms, if there are such.
+fn longest(
+    me: ReplicaId,
+    answers: &BTreeMap<ReplicaId, Answer>,
+) -> Result<ReplicaId, (ReplicaId, ReplicaId)> {
+    let mut best = me;
+    for (replica, answer) in answers {
+        match longer(answer, &answers[&best]) {
+            Some(Ordering::Greater) => best = *replica,
+            Some(Ordering::Less | Ordering::Equal) => {}
+            None => return Err((best, *replica)),
+        }
+    }
+    Ok(best)
+}
+
+impl Replica {
+    /// Opens a term if the entry names us and no higher term, and no twin of it, was promised.
+    pub(super) fn open_if_named(&mut self, now: Now) {
+        let Some(entry) = self.entry().filter(|entry| entry.leader == Some(self.me)).cloned() else { return };
+        let term = Term { epoch: entry.epoch, process: self.process };
+        if self
+            .promise
+            .term
+            .is_some_and(|promised| !matches!(promised.partial_cmp(&term), Some(Ordering::Less)))
+        {
+            // Our own incarnation has promised this term or a higher one under another process: it leads, not we.
+            self.changed();
+            return;
+        }
+        self.promise.term = Some(term);
+        self.write_promise();
+        self.park(self.promise_seq, Parked::Fences(term));
+        self.role = Role::Opening(Opening {
+            entry,
+            term,
+            stored: false,
+            answers: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            fetching: None,
+            since: now.since_start,
+        });
+    }
+
+    /// Our promise is durable, and so is all that we had been appending before it.
+    pub(super) fn promise_stored(&mut self, now: Now, term: Term) {
+        match &mut self.role {
+            Role::Opening(opening) if opening.term == term => opening.stored = true,
+            Role::Idle | Role::Opening(_) | Role::Leading(_) | Role::Following(_) | Role::Halted(_) => return,
+        }
+        self.choose_log(now);
+    }
+
+    pub(super) fn settle_opening(&mut self, now: Now) {
+        let Role::Opening(opening) = &mut self.role else { return };
+        if !opening.stored {
+            return;
+        }
+        let is_due = |asked: Duration| now.since_start >= asked + ASK_AGAIN;
+        let mut sends = Vec::new();
+        for member in opening.entry.members.replicas() {
+            let waits = opening.asked.get(&member).is_some_and(|asked| !is_due(*asked));
+            if !self.peers.contains_key(&member) || opening.answers.contains_key(&member) || waits {
+                continue;
+            }
+            opening.asked.insert(member, now.since_start);
+            sends.push((member, Message::Fence { entry: opening.entry.clone(), term: opening.term }));
+        }
+        if let Some(fetching) = opening.fetching.as_mut().filter(|fetching| is_due(fetching.asked)) {
+            fetching.asked = now.since_start;
+            let (from, until) = (fetching.from, fetching.until);
+            sends.push((fetching.source, Message::Fetch { term: opening.term, from, until }));
+        }
+        sends.into_iter().for_each(|(to, message)| self.send(to, message));
+    }
+
+    /// A replica promised.
+    pub(super) fn promised(&mut self, now: Now, from: ReplicaId, term: Term, answer: Answer) {
+        match &mut self.role {
+            Role::Opening(opening) if opening.term == term => {
+                opening.answers.insert(from, answer);
+                self.choose_log(now);
+            }
+            Role::Leading(leading) if leading.term == term => leading.answered(from, answer),
+            Role::Idle | Role::Opening(_) | Role::Leading(_) | Role::Following(_) | Role::Halted(_) => {}
+        }
+    }
+
+    /// What a replica answered is void: its process is another one, or it was to be fetched from and is gone.
+    pub(super) fn forget_answer(&mut self, now: Now, peer: ReplicaId, process_changed: bool) {
+        let Role::Opening(opening) = &mut self.role else { return };
+        let source = opening.fetching.as_ref().is_some_and(|fetching| fetching.source == peer);
+        opening.asked.remove(&peer);
+        if process_changed || source {
+            opening.answers.remove(&peer);
+        }
+        if source {
+            opening.fetching = None;
+            self.choose_log(now);
+        }
+    }
+
+    /// Takes the longest log, once enough have answered.
+    pub(super) fn choose_log(&mut self, now: Now) {
+        let own = Answer {
+            vector: self.log.vector.clone(),
+            log_start: self.log.start,
+            log_end: self.log.end,
+            certain: self.is_certain(),
+        };
+        let Role::Opening(opening) = &mut self.role else { return };
+        if !opening.stored || opening.fetching.is_some() {
+            return;
+        }
+        let alone = opening.answers.keys().all(|replica| *replica == self.me);
+        opening.answers.insert(self.me, own);
+        let certain = |replica| opening.answers.get(&replica).is_some_and(|answer| answer.certain);
+        let enough = opening.entry.members.opened_by(certain);
+        // Waiting for anybody else would bring nothing back.
+        let all = opening.entry.members.replicas().iter().all(|member| opening.answers.contains_key(member));
+        // A restored volume may be alone with its old memory: somebody must have confirmed this process.
+        if !(enough || all) || (alone && !self.confirmed) {
+            return;
+        }
+        let best = match longest(self.me, &opening.answers) {
+            Ok(best) => best,
+            Err((a, b)) => return self.halt(format!("the logs of {a} and {b} end in twin terms")),
+        };
+        if !enough {
+            self.may_have_lost = Some(opening.answers[&best].log_end);
+        }
+        if longer(&opening.answers[&best], &opening.answers[&self.me]) == Some(Ordering::Greater) {
+            let answer = opening.answers[&best].clone();
+            self.begin_fetch(now, best, answer);
+        } else {
+            self.append_opening(now);
+        }
+    }
+
+    fn begin_fetch(&mut self, now: Now, source: ReplicaId, answer: Answer) {
+        let parting = parting_point(&self.log.vector, self.log.end, &answer.vector, Some(answer.log_end));
+        let parting = match parting {
+            Ok(parting) => parting,
+            Err(contradiction) => {
+                return self.halt(format!("opening with the log of {source}: {contradiction}"));
+            }
+        };
+        // Below the source's log start its snapshot replaces our log; the cut would only delay that.
+        if parting >= answer.log_start && !self.cut_own_log(parting) {
+            return;
+        }
+        let from = parting;
+        let Role::Opening(opening) = &mut self.role else { return };
+        let (term, until) = (opening.term, answer.log_end);
+        opening.fetching =
+            Some(Fetching { source, from, until, vector: answer.vector, asked: now.since_start });
+        self.send(source, Message::Fetch { term, from, until });
+        self.finish_fetch(now);
+    }
+
+    /// Cuts, if there is something to cut. False if this replica halted instead: what is committed is never cut.
+    pub(super) fn cut_own_log(&mut self, to: Offset) -> bool {
+        if to < self.high_watermark {
+            self.halt(format!("a cut to {to} below the high watermark {}", self.high_watermark));
+            return false;
+        }
+        if to < self.log.end {
+            self.log.cut(to);
+            self.write(Write::Cut { to });
+            self.lose_publishes_above(to);
+        }
+        true
+    }
+
+    /// A leader asks for what it lacks. Only who promised that very term answers.
+    pub(super) fn fetch(&mut self, from: ReplicaId, term: Term, offset: Offset, until: Offset) {
+        if !self.follows(from, term) {
+            self.refuse_lower(from, term);
+            return;
+        }
+        let (log_start, high_watermark) = (self.log.start, self.high_watermark);
+        if offset < log_start {
+            let mut vector = self.log.vector.clone();
+            vector.cut(log_start);
+            let producers = self.log.producers.before(log_start).encode();
+            self.send(from, Message::Snapshot { term, log_start, vector, producers });
+        }
+        let (offset, until) = (offset.max(log_start), until.min(self.log.durable));
+        if offset < until {
+            let bytes_max = FETCH_BYTES_MAX;
+            let fetch = true;
+            self.emit(Effect::Ship {
+                to: from,
+                term,
+                from: offset,
+                until,
+                bytes_max,
+                high_watermark,
+                log_start,
+                fetch,
+            });
+        }
+    }
+
+    /// The source's log begins above where ours parts from it: ours is replaced.
+    pub(super) fn snapshot(
+        &mut self,
+        now: Now,
+        from: ReplicaId,
+        term: Term,
+        log_start: Offset,
+        vector: TermVector,
+        producers: &[u8],
+    ) {
+        let Some(fetching) = self.fetching_from(from, term) else { return };
+        let (until, theirs) = (fetching.until, fetching.vector.clone());
+        let parting = parting_point(&self.log.vector, self.log.end, &theirs, Some(until));
+        let (Ok(parting), Ok(producers)) = (parting, ProducerTable::decode(producers)) else { return };
+        if log_start > until
+            || parting >= log_start
+            || !self.reset_own_log(parting, log_start, vector, producers)
+        {
+            return;
+        }
+        if let Role::Opening(Opening { fetching: Some(fetching), .. }) = &mut self.role {
+            fetching.from = log_start;
+        }
+        self.finish_fetch(now);
+    }
+
+    /// Replaces the log by an empty one at `start`. False if this replica halted instead.
+    pub(super) fn reset_own_log(
+        &mut self,
+        parting: Offset,
+        start: Offset,
+        vector: TermVector,
+        producers: ProducerTable,
+    ) -> bool {
+        if parting < self.high_watermark {
+            self.halt(format!(
+                "a reset: the logs part at {parting}, below the high watermark {}",
+                self.high_watermark
+            ));
+            return false;
+        }
+        let encoded = producers.encode();
+        self.log.reset(start, vector.clone(), producers);
+        self.write(Write::Reset { start, vector, producers: encoded });
+        self.lose_publishes_above(parting);
+        self.high_watermark = start;
+        true
+    }
+
+    /// A piece of the longest log.
+    pub(super) fn fetched(&mut self, now: Now, from: ReplicaId, term: Term, batches: Vec<Batch>) {
+        let Some(fetching) = self.fetching_from(from, term) else { return };
+        let until = fetching.until;
+        let before = self.log.end;
+        for batch in batches {
+            if batch.end() <= until && self.log.fits(&batch, term) {
+                self.append_own(batch);
+            }
+        }
+        if self.log.end > before && self.log.end < until {
+            let Role::Opening(Opening { fetching: Some(fetching), .. }) = &mut self.role else { return };
+            fetching.asked = now.since_start;
+            fetching.from = self.log.end;
+            self.send(from, Message::Fetch { term, from: self.log.end, until });
+        }
+        self.finish_fetch(now);
+    }
+
+    fn fetching_from(&self, from: ReplicaId, term: Term) -> Option<&Fetching> {
+        match &self.role {
+            Role::Opening(opening) if opening.term == term => {
+                opening.fetching.as_ref().filter(|fetching| fetching.source == from)
+            }
+            Role::Idle | Role::Opening(_) | Role::Leading(_) | Role::Following(_) | Role::Halted(_) => None,
+        }
+    }
+
+    fn finish_fetch(&mut self, now: Now) {
+        let Role::Opening(Opening { fetching: Some(fetching), .. }) = &self.role else { return };
+        let parting = parting_point(&self.log.vector, self.log.end, &fetching.vector, Some(fetching.until));
+        // Only the whole of what was answered will do, not less.
+        if self.log.end == fetching.until && parting == Ok(fetching.until) {
+            self.append_opening(now);
+        }
+    }
+
+    pub(super) fn append_own(&mut self, batch: Batch) {
+        let seq = self.write(Write::Append(batch.clone()));
+        self.log.append(seq, &batch);
+    }
+
+    fn append_opening(&mut self, now: Now) {
+        let Role::Opening(opening) = &mut self.role else { return };
+        let (entry, term) = (opening.entry.clone(), opening.term);
+        let answers = std::mem::take(&mut opening.answers);
+        let append_time_ms = now.clock_ms.max(self.log.append_time_ms);
+        let stamp = Stamp { key: self.key, base: self.log.end, term, append_time_ms };
+        let batch = Batch::opening(&entry, stamp);
+        let leading = super::lead::Leading::new(entry, term, &batch, answers, &self.peers, self.me);
+        self.role = Role::Leading(leading);
+        self.append_own(batch);
+        self.flush_waiting(now);
+        self.changed();
+    }
+
+    /// Whether this replica's answer counts towards an open quorum.
+    pub(super) fn is_certain(&self) -> bool {
+        !self.uncertain && self.unreadable.is_none()
+    }
+
+    /// The answer to a fence, once the promise is durable; what was being appended for older terms is durable by then too.
+    pub(super) fn answer_fence(&mut self, to: ReplicaId, term: Term) {
+        if self.promise.term != Some(term) || self.promise.kind == PromiseKind::Tombstone {
+            return;
+        }
+        let message = Message::Promised {
+            term,
+            vector: self.log.durable_vector(),
+            log_start: self.log.start,
+            log_end: self.log.durable,
+            certain: self.is_certain(),
+        };
+        self.send(to, message);
+    }
+}
+
+#[cfg(test)]
+#[path = "open_tests.rs"]
+mod tests;
