@@ -66,6 +66,10 @@ pub const NAME_LENGTH_MAX: usize = 40;
         .optional_old_self(true)
         .message("a Cluster's name may have at most 40 characters (pod and volume names are made from it)")
         .reason(Reason::FieldValueInvalid),
+    validation = Rule::new("oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .optional_old_self(true)
+        .message("a Cluster's name begins with a letter and has lower case letters, digits and dashes only (Services are named after it)")
+        .reason(Reason::FieldValueInvalid),
     validation = Rule::new(
         "self.spec.replicas >= oldSelf.spec.replicas || !has(oldSelf.status) || !has(oldSelf.status.minReplicas) || self.spec.replicas >= oldSelf.status.minReplicas"
     )

@@ -45,6 +45,16 @@ pub fn yaml(crd: &CustomResourceDefinition) -> String {
     format!("{HEAD}{body}")
 }
 
+/// The definition as a template of the Helm chart: only with `crds.enabled`, and kept when the chart is uninstalled, since
+/// deleting a definition deletes every object of its kind.
+pub fn chart_yaml(crd: &CustomResourceDefinition) -> String {
+    let mut crd = crd.clone();
+    let annotations = crd.metadata.annotations.get_or_insert_default();
+    annotations.insert("helm.sh/resource-policy".to_owned(), "keep".to_owned());
+    // Helm reads `{{` in a template, which no text of ours has.
+    format!("{{{{- if .Values.crds.enabled }}}}\n{}{{{{- end }}}}\n", yaml(&crd))
+}
+
 /// The OpenAPI schema of a definition, as JSON.
 pub fn schema(crd: &CustomResourceDefinition) -> Value {
     let mut crd = to_value(crd);

@@ -12,17 +12,22 @@
 // The docs of fields are what `kubectl explain` prints: there, a backtick is a backtick.
 #![allow(clippy::doc_markdown)]
 
+pub mod admission;
 pub mod cluster;
+pub mod corpus;
 pub mod definition;
 pub mod partition_table;
 pub mod pod;
+pub mod quantity;
 pub mod resources;
 pub mod status;
 pub mod topic;
+pub mod validate;
 
 pub use cluster::{Cluster, ClusterSpec, ClusterStatus};
 pub use partition_table::{PartitionTable, PartitionTableSpec};
 pub use topic::{Topic, TopicSpec, TopicStatus};
+pub use validate::{ClusterSettings, SettingsError, TopicSettings};
 
 /// The API group of all resources.
 pub const GROUP: &str = "fulmar.dev";

@@ -157,7 +157,7 @@ pub struct TopicSpec {
 #[serde(rename_all = "camelCase")]
 pub struct ClusterRef {
     /// The Cluster's name.
-    #[schemars(length(min = 1, max = 40))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 }
 
