@@ -2,7 +2,7 @@
 
 use crate::control::table::codec::{FORMAT, InvalidTable, Words, opened, option};
 use crate::id::{ClusterId, Incarnation, Ordinal, ReplicaId};
-use crate::term::Session;
+use crate::term::{BootId, Process, Session};
 
 /// The most pages. Of 64 KiB each that is beyond what an etcd of 2 GiB should carry for one Cluster.
 pub const PAGES_MAX: usize = 1_024;
@@ -18,8 +18,8 @@ pub struct BrokerRecord {
     pub ordinal: Ordinal,
     /// The life.
     pub incarnation: Incarnation,
-    /// The last session that was heard: a volume that is behind it was restored from a copy.
-    pub session: Session,
+    /// The last process that was heard: a volume that does not know it was restored from a copy.
+    pub process: Process,
     /// The uid of the claim behind it, if known.
     pub volume: Option<String>,
     /// Whether it lives.
@@ -42,14 +42,17 @@ pub enum BrokerStanding {
     Lost,
 }
 
-/// The root page. As lines: `format 1`, `cluster ID`, `controllerEpoch N`, `pages N,…|none`, and a line
-/// `broker ORDINAL:INCARNATION session=N volume=UID|none standing=Active|Lost` each.
+/// The root page. As lines: `format 1`, `cluster ID`, `controllerEpoch N`, `rebuilding true|false`, `pages N,…|none`, and
+/// for each volume `broker ORDINAL:INCARNATION session=N boot=N volume=UID|none standing=Active|Lost`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
     /// Whose.
     pub cluster_id: ClusterId,
     /// The tenure that wrote it.
     pub controller_epoch: u64,
+    /// The table, or part of it, was lost or is older than what brokers hold: until every broker has reported, no topic and
+    /// no partition is made, because it may exist already.
+    pub rebuilding: bool,
     /// The pages, in order. One that is not listed does not exist.
     pub pages: Vec<u32>,
     /// Volumes, by ordinal.
@@ -84,6 +87,7 @@ impl Root {
             FORMAT.to_owned(),
             format!("cluster {}", self.cluster_id),
             format!("controllerEpoch {}", self.controller_epoch),
+            format!("rebuilding {}", self.rebuilding),
         ];
         // A line of pages stays within what the API server takes for one.
         match pages {
@@ -110,16 +114,17 @@ impl Root {
 
     /// Back from [`lines`](Self::lines). An error names the line and what may stand there.
     pub fn parse(lines: &[String]) -> Result<Self, InvalidTable> {
-        let (mut cluster_id, mut controller_epoch) = (None, None);
+        let (mut cluster_id, mut controller_epoch, mut rebuilding) = (None, None, None);
         let (mut pages, mut brokers) = (Vec::new(), Vec::new());
         for (line, text) in opened(lines)? {
             let mut words = Words::new(line, text);
             match words.word().unwrap_or_default() {
                 "cluster" => cluster_id = Some(words.value("a Cluster's id, a UUID")?),
                 "controllerEpoch" => controller_epoch = Some(words.value("a number")?),
+                "rebuilding" => rebuilding = Some(words.value("true or false")?),
                 "pages" => pages.extend(read_pages(&mut words)?),
                 "broker" => brokers.push(read_broker(&mut words)?),
-                _ => return Err(words.wrong(text, "cluster, controllerEpoch, pages or broker")),
+                _ => return Err(words.wrong(text, "cluster, controllerEpoch, rebuilding, pages or broker")),
             }
             words.end()?;
         }
@@ -133,6 +138,7 @@ impl Root {
         Ok(Self {
             cluster_id: cluster_id.ok_or_else(|| absent("a line: cluster ID"))?,
             controller_epoch: controller_epoch.ok_or_else(|| absent("a line: controllerEpoch N"))?,
+            rebuilding: rebuilding.ok_or_else(|| absent("a line: rebuilding true or false"))?,
             pages,
             brokers,
         })
@@ -153,6 +159,8 @@ fn read_pages(words: &mut Words<'_>) -> Result<Vec<u32>, InvalidTable> {
 fn read_broker(words: &mut Words<'_>) -> Result<BrokerRecord, InvalidTable> {
     let replica: ReplicaId = words.value("ORDINAL:INCARNATION")?;
     let session = words.field_value("session", "a number")?;
+    let boot = words.field("boot")?;
+    let boot = u64::from_str_radix(boot, 16).map_err(|_| words.wrong(boot, "16 hexadecimal digits"))?;
     let volume = words.field_option("volume", "a claim's uid")?;
     let standing = match words.field("standing")? {
         "Active" => BrokerStanding::Active,
@@ -162,7 +170,7 @@ fn read_broker(words: &mut Words<'_>) -> Result<BrokerRecord, InvalidTable> {
     Ok(BrokerRecord {
         ordinal: replica.ordinal,
         incarnation: replica.incarnation,
-        session: Session(session),
+        process: Process { session: Session(session), boot: BootId(boot) },
         volume,
         standing,
     })

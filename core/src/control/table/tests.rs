@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::entry::{Entry, Members, ReplicaSet};
 use crate::id::{ClusterId, Incarnation, Ordinal, PartitionKey, ReplicaId, TopicId};
-use crate::term::{Epoch, Session};
+use crate::term::{BootId, Epoch, Process, Session};
 
 fn replica(ordinal: u16) -> ReplicaId {
     ReplicaId { ordinal: Ordinal(ordinal), incarnation: Incarnation(u128::from(ordinal) + 100) }
@@ -121,13 +121,14 @@ fn a_full_root_round_trips_within_a_page() {
     let record = |ordinal| BrokerRecord {
         ordinal: Ordinal(ordinal),
         incarnation: Incarnation(u128::MAX),
-        session: Session(u64::MAX),
+        process: Process { session: Session(u64::MAX), boot: BootId(u64::MAX) },
         volume: Some("0198a5c2-7b1e-7c3d-9f00-1234567890ab".to_owned()),
         standing: if ordinal == 0 { BrokerStanding::Lost } else { BrokerStanding::Active },
     };
     let root = Root {
         cluster_id: ClusterId(5),
         controller_epoch: u64::MAX,
+        rebuilding: true,
         pages: (0..u32::try_from(PAGES_MAX).unwrap()).collect(),
         brokers: (0..u16::try_from(RECORDS_MAX).unwrap()).map(record).collect(),
     };
