@@ -1,1 +1,10 @@
-//! Being laid.
+//! What the end-to-end tests share: the environment that `cargo xtask test` made for them, and the machines below it.
+//!
+//! The tests are in `tests/`, a file for each promise. They run one at a time, inside the namespaces of the cluster. Nothing here
+//! starts a cluster: the scripts in `kubernetes/` do.
+
+// A test tells in its output what it saw.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod environment;
+pub mod nodes;

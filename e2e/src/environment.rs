@@ -1,0 +1,154 @@
+//! What `cargo xtask test` tells the tests, through variables: where the cluster, the images and the tools are. It is read once;
+//! a test without it fails, and says how it is run.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::nodes::Nodes;
+
+/// What a test can use. `KUBECONFIG` is for kube's own reading and is set, too.
+#[derive(Debug)]
+pub struct Environment {
+    /// The image of the brokers, in every node already.
+    pub broker_image: String,
+    /// The image of the operator, in every node already.
+    pub operator_image: String,
+    /// `fulmar`, `fulmar-broker` and `fulmar-operator`, of the same build as the images.
+    pub binaries: PathBuf,
+    /// The Helm chart.
+    pub chart: PathBuf,
+    /// Where a test puts what a person should see after a failure.
+    pub logs: PathBuf,
+    kubectl: PathBuf,
+    helm: PathBuf,
+    grpcurl: PathBuf,
+    cluster: String,
+    own: Option<Own>,
+}
+
+/// What there is only in the cluster that xtask itself starts.
+#[derive(Debug)]
+struct Own {
+    nodes: Nodes,
+    probe_image: String,
+}
+
+impl Environment {
+    /// The environment of this process. The error names the variable that is missing and the command that sets it.
+    pub fn get() -> Result<&'static Self> {
+        static READ: OnceLock<Result<Environment>> = OnceLock::new();
+        READ.get_or_init(Self::read).as_ref().map_err(|error| anyhow!("{error:#}"))
+    }
+
+    fn read() -> Result<Self> {
+        let cluster = text("FULMAR_E2E_CLUSTER")?;
+        let own = match cluster.as_str() {
+            "own" => {
+                let nodes = Nodes::new(path("FULMAR_E2E_ROOM")?, path("FULMAR_E2E_INSIDE")?);
+                Some(Own { nodes, probe_image: text("FULMAR_E2E_PROBE_IMAGE")? })
+            }
+            other if other.starts_with("context:") => None,
+            other => bail!("FULMAR_E2E_CLUSTER is {other:?}; it is one of own, context:NAME"),
+        };
+        variable("KUBECONFIG")?;
+        Ok(Self {
+            broker_image: text("FULMAR_E2E_BROKER_IMAGE")?,
+            operator_image: text("FULMAR_E2E_OPERATOR_IMAGE")?,
+            binaries: path("FULMAR_E2E_BINARIES")?,
+            chart: path("FULMAR_E2E_CHART")?,
+            logs: path("FULMAR_E2E_LOGS")?,
+            kubectl: path("FULMAR_E2E_KUBECTL")?,
+            helm: path("FULMAR_E2E_HELM")?,
+            grpcurl: path("FULMAR_E2E_GRPCURL")?,
+            cluster,
+            own,
+        })
+    }
+
+    /// The machines below the cluster: their processes, their network, the API server. There is an error if the cluster is not
+    /// xtask's own: a test that needs them fails elsewhere, it is not passed over.
+    pub fn nodes(&self) -> Result<&Nodes> {
+        self.only_own().map(|own| &own.nodes)
+    }
+
+    /// An image that tells in its log who it runs as, and whether it may write to the folder in its first argument.
+    pub fn probe_image(&self) -> Result<&str> {
+        self.only_own().map(|own| own.probe_image.as_str())
+    }
+
+    fn only_own(&self) -> Result<&Own> {
+        let cluster = &self.cluster;
+        self.own.as_ref().with_context(|| {
+            format!(
+                "needs the cluster that `cargo xtask test --kubernetes own` starts; this one is {cluster}"
+            )
+        })
+    }
+
+    /// Runs `kubectl`, gives what it printed.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        run(&self.kubectl, arguments, None)
+    }
+
+    /// `kubectl apply -f -` in a namespace. On a refusal the error has the API server's own words.
+    pub fn apply(&self, namespace: &str, yaml: &str) -> Result<String> {
+        run(&self.kubectl, &["apply", "--namespace", namespace, "-f", "-"], Some(yaml))
+    }
+
+    /// Runs `helm`, gives what it printed.
+    pub fn helm(&self, arguments: &[&str]) -> Result<String> {
+        run(&self.helm, arguments, None)
+    }
+
+    /// Runs `grpcurl`, gives what it printed.
+    pub fn grpcurl(&self, arguments: &[&str]) -> Result<String> {
+        run(&self.grpcurl, arguments, None)
+    }
+
+    /// Runs one of our own binaries, such as `fulmar`, gives what it printed.
+    pub fn binary(&self, name: &str, arguments: &[&str]) -> Result<String> {
+        run(&self.binaries.join(name), arguments, None)
+    }
+}
+
+/// Runs a program to its end; the error has what it printed to standard error.
+pub(crate) fn run(program: &Path, arguments: &[&str], input: Option<&str>) -> Result<String> {
+    let shown = || format!("{} {}", program.display(), arguments.join(" "));
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    let mut child = command.spawn().with_context(|| format!("could not start {}", shown()))?;
+    if let Some(input) = input {
+        use std::io::Write as _;
+        let mut pipe = child.stdin.take().expect("standard input was asked to be piped");
+        pipe.write_all(input.as_bytes()).with_context(|| format!("could not write to {}", shown()))?;
+    }
+    let output = child.wait_with_output().with_context(|| format!("could not wait for {}", shown()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{} ended with {}: {}", shown(), output.status, said.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn variable(name: &str) -> Result<OsString> {
+    match env::var_os(name) {
+        Some(value) if !value.is_empty() => Ok(value),
+        _ => bail!(
+            "{name} is not set: end-to-end tests are run by `cargo xtask test`, which starts or finds their Kubernetes"
+        ),
+    }
+}
+
+fn text(name: &str) -> Result<String> {
+    variable(name)?.into_string().map_err(|value| anyhow!("{name} is not UTF-8: {}", value.display()))
+}
+
+fn path(name: &str) -> Result<PathBuf> {
+    variable(name).map(PathBuf::from)
+}

@@ -1,0 +1,242 @@
+//! The machines below the cluster that xtask starts: a broker's process can be stopped or killed there, a pod cut off from another,
+//! a node or the API server taken away. What a test takes away comes back when the guard that it was given is dropped, so that a
+//! failed test leaves the next one a whole cluster.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::environment::{Environment, run};
+
+/// Between two looks at something that is about to happen.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The cluster's machinery, as it is seen from inside its namespaces, where the tests run.
+#[derive(Debug)]
+pub struct Nodes {
+    room: PathBuf,
+    scripts: PathBuf,
+}
+
+/// The process that is first in a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id among the processes of the cluster.
+    pub id: u32,
+}
+
+/// What can be sent to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// It stands still, and answers nothing, but its connections stay open.
+    Stop,
+    /// It goes on after [`Signal::Stop`].
+    Continue,
+    /// It is asked to end.
+    Terminate,
+    /// It ends at once.
+    Kill,
+}
+
+impl Signal {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "STOP",
+            Self::Continue => "CONT",
+            Self::Terminate => "TERM",
+            Self::Kill => "KILL",
+        }
+    }
+}
+
+impl Nodes {
+    pub(crate) fn new(room: PathBuf, scripts: PathBuf) -> Self {
+        Self { room, scripts }
+    }
+
+    /// A file of the cluster's logs, such as `kubelet1.log`. `audit.log` has every request to the API server, a line of JSON each.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.room.join("log").join(name)
+    }
+
+    /// The process of a pod's container, found by the container's id that the pod's status has now.
+    pub fn process(
+        &self,
+        environment: &Environment,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<Process> {
+        let template = format!(
+            "jsonpath={{.spec.nodeName}} {{.status.containerStatuses[?(@.name==\"{container}\")].containerID}}"
+        );
+        let status = environment.kubectl(&["get", "pod", "--namespace", namespace, pod, "-o", &template])?;
+        let (node, id) = status.trim().split_once(" containerd://").with_context(|| {
+            format!("pod {namespace}/{pod} has no running container {container:?}: {status:?}")
+        })?;
+        let socket = self.room.join(node).join("containerd.sock");
+        let socket = socket.to_str().context("the room's path is UTF-8")?;
+        let tasks =
+            run(Path::new("ctr"), &["--address", socket, "--namespace", "k8s.io", "tasks", "ls"], None)?;
+        let mut fields = tasks.lines().map(str::split_whitespace);
+        let process =
+            fields.find_map(|mut fields| if fields.next() == Some(id) { fields.next() } else { None });
+        let process =
+            process.with_context(|| format!("{node} runs no container {id} of pod {namespace}/{pod}"))?;
+        Ok(Process { id: process.parse().with_context(|| format!("ctr gave {process:?} for a process id"))? })
+    }
+
+    /// Stops a process until the guard is dropped.
+    pub fn freeze(&self, process: Process) -> Result<Frozen> {
+        process.send(Signal::Stop)?;
+        Ok(Frozen(process))
+    }
+
+    /// Takes the API server away, connections and all, until the guard is dropped.
+    pub fn without_api_server(&self) -> Result<Away<'_>> {
+        self.without("kube-apiserver")
+    }
+
+    /// Takes a component away until the guard is dropped: `kube-apiserver`, `coredns`, `kubelet2`, …
+    pub fn without(&self, component: &'static str) -> Result<Away<'_>> {
+        self.script("component", &["stop", component])?;
+        Ok(Away { nodes: self, component })
+    }
+
+    /// A node loses power until the guard is dropped: its kubelet, its containerd and all its containers are gone at once.
+    pub fn without_node(&self, number: u32) -> Result<NodeAway<'_>> {
+        self.script("node", &["fail", &number.to_string()])?;
+        Ok(NodeAway { nodes: self, number })
+    }
+
+    /// No packet passes between two pods, in either direction, until the guard is dropped. Addresses are those of pods.
+    pub fn cut(&self, one: &str, other: &str) -> Result<Cut> {
+        let mut cut = Cut { rules: Vec::new() };
+        for (from, to) in [(one, other), (other, one)] {
+            cut.add(&["-s", from, "-d", to, "-j", "DROP"])?;
+        }
+        Ok(cut)
+    }
+
+    /// No packet passes between a pod and anything else (nodes and the API server too) until the guard is dropped.
+    pub fn isolate(&self, pod: &str) -> Result<Cut> {
+        let mut cut = Cut { rules: Vec::new() };
+        cut.add(&["-s", pod, "-j", "DROP"])?;
+        cut.add(&["-d", pod, "-j", "DROP"])?;
+        Ok(cut)
+    }
+
+    fn script(&self, name: &str, arguments: &[&str]) -> Result<String> {
+        run(&self.scripts.join(name), arguments, None)
+    }
+}
+
+impl Process {
+    /// Sends a signal.
+    pub fn send(self, signal: Signal) -> Result<()> {
+        run(Path::new("kill"), &["-s", signal.name(), &self.id.to_string()], None).map(drop)
+    }
+
+    /// Memory that it holds, in bytes (the resident set).
+    pub fn memory_bytes(self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.id);
+        let status = fs::read_to_string(&path).with_context(|| format!("could not read {path}"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .with_context(|| format!("{path} has no VmRSS"))?;
+        let kibibytes: u64 =
+            line.trim().trim_end_matches(" kB").parse().with_context(|| format!("{path} says {line:?}"))?;
+        Ok(kibibytes * 1024)
+    }
+
+    /// Waits until it is gone.
+    pub fn await_end(self, at_most: Duration) -> Result<()> {
+        let started = Instant::now();
+        while Path::new(&format!("/proc/{}", self.id)).exists() {
+            if started.elapsed() > at_most {
+                bail!("process {} is still there after {at_most:?}", self.id);
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+}
+
+/// A process that stands still until this is dropped.
+#[derive(Debug)]
+pub struct Frozen(Process);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // It may have been killed meanwhile, which is no concern of ours.
+        let _ = self.0.send(Signal::Continue);
+    }
+}
+
+/// A component that is away until this is dropped.
+#[derive(Debug)]
+pub struct Away<'a> {
+    nodes: &'a Nodes,
+    component: &'static str,
+}
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.nodes.script("component", &["start", self.component]) {
+            eprintln!("{} did not come back, the next tests will suffer: {error:#}", self.component);
+        }
+    }
+}
+
+/// A node that is away until this is dropped.
+#[derive(Debug)]
+pub struct NodeAway<'a> {
+    nodes: &'a Nodes,
+    number: u32,
+}
+
+impl Drop for NodeAway<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.nodes.script("node", &["recover", &self.number.to_string()]) {
+            eprintln!("node{} did not come back, the next tests will suffer: {error:#}", self.number);
+        }
+    }
+}
+
+/// Packets that are dropped until this is.
+#[derive(Debug)]
+pub struct Cut {
+    /// Each as it was added, after `-I CHAIN`.
+    rules: Vec<Vec<String>>,
+}
+
+/// A pod's packets to other pods pass the first; those to and from the nodes themselves the others.
+const CHAINS: [&str; 3] = ["FORWARD", "INPUT", "OUTPUT"];
+
+impl Cut {
+    fn add(&mut self, rule: &[&str]) -> Result<()> {
+        for chain in CHAINS {
+            let mut arguments = vec!["-w", "5", "-I", chain];
+            arguments.extend(rule);
+            run(Path::new("iptables"), &arguments, None)?;
+            self.rules.push([chain].iter().chain(rule).map(|&word| word.to_owned()).collect());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        for rule in &self.rules {
+            let mut arguments = vec!["-w", "5", "-D"];
+            arguments.extend(rule.iter().map(String::as_str));
+            if let Err(error) = run(Path::new("iptables"), &arguments, None) {
+                eprintln!("pods may stay cut off, the next tests will suffer: {error:#}");
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The cluster itself: as unkind as a real one where brokers could lean on kindness. If one of these fails, the others prove less
+//! than they claim.
+
+// A test's functions may end it, and print what they saw.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+use std::collections::BTreeSet;
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use fulmar_e2e::environment::Environment;
+use fulmar_e2e::nodes::Signal;
+
+/// The cluster's name server.
+const NAME_SERVER: &str = "10.87.0.1:53";
+
+#[test]
+fn three_nodes_are_ready_in_three_zones() {
+    let environment = Environment::get().unwrap();
+    let template = "jsonpath={range .items[*]}{.metadata.labels.topology\\.kubernetes\\.io/zone}={.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";
+    let printed = environment.kubectl(&["get", "nodes", "-o", template]).unwrap();
+    let zones: BTreeSet<&str> = printed.lines().collect();
+    assert_eq!(zones, BTreeSet::from(["zone-1=True", "zone-2=True", "zone-3=True"]));
+}
+
+#[test]
+fn a_name_lives_thirty_seconds_and_so_does_its_absence() {
+    Environment::get().unwrap().nodes().unwrap();
+    let (code, ttl) = ask("kubernetes.default.svc.cluster.local");
+    assert_eq!(code, 0, "the name of the API server is known");
+    assert!((1..=30).contains(&ttl), "ttl {ttl}");
+    let (code, _) = ask("nobody.default.svc.cluster.local");
+    assert_eq!(code, 3, "a name that nobody has is said not to exist");
+    // Asked again a little later, a cached answer has aged.
+    std::thread::sleep(Duration::from_millis(2100));
+    let (_, aged) = ask("kubernetes.default.svc.cluster.local");
+    assert!(aged <= ttl, "ttl {aged} after {ttl}");
+    assert!(aged < 30, "the answer does not come from a cache: ttl {aged}");
+}
+
+#[test]
+fn a_volume_belongs_to_the_group_of_a_pod_that_is_not_root() {
+    let environment = Environment::get().unwrap();
+    let namespace = Namespace::make(environment, "volumes", "restricted");
+    for class in ["local", "local-disk"] {
+        environment.apply(namespace.0, &probe(environment, class)).unwrap();
+        await_ready(environment, namespace.0, class);
+        let log = environment.kubectl(&["logs", "--namespace", namespace.0, class]).unwrap();
+        assert_eq!(
+            log, "process uid=65532 gid=65532\nfolder uid=0 gid=65532 mode=2775\nwritable yes\n",
+            "class {class}"
+        );
+    }
+}
+
+#[test]
+fn a_pod_that_asks_for_more_than_restricted_is_refused() {
+    let environment = Environment::get().unwrap();
+    let namespace = Namespace::make(environment, "security", "restricted");
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: root}, spec: {containers: [{name: root, image: local/probe:1}]}}";
+    let refused = environment.apply(namespace.0, pod).unwrap_err().to_string();
+    assert!(refused.contains("violates PodSecurity \"restricted:latest\""), "{refused}");
+}
+
+#[test]
+fn the_audit_log_tells_who_was_refused_what() {
+    let environment = Environment::get().unwrap();
+    let nodes = environment.nodes().unwrap();
+    let verb =
+        ["get", "secrets", "--namespace", "kube-system", "--as", "system:serviceaccount:default:audit-test"];
+    environment.kubectl(&verb).unwrap_err();
+    let log = std::fs::read_to_string(nodes.log("audit.log")).unwrap();
+    let entry = log.lines().rev().find(|line| line.contains("audit-test")).unwrap();
+    let entry: serde_json::Value = serde_json::from_str(entry).unwrap();
+    assert_eq!(entry["responseStatus"]["code"], 403, "{entry}");
+}
+
+#[test]
+fn a_process_is_found_and_frozen_and_a_killed_one_is_started_again() {
+    let environment = Environment::get().unwrap();
+    let nodes = environment.nodes().unwrap();
+    let namespace = Namespace::make(environment, "processes", "restricted");
+    environment.apply(namespace.0, &probe(environment, "local")).unwrap();
+    await_ready(environment, namespace.0, "local");
+    let process = nodes.process(environment, namespace.0, "local", "probe").unwrap();
+    let frozen = nodes.freeze(process).unwrap();
+    let state = std::fs::read_to_string(format!("/proc/{}/stat", process.id)).unwrap();
+    assert!(state.contains(") T "), "{state}");
+    drop(frozen);
+    process.send(Signal::Kill).unwrap();
+    process.await_end(Duration::from_secs(10)).unwrap();
+    let restarted = "jsonpath={.status.containerStatuses[0].restartCount}=1";
+    environment
+        .kubectl(&["wait", "--namespace", namespace.0, "--for", restarted, "--timeout=60s", "pod/local"])
+        .unwrap();
+}
+
+#[test]
+fn the_api_server_goes_away_and_comes_back() {
+    let environment = Environment::get().unwrap();
+    let away = environment.nodes().unwrap().without_api_server().unwrap();
+    environment.kubectl(&["get", "nodes", "--request-timeout=5s"]).unwrap_err();
+    drop(away);
+    for _ in 0..300 {
+        if environment.kubectl(&["get", "--raw", "/readyz"]).is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    panic!("the API server is not back after 60 s");
+}
+
+/// A namespace that is deleted afterwards.
+struct Namespace<'a>(&'a str, &'a Environment);
+
+impl<'a> Namespace<'a> {
+    fn make(environment: &'a Environment, name: &'a str, security: &str) -> Self {
+        environment.kubectl(&["create", "namespace", name]).unwrap();
+        let label = format!("pod-security.kubernetes.io/enforce={security}");
+        environment.kubectl(&["label", "namespace", name, &label]).unwrap();
+        Self(name, environment)
+    }
+}
+
+impl Drop for Namespace<'_> {
+    fn drop(&mut self) {
+        let deleted = self.1.kubectl(&["delete", "namespace", self.0, "--timeout=60s"]);
+        println!("{}", deleted.unwrap_or_else(|error| format!("{error:#}")));
+    }
+}
+
+/// A pod as brokers are: not root, no privileges, a volume. It has the name of the storage class.
+fn probe(environment: &Environment, class: &str) -> String {
+    let image = environment.probe_image().unwrap();
+    format!(
+        r"
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: {class}}}
+spec: {{accessModes: [ReadWriteOnce], storageClassName: {class}, resources: {{requests: {{storage: 64Mi}}}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {class}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  securityContext: {{runAsUser: 65532, runAsGroup: 65532, fsGroup: 65532, runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}
+  volumes: [{{name: data, persistentVolumeClaim: {{claimName: {class}}}}}]
+  containers:
+    - name: probe
+      image: {image}
+      imagePullPolicy: Never
+      args: [/data]
+      securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
+      volumeMounts: [{{name: data, mountPath: /data}}]
+"
+    )
+}
+
+fn await_ready(environment: &Environment, namespace: &str, pod: &str) {
+    let pod = format!("pod/{pod}");
+    environment
+        .kubectl(&["wait", "--namespace", namespace, "--for=condition=Ready", "--timeout=60s", &pod])
+        .unwrap();
+}
+
+/// The response code and the first answer's time to live for a name's IPv4 address.
+fn ask(name: &str) -> (u8, u32) {
+    let mut question = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]; // id, recursion desired, one question
+    for label in name.split('.') {
+        question.push(u8::try_from(label.len()).unwrap());
+        question.extend_from_slice(label.as_bytes());
+    }
+    question.extend_from_slice(&[0, 0, 1, 0, 1]); // the root, type A, class IN
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.send_to(&question, NAME_SERVER).unwrap();
+    let mut answer = [0; 512];
+    let length = socket.recv(&mut answer).unwrap();
+    let code = answer[3] & 0x0f;
+    if code != 0 {
+        return (code, 0);
+    }
+    // Behind the question: where its name is said again (2 bytes as a pointer), type, class, time to live.
+    let skip_name = |at: usize| {
+        let mut at = at;
+        while answer[at] != 0 && answer[at] < 0xc0 {
+            at += 1 + usize::from(answer[at]);
+        }
+        at + if answer[at] == 0 { 1 } else { 2 }
+    };
+    let ttl_at = skip_name(question.len()) + 4;
+    assert!(length >= ttl_at + 4, "the answer is cut short at {length} bytes");
+    (code, u32::from_be_bytes(answer[ttl_at..ttl_at + 4].try_into().unwrap()))
+}
