@@ -103,11 +103,9 @@ impl Root {
                 BrokerStanding::Lost => "Lost",
             };
             let volume = option(record.volume.as_deref());
-            format!(
-                "broker {} session={} volume={volume} standing={standing}",
-                record.replica(),
-                record.session
-            )
+            let Process { session, boot } = record.process;
+            let replica = record.replica();
+            format!("broker {replica} session={session} boot={boot} volume={volume} standing={standing}")
         }));
         lines
     }
