@@ -182,7 +182,9 @@ pub enum InvalidEntry {
     #[error("leader {0} is not a member")]
     ForeignLeader(ReplicaId),
     /// A replica is called lost that is not one that a joint entry leaves behind.
-    #[error("lost replica {0} is not one that only the old set of a joint entry names, once, and that does not lead")]
+    #[error(
+        "lost replica {0} is not one that only the old set of a joint entry names, once, and that does not lead"
+    )]
     Lost(ReplicaId),
     /// The text breaks the form.
     #[error("entry field {field}: {text:?} is not {wanted}")]
@@ -283,14 +285,14 @@ impl FromStr for Entry {
             Some((old, new)) => Members::Joint { old: old.parse()?, new: new.parse()? },
         };
         let mut words = words.peekable();
-        let mut list = |field: &'static str| {
+        let mut optional = |field: &'static str| {
             let list = words.peek().and_then(|word| word.strip_prefix(field)?.strip_prefix('='));
             let Some(list) = list else { return Ok(Vec::new()) };
             words.next();
             parse_replicas(field, list)
         };
-        let learners = list("learners")?;
-        let lost = list("lost")?;
+        let learners = optional("learners")?;
+        let lost = optional("lost")?;
         if let Some(word) = words.next() {
             return Err(text("end", word, "learners=REPLICA,… or lost=REPLICA,… or the end of the line"));
         }

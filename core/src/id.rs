@@ -34,7 +34,15 @@ fn parse_uuid(text: &str) -> Result<u128, InvalidUuid> {
 
 fn print_uuid(value: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let part = |shift: u32, digits: u32| value >> shift & ((1u128 << (digits * 4)) - 1);
-    write!(f, "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", part(96, 8), part(80, 4), part(64, 4), part(48, 4), part(0, 12))
+    write!(
+        f,
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        part(96, 8),
+        part(80, 4),
+        part(64, 4),
+        part(48, 4),
+        part(0, 12)
+    )
 }
 
 macro_rules! uuid_type {

@@ -15,6 +15,7 @@ impl Offset {
     ///
     /// # Panics
     /// Beyond 2^63 records, which no log reaches: decoding refuses such offsets.
+    #[must_use]
     pub fn plus(self, count: u64) -> Offset {
         Offset(self.0.checked_add(count).expect("decoding refuses offsets beyond 2^63"))
     }

@@ -132,7 +132,10 @@ pub struct InvalidTermVector {
 impl TermVector {
     /// Checks the order: both terms and starts rise strictly.
     pub fn new(starts: Vec<TermStart>) -> Result<Self, InvalidTermVector> {
-        match starts.windows(2).position(|pair| !(pair[0].term < pair[1].term && pair[0].start < pair[1].start)) {
+        match starts
+            .windows(2)
+            .position(|pair| !(pair[0].term < pair[1].term && pair[0].start < pair[1].start))
+        {
             Some(at) => Err(InvalidTermVector { at: at + 1 }),
             None => Ok(Self(starts)),
         }
@@ -156,7 +159,11 @@ impl TermVector {
         match self.0.last() {
             Some(last) if last.term == term => {}
             Some(last) => {
-                assert!(last.term < term && last.start < base, "a log's terms rise: {} then {term}", last.term);
+                assert!(
+                    last.term < term && last.start < base,
+                    "a log's terms rise: {} then {term}",
+                    last.term
+                );
                 self.0.push(TermStart { term, start: base });
             }
             None => self.0.push(TermStart { term, start: base }),

@@ -192,6 +192,9 @@ impl Iterator for Records {
 
     fn next(&mut self) -> Option<Record> {
         self.left = self.left.checked_sub(1)?;
-        Some(self.next_record().expect("records were checked when the batch was produced, and its checksum held"))
+        Some(
+            self.next_record()
+                .expect("records were checked when the batch was produced, and its checksum held"),
+        )
     }
 }

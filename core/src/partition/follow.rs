@@ -26,10 +26,17 @@ pub(super) struct Following {
     caught_up_at: Option<Offset>,
     /// The durable end that the leader was told.
     told: Offset,
-    /// The leader waits for a word, though nothing new is durable.
-    must_answer: bool,
-    /// Something is missing between our end and what came.
-    gap: bool,
+    owed: Owed,
+}
+
+/// What the leader is to hear though nothing new is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Owed {
+    Nothing,
+    /// It asked by a heartbeat.
+    Heartbeat,
+    /// Something is missing between our end and what came: it is to go on from our end.
+    Gap,
 }
 
 /// What a leader tells about its log when it attaches a follower.
@@ -91,8 +98,7 @@ impl Replica {
                 leader_high_watermark: Offset::ZERO,
                 caught_up_at: None,
                 told: Offset::ZERO,
-                must_answer: false,
-                gap: false,
+                owed: Owed::Nothing,
             });
         }
         true
@@ -145,7 +151,7 @@ impl Replica {
             return;
         }
         following.reconciled = true;
-        following.gap = false;
+        following.owed = Owed::Nothing;
         following.caught_up_at.get_or_insert(offer.log_end.max(offer.counted));
         // Even an answer about an unchanged log waits for all that was written before it.
         self.park(self.last_write(), Parked::Attached { to: from, term });
@@ -185,13 +191,17 @@ impl Replica {
         let is_empty = batches.is_empty();
         for batch in batches {
             if self.log.fits(&batch, term) {
-                self.append_own(batch);
+                self.append_own(&batch);
             }
         }
         let end = self.log.end;
         let Role::Following(following) = &mut self.role else { return };
-        following.gap |= first > end;
-        following.must_answer |= is_empty;
+        let owed = match (first > end, is_empty) {
+            (true, _) => Owed::Gap,
+            (false, true) => Owed::Heartbeat,
+            (false, false) => Owed::Nothing,
+        };
+        following.owed = following.owed.max(owed);
         following.leader_high_watermark = following.leader_high_watermark.max(high_watermark);
         self.learn_commit();
         self.follow_log_start(log_start);
@@ -213,17 +223,14 @@ impl Replica {
     pub(super) fn settle_following(&mut self) {
         let durable = self.log.durable;
         let Role::Following(following) = &mut self.role else { return };
-        if !following.answered || !(following.gap || following.must_answer || durable > following.told) {
+        if !following.answered || (following.owed == Owed::Nothing && durable <= following.told) {
             return;
         }
         let (to, term) = (following.leader, following.term);
-        // After a gap the leader goes on from what it is told.
-        let message = if following.gap {
-            Message::Attached { term, log_end: durable }
-        } else {
-            Message::Stored { term, log_end: durable }
+        let message = match std::mem::replace(&mut following.owed, Owed::Nothing) {
+            Owed::Gap => Message::Attached { term, log_end: durable },
+            Owed::Nothing | Owed::Heartbeat => Message::Stored { term, log_end: durable },
         };
-        (following.gap, following.must_answer) = (false, false);
         following.told = durable;
         self.send(to, message);
     }

@@ -228,10 +228,8 @@ impl Replica {
 
     pub(super) fn settle_leading(&mut self, now: Now) {
         let Role::Leading(leading) = &mut self.role else { return };
-        leading.short_since = match leading.has_quorum(self.me) {
-            true => None,
-            false => leading.short_since.or(Some(now.since_start)),
-        };
+        let has_quorum = leading.has_quorum(self.me);
+        leading.short_since = leading.short_since.or(Some(now.since_start)).filter(|_| !has_quorum);
         let view = View { log: &self.log, high_watermark: self.high_watermark, now: now.since_start };
         let mut effects = Vec::new();
         for (to, follower) in &mut leading.followers {
@@ -256,7 +254,9 @@ impl Replica {
             };
             effects.extend(next);
         }
-        effects.into_iter().for_each(|effect| self.emit(effect));
+        for effect in effects {
+            self.emit(effect);
+        }
     }
 }
 

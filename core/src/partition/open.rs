@@ -135,7 +135,9 @@ impl Replica {
             let (from, until) = (fetching.from, fetching.until);
             sends.push((fetching.source, Message::Fetch { term: opening.term, from, until }));
         }
-        sends.into_iter().for_each(|(to, message)| self.send(to, message));
+        for (to, message) in sends {
+            self.send(to, message);
+        }
     }
 
     /// A replica promised.
@@ -322,7 +324,7 @@ impl Replica {
         let before = self.log.end;
         for batch in batches {
             if batch.end() <= until && self.log.fits(&batch, term) {
-                self.append_own(batch);
+                self.append_own(&batch);
             }
         }
         if self.log.end > before && self.log.end < until {
@@ -352,9 +354,9 @@ impl Replica {
         }
     }
 
-    pub(super) fn append_own(&mut self, batch: Batch) {
+    pub(super) fn append_own(&mut self, batch: &Batch) {
         let seq = self.write(Write::Append(batch.clone()));
-        self.log.append(seq, &batch);
+        self.log.append(seq, batch);
     }
 
     fn append_opening(&mut self, now: Now) {
@@ -366,7 +368,7 @@ impl Replica {
         let batch = Batch::opening(&entry, stamp);
         let leading = super::lead::Leading::new(entry, term, &batch, answers, &self.peers, self.me);
         self.role = Role::Leading(leading);
-        self.append_own(batch);
+        self.append_own(&batch);
         self.flush_waiting(now);
         self.changed();
     }

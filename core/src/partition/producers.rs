@@ -157,6 +157,7 @@ impl ProducerTable {
     }
 
     /// The snapshot that stands before `start`: with the log from there on it makes this table.
+    #[must_use]
     pub fn before(&self, start: Offset) -> Self {
         let mut before = self.clone();
         before.cut(start);

@@ -129,7 +129,7 @@ impl Replica {
         let base = self.log.end;
         let batch = batch.stamp(Stamp { key: self.key, base, term, append_time_ms });
         self.publishes.appended.insert((batch.end(), ticket), base);
-        self.append_own(batch);
+        self.append_own(&batch);
         Ok(None)
     }
 

@@ -71,7 +71,7 @@ pub(super) enum Role {
 }
 
 /// What waits for a write to be durable.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Parked {
     /// Our own promise to lead this term.
     Fences(Term),
@@ -261,8 +261,7 @@ impl Replica {
             Parked::Promised { to, term } if seq <= self.synced => self.answer_fence(to, term),
             Parked::Attached { to, term } if seq <= self.synced => self.answer_attach(to, term),
             // A question that came twice is answered once.
-            Parked::Promised { .. } | Parked::Attached { .. }
-                if self.parked.contains(&(seq, parked.clone())) => {}
+            Parked::Promised { .. } | Parked::Attached { .. } if self.parked.contains(&(seq, parked)) => {}
             Parked::Fences(_)
             | Parked::Promised { .. }
             | Parked::Attached { .. }

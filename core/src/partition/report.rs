@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::lead::Follower;
 use super::replica::{Now, Replica, Role};
 use super::{Promise, Report};
 use crate::id::{PartitionKey, ReplicaId};
@@ -108,7 +109,7 @@ impl Replica {
         let Role::Leading(leading) = &self.role else { return Vec::new() };
         let learners = leading.entry.learners.iter().copied();
         learners
-            .filter(|learner| leading.followers.get(learner).is_some_and(|one| one.is_caught_up()))
+            .filter(|learner| leading.followers.get(learner).is_some_and(Follower::is_caught_up))
             .collect()
     }
 
