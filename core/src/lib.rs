@@ -4,6 +4,7 @@
 //! protobuf, clock, randomness, threads or unordered maps, so that one seed replays one history.
 
 pub mod batch;
+pub mod broker;
 pub mod control;
 pub mod entry;
 pub mod id;

@@ -13,7 +13,7 @@ use crate::term::{Epoch, Process, TermVector};
 pub struct Ticket(pub u64);
 
 /// What the volume said about one replica when the broker started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovered {
     /// Entry and highest term that were promised.
     pub promise: Promise,

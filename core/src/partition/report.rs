@@ -80,6 +80,11 @@ impl Replica {
         }
     }
 
+    /// Whether a process of `peer` was announced by [`Input::PeerUp`](super::Input::PeerUp) and not taken back.
+    pub fn knows(&self, peer: ReplicaId) -> bool {
+        self.peers.contains_key(&peer)
+    }
+
     /// Whether so many members are connected that their promises would open a term: a leader that nobody hears has perhaps
     /// been replaced, and sends readers elsewhere after a while.
     pub fn hears_open_quorum(&self) -> bool {

@@ -1,0 +1,342 @@
+//! Which replica hears what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::handshake::{self, Accepted, Hello, HelloRefusal, Identity};
+use crate::entry::Entry;
+use crate::id::{Ordinal, PartitionKey, ReplicaId};
+use crate::partition::{self, Effect, InvalidProducers, Message, Now, Recovered, Refusal, Replica};
+use crate::term::{Epoch, Process};
+
+/// Of each broker number so many lives of its volume are remembered: more than anybody loses in a broker's uptime.
+const LIVES_MAX: usize = 16;
+
+/// A leader that nobody hears for so long may have been replaced, and sends readers elsewhere.
+const ISOLATED_TIME: Duration = Duration::from_secs(5);
+
+/// Something happened to the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// For one replica: publishes, durable writes, what was shipped, retention. Unknown partitions refuse publishes and ignore
+    /// the rest.
+    Partition(PartitionKey, partition::Input),
+    /// A connection passed both handshakes ([`Broker::hear`]).
+    PeerUp(Accepted),
+    /// Its connection is gone.
+    PeerDown {
+        /// Whose.
+        peer: ReplicaId,
+        /// Which process's; another one's connection stays.
+        process: Process,
+    },
+    /// A peer's replica says something.
+    Message {
+        /// Which peer.
+        from: ReplicaId,
+        /// Which process of it.
+        process: Process,
+        /// Of which partition.
+        key: PartitionKey,
+        /// What.
+        message: Message,
+    },
+    /// Entries of the partition table, from the operator or from the volume; older ones than those held are ignored.
+    Assign(Vec<Entry>),
+    /// Records of a partition that this broker has left may go.
+    Release {
+        /// Which.
+        key: PartitionKey,
+        /// The decision without this broker.
+        epoch: Epoch,
+    },
+    /// The operator's stream passed its handshake.
+    OperatorUp,
+    /// It is gone.
+    OperatorDown,
+    /// Time passes; at least every 100 ms.
+    Tick,
+}
+
+/// One broker.
+#[derive(Debug)]
+pub struct Broker {
+    pub(super) identity: Identity,
+    pub(super) replicas: BTreeMap<PartitionKey, Replica>,
+    connected: BTreeMap<ReplicaId, Process>,
+    /// The last process that was seen of each life of each broker's volume.
+    seen: BTreeMap<Ordinal, Vec<(ReplicaId, Process)>>,
+    /// The operator accepted this process at least once.
+    confirmed: bool,
+    operator_up: bool,
+    /// Since when neither the operator nor an open quorum is heard.
+    isolated: BTreeMap<PartitionKey, Duration>,
+    pub(super) changed: BTreeSet<PartitionKey>,
+    /// Stepped since the last settling.
+    dirty: BTreeSet<PartitionKey>,
+    ticked: bool,
+}
+
+impl Broker {
+    /// A broker with the replicas that its volume holds, tombstones included. Says nothing before its first step.
+    ///
+    /// Refuses a producers' snapshot that does not parse.
+    pub fn new(
+        identity: Identity,
+        recovered: impl IntoIterator<Item = (PartitionKey, Recovered)>,
+    ) -> Result<Self, InvalidProducers> {
+        let mut broker = Self {
+            identity,
+            replicas: BTreeMap::new(),
+            connected: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            confirmed: false,
+            operator_up: false,
+            isolated: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            ticked: true,
+        };
+        for (key, recovered) in recovered {
+            let (me, process) = (broker.identity.replica(), broker.identity.process());
+            broker.replicas.insert(key, Replica::new(me, process, key, recovered)?);
+            broker.changed.insert(key);
+        }
+        Ok(broker)
+    }
+
+    /// What this broker is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The operator told an adopted volume its Cluster; the shell has stored it.
+    pub fn adopt(&mut self, cluster: crate::id::ClusterId) {
+        self.identity.cluster.get_or_insert(cluster);
+    }
+
+    /// A replica, for reading.
+    pub fn replica(&self, key: PartitionKey) -> Option<&Replica> {
+        self.replicas.get(&key)
+    }
+
+    /// All replicas, tombstones included.
+    pub fn replicas(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.values()
+    }
+
+    /// Whom this broker shares partitions with, and therefore has to be connected to.
+    pub fn wanted_peers(&self) -> BTreeSet<ReplicaId> {
+        let entries = self.replicas.values().filter_map(|replica| replica.promise().entry.as_ref());
+        let concerned = entries.filter(|entry| entry.concerns(self.identity.replica()));
+        let mut wanted: BTreeSet<ReplicaId> = concerned
+            .flat_map(|entry| entry.members.replicas().into_iter().chain(entry.learners.iter().copied()))
+            .collect();
+        wanted.remove(&self.identity.replica());
+        wanted
+    }
+
+    /// Judges a peer's hello. Who is believed replaces an earlier process of the same volume.
+    pub fn hear(&mut self, hello: &Hello) -> Result<Accepted, HelloRefusal> {
+        let accepted = handshake::check(&self.identity, hello)?;
+        let lives = self.seen.entry(hello.ordinal).or_default();
+        if let Some((_, seen)) = lives.iter_mut().find(|(peer, _)| *peer == accepted.peer) {
+            if accepted.process.session < seen.session || !handshake::continues(&hello.processes, *seen) {
+                return Err(HelloRefusal::UnknownProcess { seen: *seen });
+            }
+            *seen = accepted.process;
+            return Ok(accepted);
+        }
+        if lives.len() == LIVES_MAX {
+            lives.remove(0);
+        }
+        lives.push((accepted.peer, accepted.process));
+        Ok(accepted)
+    }
+
+    /// Takes one input. The effects are to be carried out in order; each belongs to a partition.
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<(PartitionKey, Effect)> {
+        let mut out = Vec::new();
+        match input {
+            Input::Partition(key, input) => self.deliver_or_refuse(now, key, input, &mut out),
+            Input::PeerUp(accepted) => self.peer_up(now, accepted, &mut out),
+            Input::PeerDown { peer, process } => {
+                if self.connected.get(&peer) == Some(&process) {
+                    self.connected.remove(&peer);
+                    self.deliver_to_all(now, &partition::Input::PeerDown(peer), &mut out);
+                }
+            }
+            Input::Message { from, process, key, message } => {
+                self.message(now, (from, process), key, message, &mut out);
+            }
+            Input::Assign(entries) => {
+                for entry in entries {
+                    self.create_if_concerned(now, &entry, &mut out);
+                    self.deliver(now, entry.key, partition::Input::Assign(entry), &mut out);
+                }
+            }
+            Input::Release { key, epoch } => {
+                self.deliver(now, key, partition::Input::Release(epoch), &mut out);
+            }
+            Input::OperatorUp => {
+                (self.confirmed, self.operator_up) = (true, true);
+                self.deliver_to_all(now, &partition::Input::Confirmed, &mut out);
+            }
+            Input::OperatorDown => self.operator_up = false,
+            Input::Tick => {
+                self.ticked = true;
+                self.deliver_to_all(now, &partition::Input::Tick, &mut out);
+                self.watch_isolation(now);
+            }
+        }
+        out
+    }
+
+    /// To be called once at the end of each turn of the shell: see [`Replica::settle`].
+    pub fn settle(&mut self, now: Now) -> Vec<(PartitionKey, Effect)> {
+        let mut out = Vec::new();
+        let dirty = std::mem::take(&mut self.dirty);
+        let all = std::mem::take(&mut self.ticked);
+        for (key, replica) in &mut self.replicas {
+            if all || dirty.contains(key) {
+                out.extend(replica.settle(now).into_iter().map(|effect| (*key, effect)));
+            }
+        }
+        self.note_changes(&out);
+        out
+    }
+
+    /// Whether readers of a partition that this broker leads are to look for its leader elsewhere: nobody who could have
+    /// replaced it was heard for 5 s, neither the operator.
+    pub fn sends_readers_elsewhere(&self, key: PartitionKey, now: Now) -> bool {
+        self.isolated.get(&key).is_some_and(|since| now.since_start >= *since + ISOLATED_TIME)
+    }
+
+    fn watch_isolation(&mut self, now: Now) {
+        for (key, replica) in &self.replicas {
+            if self.operator_up || replica.leading().is_none() || replica.hears_open_quorum() {
+                self.isolated.remove(key);
+            } else {
+                self.isolated.entry(*key).or_insert(now.since_start);
+            }
+        }
+    }
+
+    fn peer_up(&mut self, now: Now, accepted: Accepted, out: &mut Vec<(PartitionKey, Effect)>) {
+        let Accepted { peer, process, .. } = accepted;
+        // A new connection starts anew, even of the same process.
+        if self.connected.insert(peer, process).is_some() {
+            self.deliver_to_all(now, &partition::Input::PeerDown(peer), out);
+        }
+        let me = self.identity.replica();
+        let input = partition::Input::PeerUp { peer, process };
+        let concerned = |entry: &Entry| entry.concerns(peer);
+        let keys: Vec<PartitionKey> = self.keys_where(concerned);
+        for key in keys {
+            self.deliver(now, key, input.clone(), out);
+        }
+        // Who is its partition's only member has no member to hear: any broker that knows this volume will do.
+        let alone = |entry: &Entry| entry.members.replicas() == [me];
+        for key in self.keys_where(alone) {
+            self.deliver(now, key, partition::Input::Confirmed, out);
+        }
+    }
+
+    fn keys_where(&self, holds: impl Fn(&Entry) -> bool) -> Vec<PartitionKey> {
+        let has = |replica: &Replica| replica.promise().entry.as_ref().is_some_and(&holds);
+        self.replicas.iter().filter(|(_, replica)| has(replica)).map(|(key, _)| *key).collect()
+    }
+
+    fn message(
+        &mut self,
+        now: Now,
+        (from, process): (ReplicaId, Process),
+        key: PartitionKey,
+        message: Message,
+        out: &mut Vec<(PartitionKey, Effect)>,
+    ) {
+        if self.connected.get(&from) != Some(&process) {
+            return;
+        }
+        if let Message::Fence { entry, .. } | Message::Attach { entry, .. } = &message
+            && entry.key == key
+        {
+            self.create_if_concerned(now, entry, out);
+        }
+        // A leader whose entry this broker has not seen yet is unknown to the replica until now.
+        if self.replicas.get(&key).is_some_and(|replica| !replica.knows(from)) {
+            self.deliver(now, key, partition::Input::PeerUp { peer: from, process }, out);
+        }
+        self.deliver(now, key, partition::Input::Message { from, process, message }, out);
+    }
+
+    fn create_if_concerned(&mut self, now: Now, entry: &Entry, out: &mut Vec<(PartitionKey, Effect)>) {
+        let (me, process) = (self.identity.replica(), self.identity.process());
+        if self.replicas.contains_key(&entry.key) || !entry.concerns(me) {
+            return;
+        }
+        let Ok(replica) = Replica::new(me, process, entry.key, Recovered::default()) else { return };
+        self.replicas.insert(entry.key, replica);
+        if self.confirmed {
+            self.deliver(now, entry.key, partition::Input::Confirmed, out);
+        }
+    }
+
+    fn deliver_or_refuse(
+        &mut self,
+        now: Now,
+        key: PartitionKey,
+        input: partition::Input,
+        out: &mut Vec<(PartitionKey, Effect)>,
+    ) {
+        if let (partition::Input::Produce { ticket, .. }, false) = (&input, self.replicas.contains_key(&key))
+        {
+            let refusal = Refusal::NotLeader { leader: None };
+            out.push((key, Effect::Refuse { ticket: *ticket, refusal }));
+            return;
+        }
+        self.deliver(now, key, input, out);
+    }
+
+    fn deliver_to_all(&mut self, now: Now, input: &partition::Input, out: &mut Vec<(PartitionKey, Effect)>) {
+        let keys: Vec<PartitionKey> = self.replicas.keys().copied().collect();
+        for key in keys {
+            self.deliver(now, key, input.clone(), out);
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        now: Now,
+        key: PartitionKey,
+        input: partition::Input,
+        out: &mut Vec<(PartitionKey, Effect)>,
+    ) {
+        let Some(replica) = self.replicas.get_mut(&key) else { return };
+        let epoch = |replica: &Replica| replica.promise().entry.as_ref().map(|entry| entry.epoch);
+        let before = epoch(replica);
+        let mut effects = replica.step(now, input);
+        if epoch(replica) != before {
+            // Another entry, other peers.
+            let entry = replica.promise().entry.clone();
+            let known =
+                self.connected.iter().filter(|(peer, _)| entry.as_ref().is_some_and(|e| e.concerns(**peer)));
+            for (peer, process) in known.filter(|(peer, _)| **peer != self.identity.replica()) {
+                if !replica.knows(*peer) {
+                    effects.extend(
+                        replica.step(now, partition::Input::PeerUp { peer: *peer, process: *process }),
+                    );
+                }
+            }
+        }
+        let effects: Vec<_> = effects.into_iter().map(|effect| (key, effect)).collect();
+        self.note_changes(&effects);
+        self.dirty.insert(key);
+        out.extend(effects);
+    }
+
+    fn note_changes(&mut self, effects: &[(PartitionKey, Effect)]) {
+        let changed = effects.iter().filter(|(_, effect)| matches!(effect, Effect::Changed));
+        self.changed.extend(changed.map(|(key, _)| *key));
+    }
+}
