@@ -65,13 +65,13 @@ pub(super) fn split(text: &str) -> Vec<Result<Part, Rejection>> {
     let mut parts = Vec::new();
     let (mut number, mut first_line, mut lines) = (1, 1, String::new());
     for (index, line) in text.lines().enumerate() {
-        if line.starts_with("---") {
+        if let Some(rest) = line.strip_prefix("---") {
             parts.extend(parse(number, first_line, &lines));
             // Nothing stands before the first `---` of most files: that is no document.
             number += usize::from(!lines.is_empty() || index > 0);
             first_line = index + 1;
             // What follows `---` on its line belongs to the document.
-            lines = format!("{}\n", &line[3..]);
+            lines = format!("{rest}\n");
         } else {
             lines.push_str(line);
             lines.push('\n');

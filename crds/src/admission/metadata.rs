@@ -14,12 +14,8 @@ pub(super) fn check(object: &Value) -> Vec<Violation> {
     let mut violations = Vec::new();
     let metadata = &object["metadata"];
     match &metadata["name"] {
-        Value::Null => {
-            violations.push(Violation::required("metadata.name", "name or generateName is required"))
-        }
-        Value::String(name) if name.is_empty() => {
-            violations.push(Violation::required("metadata.name", "name or generateName is required"));
-        }
+        Value::Null => violations.push(missing_name()),
+        Value::String(name) if name.is_empty() => violations.push(missing_name()),
         Value::String(name) => check_name(name, &mut violations),
         other => violations.push(of_type("metadata.name", other, "string")),
     }
@@ -32,6 +28,10 @@ pub(super) fn check(object: &Value) -> Vec<Violation> {
         check_map(&metadata[field], &format!("metadata.{field}"), field == "labels", &mut violations);
     }
     violations
+}
+
+fn missing_name() -> Violation {
+    Violation::required("metadata.name", "name or generateName is required")
 }
 
 fn check_name(name: &str, violations: &mut Vec<Violation>) {

@@ -73,7 +73,9 @@ pub(super) fn apply_defaults(value: &mut Value, schema: &Value) {
         }
         Value::Array(items) => {
             if let Some(schema) = schema.get("items") {
-                items.iter_mut().for_each(|item| apply_defaults(item, schema));
+                for item in items {
+                    apply_defaults(item, schema);
+                }
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}

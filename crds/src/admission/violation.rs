@@ -106,7 +106,7 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.object {
             Some(object) => {
-                write!(f, "the {object} (document {}, line {}) is invalid:", self.document, self.line)?
+                write!(f, "the {object} (document {}, line {}) is invalid:", self.document, self.line)?;
             }
             None => write!(f, "document {}, line {}:", self.document, self.line)?,
         }
