@@ -4,10 +4,17 @@
 //! or reads a clock: shells do that for it and tell it what came of it.
 
 mod desired;
+mod effect;
+mod input;
 pub mod table;
 mod view;
 
 pub use self::desired::{Desired, TopicWish};
+pub use self::effect::{Address, Document, DocumentName, Effect, Greeting, PushedPage, Revision};
+pub use self::input::{HeldPage, Hello, Input, Sighting, WriteFailure};
 pub use self::view::{
     BrokerState, BrokerView, ControlEvent, EventKind, PartitionView, TopicView, View, Waiting,
 };
+
+/// The most writes of the ledger under way at once.
+pub const WRITES_MAX: usize = 10;

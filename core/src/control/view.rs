@@ -22,6 +22,8 @@ pub struct View {
     pub min_brokers: u16,
     /// Partitions with fewer replicas in sync than they have.
     pub under_replicated: u32,
+    /// Names of [`Desired::deleted`](super::Desired::deleted) of which nothing is left, on any volume.
+    pub deleted: Vec<String>,
     /// What the controller as a whole waits for, or why it has halted; nothing while it works.
     pub waiting: Option<Waiting>,
 }

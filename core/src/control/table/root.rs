@@ -9,7 +9,7 @@ pub const PAGES_MAX: usize = 1_024;
 
 /// The most records of volumes, living and lost, so that the root stays within a page's bytes. Beyond it, the lost ones
 /// that no entry names are forgotten.
-pub const RECORDS_MAX: usize = 400;
+pub const RECORDS_MAX: usize = 300;
 
 /// What is remembered of one life of a broker's volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
