@@ -43,9 +43,9 @@ fn a_volume_belongs_to_the_group_of_a_pod_that_is_not_root() {
     let environment = Environment::get().unwrap();
     let namespace = Namespace::make(environment, "volumes", "restricted");
     for class in ["local", "local-disk"] {
-        environment.apply(namespace.0, &probe(environment, class)).unwrap();
-        await_ready(environment, namespace.0, class);
-        let log = environment.kubectl(&["logs", "--namespace", namespace.0, class]).unwrap();
+        environment.apply(&namespace.name, &probe(environment, class)).unwrap();
+        await_ready(environment, &namespace.name, class);
+        let log = environment.kubectl(&["logs", "--namespace", &namespace.name, class]).unwrap();
         assert_eq!(
             log, "process uid=65532 gid=65532\nfolder uid=0 gid=65532 mode=2775\nwritable yes\n",
             "class {class}"
@@ -58,7 +58,7 @@ fn a_pod_that_asks_for_more_than_restricted_is_refused() {
     let environment = Environment::get().unwrap();
     let namespace = Namespace::make(environment, "security", "restricted");
     let pod = "{apiVersion: v1, kind: Pod, metadata: {name: root}, spec: {containers: [{name: root, image: local/probe:1}]}}";
-    let refused = environment.apply(namespace.0, pod).unwrap_err().to_string();
+    let refused = environment.apply(&namespace.name, pod).unwrap_err().to_string();
     assert!(refused.contains("violates PodSecurity \"restricted:latest\""), "{refused}");
 }
 
@@ -80,9 +80,9 @@ fn a_process_is_found_and_frozen_and_a_killed_one_is_started_again() {
     let environment = Environment::get().unwrap();
     let nodes = environment.nodes().unwrap();
     let namespace = Namespace::make(environment, "processes", "restricted");
-    environment.apply(namespace.0, &probe(environment, "local")).unwrap();
-    await_ready(environment, namespace.0, "local");
-    let process = nodes.process(environment, namespace.0, "local", "probe").unwrap();
+    environment.apply(&namespace.name, &probe(environment, "local")).unwrap();
+    await_ready(environment, &namespace.name, "local");
+    let process = nodes.process(environment, &namespace.name, "local", "probe").unwrap();
     let frozen = nodes.freeze(process).unwrap();
     let state = std::fs::read_to_string(format!("/proc/{}/stat", process.id)).unwrap();
     assert!(state.contains(") T "), "{state}");
@@ -91,7 +91,7 @@ fn a_process_is_found_and_frozen_and_a_killed_one_is_started_again() {
     process.await_end(Duration::from_secs(10)).unwrap();
     let restarted = "jsonpath={.status.containerStatuses[0].restartCount}=1";
     environment
-        .kubectl(&["wait", "--namespace", namespace.0, "--for", restarted, "--timeout=60s", "pod/local"])
+        .kubectl(&["wait", "--namespace", &namespace.name, "--for", restarted, "--timeout=60s", "pod/local"])
         .unwrap();
 }
 
@@ -110,21 +110,25 @@ fn the_api_server_goes_away_and_comes_back() {
     panic!("the API server is not back after 60 s");
 }
 
-/// A namespace that is deleted afterwards.
-struct Namespace<'a>(&'a str, &'a Environment);
+/// A namespace of this run, deleted afterwards; nobody waits for that.
+struct Namespace<'a> {
+    name: String,
+    environment: &'a Environment,
+}
 
 impl<'a> Namespace<'a> {
-    fn make(environment: &'a Environment, name: &'a str, security: &str) -> Self {
-        environment.kubectl(&["create", "namespace", name]).unwrap();
+    fn make(environment: &'a Environment, name: &str, security: &str) -> Self {
+        let name = format!("{name}-{}", std::process::id());
+        environment.kubectl(&["create", "namespace", &name]).unwrap();
         let label = format!("pod-security.kubernetes.io/enforce={security}");
-        environment.kubectl(&["label", "namespace", name, &label]).unwrap();
-        Self(name, environment)
+        environment.kubectl(&["label", "namespace", &name, &label]).unwrap();
+        Self { name, environment }
     }
 }
 
 impl Drop for Namespace<'_> {
     fn drop(&mut self) {
-        let deleted = self.1.kubectl(&["delete", "namespace", self.0, "--timeout=60s"]);
+        let deleted = self.environment.kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
         println!("{}", deleted.unwrap_or_else(|error| format!("{error:#}")));
     }
 }

@@ -23,16 +23,33 @@ pub(crate) fn clippy(workspace: &Workspace) -> Result<()> {
     ]))
 }
 
-/// `cargo deny`: bans, licences and sources; advisories too where their database is on this machine, for it has to be downloaded.
-pub(crate) fn dependencies(workspace: &Workspace) -> Result<()> {
-    let path = tools::DENY.path()?;
+/// `cargo deny`: bans, licences and sources; advisories too if `FULMAR_ADVISORIES` is set, for their database is downloaded. Gives
+/// the remark for the table.
+pub(crate) fn dependencies(workspace: &Workspace) -> Result<String> {
+    let path = match tools::DENY.path() {
+        Ok(path) => path,
+        Err(error) => {
+            eprintln!("cargo deny could not be had: {error:#}");
+            return Ok("NOT CHECKED, cargo deny could not be had".to_owned());
+        }
+    };
     let mut command = workspace.cargo("deny");
-    command.env("PATH", path).args(["--offline", "--workspace", "check", "--hide-inclusion-graph"]);
-    command.args(["bans", "licenses", "sources"]);
-    if std::env::var_os("FULMAR_ADVISORIES").is_some() {
+    command.env("PATH", path).args([
+        "--workspace",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]);
+    let advisories = std::env::var_os("FULMAR_ADVISORIES").is_some();
+    if advisories {
         command.arg("advisories");
-    } else {
-        println!("advisories: not checked, their database is not looked for unless FULMAR_ADVISORIES is set");
     }
-    process::run(&mut command)
+    process::run(&mut command)?;
+    Ok(if advisories {
+        String::new()
+    } else {
+        "advisories not checked (FULMAR_ADVISORIES=1 does)".to_owned()
+    })
 }

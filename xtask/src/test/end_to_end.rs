@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::nextest::{self, Tests};
+use super::nextest::{self, Built, Tests};
 use super::parts::Parts;
 use crate::images;
 use crate::kubernetes::choice::Cluster;
@@ -26,7 +26,7 @@ pub(crate) fn run(
     threads: u32,
     parts: &mut Parts,
 ) {
-    let tests = Tests { within: END_TO_END, filter, threads: Some(threads) };
+    let tests = Tests { within: END_TO_END, filter, threads: Some(threads), built: Built::Workspace };
     let done = match cluster {
         Ok(Cluster::LeftOut) => return parts.left_out(PART),
         Ok(Cluster::Own) => run_on_own(workspace, &tests, parts),
@@ -50,9 +50,9 @@ pub(crate) fn run_on_developers_cluster(
     if !cluster.is_up() {
         bail!("no cluster is up: `cargo xtask kubernetes up` first");
     }
-    nextest::build(workspace)?;
+    nextest::build(workspace, Built::EndToEnd)?;
     empty_logs(workspace)?;
-    let tests = Tests { within: END_TO_END, filter, threads: Some(1) };
+    let tests = Tests { within: END_TO_END, filter, threads: Some(1), built: Built::EndToEnd };
     nextest::run_told(&mut inside(workspace, cluster, &tests)?).map(drop)
 }
 
@@ -90,7 +90,7 @@ fn run_on_context(
 ) -> Option<()> {
     let given = std::env::var_os("FULMAR_E2E_BROKER_IMAGE").is_some();
     if given {
-        parts.run("tests: compile", || nextest::build(workspace));
+        parts.run("tests: compile", || nextest::build(workspace, Built::Workspace));
     } else {
         let archives = build(workspace, parts)?;
         parts.run_for("images: import", || {
@@ -118,7 +118,7 @@ fn run_on_context(
 /// Compiles (nothing is left to compile where the unit tests ran before) and builds the images.
 fn build(workspace: &Workspace, parts: &mut Parts) -> Option<Vec<std::path::PathBuf>> {
     parts.run_for("images: build", || {
-        nextest::build(workspace)?;
+        nextest::build(workspace, Built::Workspace)?;
         let archives = images::build(workspace)?;
         let sizes: Result<Vec<String>> = archives.iter().map(|archive| described(archive)).collect();
         Ok((archives.clone(), format!("prebuilt binaries, {}", sizes?.join(", "))))

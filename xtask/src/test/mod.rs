@@ -52,23 +52,24 @@ enum Part {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::locate()?;
     let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
-    // Said at once and not after twenty minutes: an unknown context, a confirmation that names another.
+    // Said at once and not after twenty minutes: an unknown context, a confirmation that names another. `auto` has named nothing,
+    // so the other parts are run first.
     let cluster = if wanted(Part::EndToEnd) {
         choice::resolve(&arguments.kubernetes, arguments.yes_destroy.as_deref())
     } else {
         Ok(Cluster::LeftOut)
     };
-    if matches!(arguments.kubernetes, Choice::Context(_) | Choice::Own) && cluster.is_err() {
-        cluster?;
-        return Ok(());
-    }
+    let cluster = match (&arguments.kubernetes, cluster) {
+        (Choice::Context(_) | Choice::Own, Err(error)) => return Err(error),
+        (_, cluster) => cluster,
+    };
     let filter = arguments.filter.as_deref();
     let mut parts = Parts::default();
     if wanted(Part::Formatting) {
         parts.run("formatting", || checks::formatting(&workspace));
     }
     if wanted(Part::Dependencies) {
-        parts.run("dependencies (cargo deny)", || checks::dependencies(&workspace));
+        parts.run_for("dependencies (cargo deny)", || Ok(((), checks::dependencies(&workspace)?)));
     }
     if wanted(Part::Clippy) {
         parts.run("clippy", || checks::clippy(&workspace));

@@ -1,4 +1,4 @@
-//! Calls `cargo nextest`, always for the whole workspace with a filter: another selection of packages could be another build.
+//! Calls `cargo nextest`, for the whole workspace with a filter: another selection of packages could be another build.
 //! Where nextest cannot be had it calls `cargo test`, and says so.
 
 use std::ffi::OsString;
@@ -19,6 +19,26 @@ pub(crate) struct Tests<'a> {
     pub(crate) filter: Option<&'a str>,
     /// At a time; as many as there are processors if not given.
     pub(crate) threads: Option<u32>,
+    /// What is compiled for it.
+    pub(crate) built: Built,
+}
+
+/// The packages that cargo looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Built {
+    /// All of them, so that every part of a run shares one build.
+    Workspace,
+    /// The end-to-end tests and what they need: for a person in a hurry, though another crate does not compile just now.
+    EndToEnd,
+}
+
+impl Built {
+    fn selection(self) -> &'static [&'static str] {
+        match self {
+            Self::Workspace => &["--workspace"],
+            Self::EndToEnd => &["--package", "fulmar-e2e"],
+        }
+    }
 }
 
 impl Tests<'_> {
@@ -30,17 +50,15 @@ impl Tests<'_> {
     }
 }
 
-/// Compiles the tests and binaries of the whole workspace.
-pub(crate) fn build(workspace: &Workspace) -> Result<()> {
-    process::run(workspace.cargo("test").args([
-        "--workspace",
-        "--lib",
-        "--bins",
-        "--tests",
-        "--no-run",
-        "--quiet",
-    ]))?;
-    crate::images::build_binaries(workspace)
+/// Compiles the tests of the whole workspace, and its binaries; or the end-to-end tests.
+pub(crate) fn build(workspace: &Workspace, built: Built) -> Result<()> {
+    let mut tests = workspace.cargo("test");
+    tests.args(built.selection()).args(["--lib", "--bins", "--tests", "--no-run", "--quiet"]);
+    process::run(&mut tests)?;
+    match built {
+        Built::Workspace => crate::images::build_binaries(workspace),
+        Built::EndToEnd => Ok(()),
+    }
 }
 
 /// Runs tests on this machine; gives nextest's summary.
@@ -79,7 +97,8 @@ pub(crate) fn path() -> Result<OsString> {
 
 /// What follows `cargo nextest`.
 pub(crate) fn arguments(tests: &Tests<'_>) -> Vec<String> {
-    let mut arguments = vec!["run".to_owned(), "--workspace".to_owned(), "--no-fail-fast".to_owned()];
+    let mut arguments = vec!["run".to_owned(), "--no-fail-fast".to_owned()];
+    arguments.extend(tests.built.selection().iter().map(|&word| word.to_owned()));
     // A person's filter may well match nothing in one of the parts.
     if tests.filter.is_some() {
         arguments.push("--no-tests=pass".to_owned());
