@@ -1,0 +1,289 @@
+//! Which topics there are and who leads their partitions, as brokers told it last.
+//!
+//! Owns the cache and asking brokers in turn until one answers. Never decides what a leader's refusal means.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fulmar_core::id::TopicId;
+use fulmar_core::term::Epoch;
+use fulmar_proto::v1::log_client::LogClient;
+use fulmar_proto::v1::{self, ErrorReason};
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use crate::connection::Connections;
+use crate::error::{DescribeError, Failure, Verdict};
+use crate::retry::Backoff;
+
+/// One broker gets so long before the next one is asked: a stopped broker must not cost the whole timeout.
+const ONE_BROKER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A topic, as far as programs need it.
+#[derive(Debug, Clone)]
+pub(crate) struct Topic {
+    pub(crate) id: TopicId,
+    pub(crate) record_bytes_max: usize,
+    pub(crate) partitions: Vec<Partition>,
+}
+
+/// Who should lead a partition, by which decision.
+#[derive(Debug, Clone)]
+pub(crate) struct Partition {
+    pub(crate) leader: Option<u32>,
+    pub(crate) epoch: Epoch,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    brokers: BTreeMap<u32, String>,
+    topics: HashMap<String, (Instant, Arc<Topic>)>,
+}
+
+/// The cache, and the way to fill it.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    connections: Connections,
+    servers: Vec<String>,
+    timeout: Duration,
+    state: Mutex<State>,
+    /// One refresh at a time: a hundred lanes that lose a leader at once ask once.
+    refreshing: tokio::sync::Mutex<()>,
+    turn: AtomicUsize,
+}
+
+impl Metadata {
+    pub(crate) fn new(connections: Connections, servers: Vec<String>, timeout: Duration) -> Self {
+        Self {
+            connections,
+            servers,
+            timeout,
+            state: Mutex::default(),
+            refreshing: tokio::sync::Mutex::default(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// All addresses that lead somewhere now.
+    pub(crate) fn known_addresses(&self) -> Vec<String> {
+        self.servers.iter().cloned().chain(self.state().brokers.values().cloned()).collect()
+    }
+
+    /// The addresses that the program gave.
+    pub(crate) fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom to ask, best first: reachable before unreachable ones, and in turn, so that no broker bears all.
+    pub(crate) fn candidates(&self) -> Vec<String> {
+        let mut all = self.servers.clone();
+        all.extend(self.state().brokers.values().cloned());
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % all.len();
+        all.rotate_left(turn);
+        let mut seen = Vec::with_capacity(all.len());
+        for address in all {
+            if !seen.contains(&address) {
+                seen.push(address);
+            }
+        }
+        seen.sort_by_key(|address| self.connections.is_unreachable(address));
+        seen
+    }
+
+    /// Asks brokers in turn until one answers or refuses, or `deadline` comes.
+    pub(crate) async fn ask<T, F>(
+        &self,
+        deadline: Instant,
+        question: impl Fn(LogClient<Channel>) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        let mut backoff = Backoff::new();
+        loop {
+            let mut failure = Failure::lost("no broker is known");
+            for address in self.candidates() {
+                let until = deadline.min(Instant::now() + ONE_BROKER_TIMEOUT);
+                match self.ask_one(&address, until, &question).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(refused) if refused.verdict() == Verdict::Refused => return Err(refused),
+                    Err(missing) if missing.verdict() == Verdict::Missing => return Err(missing),
+                    Err(other) => failure = other,
+                }
+                if Instant::now() >= deadline {
+                    return Err(failure);
+                }
+            }
+            if !backoff.wait_until(deadline).await {
+                return Err(failure);
+            }
+        }
+    }
+
+    async fn ask_one<T, F>(
+        &self,
+        address: &str,
+        until: Instant,
+        question: impl Fn(LogClient<Channel>) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        let client = self.connections.log(address, 0).map_err(|error| Failure::lost(error.to_string()))?;
+        let answer = match tokio::time::timeout_at(until, question(client)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(status)) => Err(Failure::from_status(&status)),
+            Err(_) => Err(Failure::lost(format!("{address} does not answer"))),
+        };
+        match &answer {
+            Err(failure) if failure.reason.is_none() => self.connections.note_unreachable(address),
+            _ => self.connections.note_reached(address),
+        }
+        answer.map_err(|failure| Failure { message: format!("{address}: {}", failure.message), ..failure })
+    }
+
+    /// Asks for metadata until a broker that was told its Cluster's state answers.
+    pub(crate) async fn fetch(
+        &self,
+        request: v1::MetadataRequest,
+        deadline: Instant,
+    ) -> Result<v1::MetadataResponse, Failure> {
+        let question = |mut client: LogClient<Channel>| {
+            let request = request.clone();
+            async move {
+                let answer = client.metadata(request).await?.into_inner();
+                if answer.cluster_id.is_empty() {
+                    return Err(Status::unavailable(
+                        "the broker has not been told of the Cluster's state yet",
+                    ));
+                }
+                Ok(answer)
+            }
+        };
+        let answer = self.ask(deadline, question).await?;
+        self.note_brokers(&answer.brokers);
+        Ok(answer)
+    }
+
+    fn note_brokers(&self, brokers: &[v1::Broker]) {
+        if brokers.is_empty() {
+            return;
+        }
+        self.state().brokers = brokers
+            .iter()
+            .filter(|broker| !broker.address.is_empty())
+            .map(|broker| (broker.ordinal, broker.address.clone()))
+            .collect();
+        self.connections.keep_only(&self.known_addresses());
+    }
+
+    /// Asks again. Who comes while another asks waits for that answer.
+    pub(crate) async fn refresh(&self, name: &str, deadline: Instant) -> Result<Arc<Topic>, DescribeError> {
+        let asked_at = Instant::now();
+        let _one = self.refreshing.lock().await;
+        if let Some((told_at, topic)) = self.state().topics.get(name)
+            && *told_at >= asked_at
+        {
+            return Ok(Arc::clone(topic));
+        }
+        let request = v1::MetadataRequest { topics: vec![name.to_owned()], ..v1::MetadataRequest::default() };
+        let answer = self.fetch(request, deadline).await;
+        let answer = answer.map_err(|failure| describe_error(name, self.timeout, failure))?;
+        let told = answer.topics.into_iter().find(|topic| topic.name == name);
+        let Some(told) = told else { return Err(DescribeError::UnknownTopic { topic: name.to_owned() }) };
+        if let Some(error) = told.error {
+            self.state().topics.remove(name);
+            return Err(describe_error(name, self.timeout, Failure::from_error(error)));
+        }
+        self.note_topic(name, &told)
+    }
+
+    fn note_topic(&self, name: &str, told: &v1::Topic) -> Result<Arc<Topic>, DescribeError> {
+        let mut topic = from_proto(told).map_err(|failure| describe_error(name, self.timeout, failure))?;
+        let mut state = self.state();
+        if let Some((_, known)) = state.topics.get(name).filter(|(_, known)| known.id == topic.id) {
+            for (told, known) in topic.partitions.iter_mut().zip(&known.partitions) {
+                // A broker may be behind another one.
+                if known.epoch > told.epoch {
+                    *told = known.clone();
+                }
+            }
+        }
+        let topic = Arc::new(topic);
+        state.topics.insert(name.to_owned(), (Instant::now(), Arc::clone(&topic)));
+        Ok(topic)
+    }
+
+    /// Where the leader of a partition is, as told last: `host:port`.
+    pub(crate) fn leader_address(&self, name: &str, partition: u32) -> Option<String> {
+        let state = self.state();
+        let (_, topic) = state.topics.get(name)?;
+        let leader = topic.partitions.get(usize::try_from(partition).ok()?)?.leader?;
+        state.brokers.get(&leader).cloned()
+    }
+
+    /// Where to go for a partition: its leader, or, while that cannot be reached, an address that the program gave, whose
+    /// broker passes on or knows better.
+    pub(crate) fn way_to(&self, name: &str, partition: u32) -> Option<String> {
+        let leader = self.leader_address(name, partition)?;
+        if self.connections.is_unreachable(&leader) {
+            let other = self.servers.iter().find(|server| !self.connections.is_unreachable(server));
+            return Some(other.cloned().unwrap_or(leader));
+        }
+        Some(leader)
+    }
+}
+
+/// A failed look-up in the words of its caller.
+pub(crate) fn describe_error(topic: &str, timeout: Duration, failure: Failure) -> DescribeError {
+    let topic = topic.to_owned();
+    match failure.reason {
+        Some(ErrorReason::UnknownTopic) => DescribeError::UnknownTopic { topic },
+        Some(ErrorReason::TopicRetained) => DescribeError::Retained { topic },
+        _ => match failure.verdict() {
+            Verdict::Retry | Verdict::Unknown => DescribeError::Unavailable { timeout, failure },
+            Verdict::Missing | Verdict::Sequence | Verdict::Refused => DescribeError::Refused(failure),
+        },
+    }
+}
+
+fn from_proto(told: &v1::Topic) -> Result<Topic, Failure> {
+    let garbled = |what: &str| Failure::garbled(format!("metadata of topic {:?}: {what}", told.name));
+    let id = topic_id(&told.topic_id).ok_or_else(|| garbled("its id has not 16 bytes"))?;
+    if told.partitions.is_empty() {
+        return Err(garbled("it has no partitions"));
+    }
+    let partitions = told.partitions.iter().zip(0u32..).map(|(partition, number)| {
+        if partition.partition != number {
+            return Err(garbled("its partitions are not in order"));
+        }
+        let epoch = partition.epoch.parse().map_err(|_| garbled("an epoch is not GENERATION.COUNTER"))?;
+        Ok(Partition { leader: partition.leader, epoch })
+    });
+    Ok(Topic {
+        id,
+        record_bytes_max: usize::try_from(told.max_message_bytes).unwrap_or(usize::MAX),
+        partitions: partitions.collect::<Result<_, _>>()?,
+    })
+}
+
+/// Sixteen bytes as a topic's id.
+pub(crate) fn topic_id(bytes: &[u8]) -> Option<TopicId> {
+    bytes.try_into().ok().map(TopicId::from_bytes)
+}

@@ -1,0 +1,79 @@
+//! Reading: the messages of a topic's partitions, in order within each, from where the program wants to begin.
+//!
+//! Owns the bound on what was read ahead, and the end of the stream ([`fetch`] talks to leaders, [`position`] keeps where
+//! each partition stands). Never acknowledges: who reads keeps the offsets.
+
+mod builder;
+mod fetch;
+mod position;
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::vec;
+
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+pub use self::builder::{Start, SubscriberBuilder};
+use crate::error::SubscribeError;
+use crate::record::Message;
+
+/// What readers hand over: the messages of one batch, or why a partition ends.
+type Chunk = Result<Vec<Message>, SubscribeError>;
+
+/// Follows one topic: a [`Stream`] of messages. Reconnects, follows changes of leaders and goes on where it was; an error
+/// it yields is final for that partition. Ends (`None`) only when every partition has come to the end that was asked for
+/// ([`SubscriberBuilder::until_end`]) or failed.
+#[derive(Debug)]
+pub struct Subscriber {
+    chunks: mpsc::Receiver<Chunk>,
+    current: vec::IntoIter<Message>,
+    reader: JoinHandle<()>,
+}
+
+impl Subscriber {
+    fn new(chunks: mpsc::Receiver<Chunk>, reader: JoinHandle<()>) -> Self {
+        Self { chunks, current: Vec::new().into_iter(), reader }
+    }
+
+    /// The next message; waits for one. Cancelling the wait loses nothing.
+    pub async fn next(&mut self) -> Option<Result<Message, SubscribeError>> {
+        std::future::poll_fn(|context| self.poll_message(context)).await
+    }
+
+    /// The messages that are there, at least one: as they came in one batch. Cheaper than one at a time.
+    pub async fn next_batch(&mut self) -> Option<Result<Vec<Message>, SubscribeError>> {
+        if self.current.len() > 0 {
+            return Some(Ok(std::mem::take(&mut self.current).collect()));
+        }
+        self.chunks.recv().await
+    }
+
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message, SubscribeError>>> {
+        loop {
+            if let Some(message) = self.current.next() {
+                return Poll::Ready(Some(Ok(message)));
+            }
+            match std::task::ready!(self.chunks.poll_recv(context)) {
+                Some(Ok(messages)) => self.current = messages.into_iter(),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl Stream for Subscriber {
+    type Item = Result<Message, SubscribeError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_message(context)
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}

@@ -1,0 +1,61 @@
+//! Where one partition's reader stands, and what it makes of the bytes that come.
+//!
+//! Owns checking batches and skipping what was read. No I/O.
+
+use bytes::Bytes;
+use fulmar_core::batch::Batch;
+use fulmar_core::id::PartitionKey;
+
+use crate::error::Failure;
+use crate::record::Message;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(super) struct Position {
+    pub(super) key: PartitionKey,
+    /// The next offset to read.
+    pub(super) next: u64,
+    /// Where to stop; absent: never.
+    pub(super) end: Option<u64>,
+    /// The highest term seen, opaque.
+    pub(super) term: Bytes,
+    /// Bytes that were delivered since the last credit.
+    pub(super) uncredited: usize,
+}
+
+impl Position {
+    pub(super) fn new(key: PartitionKey, next: u64, end: Option<u64>) -> Self {
+        Self { key, next, end, term: Bytes::new(), uncredited: 0 }
+    }
+
+    /// Whether everything that was asked for was read.
+    pub(super) fn is_done(&self) -> bool {
+        self.end.is_some_and(|end| self.next >= end)
+    }
+
+    /// The messages of a batch that were not read yet; goes on behind it. Opening records hold none.
+    pub(super) fn read(&mut self, bytes: Bytes) -> Result<Vec<Message>, Failure> {
+        let size = bytes.len();
+        let batch = Batch::parse(bytes, self.key).map_err(|error| {
+            Failure::garbled(format!("partition {}, at offset {}: {error}", self.key.partition, self.next))
+        })?;
+        self.uncredited += size;
+        let offsets = batch.base().0..;
+        let wanted = |offset: u64| offset >= self.next && self.end.is_none_or(|end| offset < end);
+        let messages =
+            offsets.zip(batch.records()).filter(|(offset, _)| wanted(*offset)).map(|(offset, record)| {
+                Message {
+                    partition: self.key.partition,
+                    offset,
+                    key: record.key,
+                    value: record.value,
+                    headers: record.headers,
+                    timestamp_ms: record.timestamp_ms,
+                    append_time_ms: batch.append_time_ms(),
+                }
+            });
+        let messages = messages.collect();
+        self.next = self.next.max(batch.end().0);
+        Ok(messages)
+    }
+}

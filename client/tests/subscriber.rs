@@ -1,0 +1,106 @@
+//! The subscriber, and first contact, against brokers that misbehave.
+
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fulmar_client::{Client, ConnectError, DescribeError, ProducerError, Record, Start, SubscribeError};
+use server::{TOPIC, World};
+
+async fn world_with(records: usize, partitions: usize) -> (Arc<World>, Client) {
+    let (world, address) = World::start(partitions).await;
+    let client = Client::builder().server(address).connect().await.unwrap();
+    let producer = client.producer(TOPIC).batch_bytes_max(1000).build().await.unwrap();
+    for n in 0..records {
+        drop(producer.send(Record::new(n.to_string()).key("k")).await.unwrap());
+    }
+    producer.close().await;
+    (world, client)
+}
+
+async fn read_all(client: &Client, start: Start) -> Vec<String> {
+    let mut subscriber = client.subscriber(TOPIC).start(start).until_end().build().await.unwrap();
+    let mut values = Vec::new();
+    while let Some(message) = subscriber.next().await {
+        values.push(String::from_utf8(message.unwrap().value.to_vec()).unwrap());
+    }
+    values
+}
+
+fn numbered(from: usize, to: usize) -> Vec<String> {
+    (from..to).map(|n| n.to_string()).collect()
+}
+
+#[tokio::test]
+async fn everything_is_read_in_order_over_lost_streams() {
+    let (world, client) = world_with(1000, 3).await;
+    world.fetch_drops.store(5, Ordering::SeqCst);
+    assert_eq!(read_all(&client, Start::Earliest).await, numbered(0, 1000));
+}
+
+#[tokio::test]
+async fn an_offset_inside_a_batch_begins_there() {
+    let (_world, client) = world_with(100, 1).await;
+    assert_eq!(read_all(&client, Start::Offset(37)).await, numbered(37, 100));
+    assert_eq!(read_all(&client, Start::Offset(100)).await, numbered(0, 0));
+}
+
+#[tokio::test]
+async fn an_offset_out_of_range_is_named() {
+    let (_world, client) = world_with(10, 1).await;
+    let error = client.subscriber(TOPIC).start(Start::Offset(11)).build().await.unwrap_err();
+    assert!(matches!(error, SubscribeError::OffsetOutOfRange { asked: 11, .. }), "{error}");
+    let error = client.subscriber(TOPIC).partitions([1]).build().await.unwrap_err();
+    assert!(matches!(error, SubscribeError::UnknownPartition { partition: 1, partitions: 1 }), "{error}");
+}
+
+#[tokio::test]
+async fn a_reader_follows_the_leader_and_what_is_new() {
+    let (world, client) = world_with(10, 1).await;
+    let mut subscriber = client.subscriber(TOPIC).start(Start::Latest).build().await.unwrap();
+    world.move_leader();
+    let producer = client.producer(TOPIC).build().await.unwrap();
+    for n in 10..20 {
+        producer.publish(Record::new(n.to_string())).await.unwrap();
+        let message = tokio::time::timeout(Duration::from_secs(10), subscriber.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!((message.offset, &message.value[..]), (n, n.to_string().as_bytes()));
+        if n % 4 == 0 {
+            world.move_leader();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slow_program_bounds_what_is_read_ahead() {
+    let (_world, client) = world_with(20_000, 1).await;
+    let mut subscriber =
+        client.subscriber(TOPIC).start(Start::Earliest).buffer_bytes_max(65_536).until_end().build().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut count = 0;
+    while let Some(batch) = subscriber.next_batch().await {
+        count += batch.unwrap().len();
+    }
+    assert_eq!(count, 20_000);
+}
+
+#[tokio::test]
+async fn an_unknown_topic_is_named() {
+    let (_world, client) = world_with(0, 1).await;
+    let error = client.producer("nowhere").build().await.unwrap_err();
+    assert!(matches!(error, ProducerError::Topic(DescribeError::UnknownTopic { .. })), "{error}");
+    assert_eq!(error.to_string(), "there is no topic \"nowhere\"");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_or_not_an_address_is_named() {
+    let builder = |server: &str| Client::builder().server(server).request_timeout(Duration::from_millis(200));
+    let error = builder("127.0.0.1:1").connect().await.unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable { .. }) && error.to_string().contains("refused"), "{error}");
+    for wrong in ["ftp://x:1", "localhost", "localhost:0", "localhost:70000", "http://h:1/path", ":1", ""] {
+        let error = builder(wrong).connect().await.unwrap_err();
+        assert!(matches!(error, ConnectError::Address { .. }), "{wrong}: {error}");
+    }
+    assert!(matches!(builder("https://h:1").connect().await, Err(ConnectError::Encrypted(_))));
+}
