@@ -2,7 +2,7 @@
 //! inside is theirs.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -29,6 +29,7 @@ pub(crate) struct Own {
 pub(crate) struct Running {
     own: Own,
     holder: Child,
+    _lock: File,
 }
 
 impl Own {
@@ -50,8 +51,12 @@ impl Own {
         process::run(self.script("up").arg(&self.folder))
     }
 
-    /// Starts it for as long as the value lives. The kernel ends it if this process is killed.
+    /// Starts it for as long as the value lives. The kernel ends it if this process is killed. Another run on the same folder is
+    /// waited for.
     pub(crate) fn start(self) -> Result<Running> {
+        let lock = self.lock()?;
+        // What an earlier run left must not be taken for what starts now.
+        self.end()?;
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "bash"])
@@ -60,7 +65,7 @@ impl Own {
             .arg(&self.folder);
         let holder =
             command.stdin(Stdio::null()).spawn().context("could not start setpriv (of util-linux)")?;
-        let mut running = Running { own: self, holder };
+        let mut running = Running { own: self, holder, _lock: lock };
         running.await_ready()?;
         Ok(running)
     }
@@ -120,6 +125,18 @@ impl Own {
         self.scripts.join("inside")
     }
 
+    fn lock(&self) -> Result<File> {
+        let path = self.folder.with_extension("lock");
+        let parent = self.folder.parent().context("the cluster's folder is below the target folder")?;
+        fs::create_dir_all(parent).with_context(|| format!("could not make {}", parent.display()))?;
+        let lock = File::create(&path).with_context(|| format!("could not make {}", path.display()))?;
+        if lock.try_lock().is_err() {
+            println!("waiting for another run, which holds {}", path.display());
+            lock.lock().with_context(|| format!("could not lock {}", path.display()))?;
+        }
+        Ok(lock)
+    }
+
     fn script(&self, name: &str) -> Command {
         let mut command = Command::new("bash");
         command.arg(self.scripts.join(name));
@@ -136,14 +153,8 @@ impl Running {
     fn await_ready(&mut self) -> Result<()> {
         let ready = self.own.folder.join("ready");
         let log = self.own.folder.join("log/init.log");
-        // An earlier run's mark may be there until `up` has emptied the folder: ours follows our holder's id.
-        let ours = self.holder.id().to_string();
         let started = Instant::now();
-        loop {
-            let holder = fs::read_to_string(self.own.folder.join("unshare.pid")).unwrap_or_default();
-            if holder.trim() == ours && ready.exists() {
-                return Ok(());
-            }
+        while !ready.exists() {
             if let Some(status) = self.holder.try_wait().context("could not wait for the cluster")? {
                 let said = fs::read_to_string(&log).unwrap_or_default();
                 bail!("the cluster did not start ({status}); {} says:\n{said}", log.display());
@@ -153,6 +164,7 @@ impl Running {
             }
             thread::sleep(Duration::from_millis(100));
         }
+        Ok(())
     }
 }
 
