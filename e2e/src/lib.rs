@@ -6,5 +6,9 @@
 // A test tells in its output what it saw.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod brokers;
 pub mod environment;
+pub mod installation;
 pub mod nodes;
+pub mod records;
+pub mod wait;

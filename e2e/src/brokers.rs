@@ -1,0 +1,208 @@
+//! A Cluster with its Topics in a namespace of its own, which goes when the test ends.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use fulmar_client::Client;
+
+use crate::environment::Environment;
+use crate::nodes::Process;
+use crate::{installation, wait};
+
+/// From `kubectl apply` to Ready, on two cores that three brokers, three nodes and a control plane share.
+pub const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// The Cluster's name in every test.
+pub const NAME: &str = "orders";
+
+/// A Cluster named [`NAME`] in a namespace.
+#[derive(Debug)]
+pub struct Brokers {
+    environment: &'static Environment,
+    namespace: &'static str,
+}
+
+/// The YAML of a Cluster of so many brokers, small enough for many tests after each other.
+pub fn cluster(replicas: u32) -> String {
+    format!(
+        r"
+apiVersion: fulmar.dev/v1alpha1
+kind: Cluster
+metadata: {{name: {NAME}}}
+spec:
+  replicas: {replicas}
+  storage: {{size: 1Gi}}
+  resources: {{requests: {{cpu: 50m, memory: 256Mi}}, limits: {{memory: 256Mi}}}}
+"
+    )
+}
+
+/// The YAML of a Topic; `more` are further lines of its spec.
+pub fn topic(name: &str, partitions: u32, more: &str) -> String {
+    format!(
+        r"
+---
+apiVersion: fulmar.dev/v1alpha1
+kind: Topic
+metadata: {{name: {name}}}
+spec:
+  clusterRef: {{name: {NAME}}}
+  partitions: {partitions}
+  {more}
+"
+    )
+}
+
+impl Brokers {
+    /// Installs the operator unless it is, makes the namespace (restricted Pod Security) and applies the YAML.
+    pub fn apply(namespace: &'static str, yaml: &str) -> Result<Self> {
+        let environment = Environment::get()?;
+        installation::ensure(environment)?;
+        environment.kubectl(&["create", "namespace", namespace])?;
+        let label = "pod-security.kubernetes.io/enforce=restricted";
+        let brokers = Self { environment, namespace };
+        environment.kubectl(&["label", "namespace", namespace, label])?;
+        environment.apply(namespace, yaml)?;
+        Ok(brokers)
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &'static str {
+        self.namespace
+    }
+
+    /// `kubectl --namespace …`
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut all = vec!["--namespace", self.namespace];
+        all.extend(arguments);
+        self.environment.kubectl(&all)
+    }
+
+    /// Waits until a resource, such as `flt/orders.v1`, is Ready for its newest generation.
+    pub fn await_ready(&self, resource: &str) -> Result<()> {
+        self.await_condition(resource, "Ready", "True", READY_WITHIN)
+    }
+
+    /// Waits until a condition has a status, for the newest generation.
+    pub fn await_condition(&self, resource: &str, kind: &str, status: &str, at_most: Duration) -> Result<()> {
+        let what = format!("{resource} {kind}={status}");
+        let seen = wait::until_so(&what, at_most, || {
+            let object = self.get(resource)?;
+            let condition = condition(&object, kind);
+            let newest = object["metadata"]["generation"] == object["status"]["observedGeneration"];
+            Ok(newest && condition.is_some_and(|condition| condition["status"] == status))
+        });
+        seen.with_context(|| self.describe(resource))
+    }
+
+    /// A condition of a resource now, if it has it: status, reason and message.
+    pub fn condition(&self, resource: &str, kind: &str) -> Result<Option<(String, String, String)>> {
+        let object = self.get(resource)?;
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        Ok(condition(&object, kind)
+            .map(|found| (text(&found["status"]), text(&found["reason"]), text(&found["message"]))))
+    }
+
+    /// A resource as JSON.
+    pub fn get(&self, resource: &str) -> Result<serde_json::Value> {
+        let printed = self.kubectl(&["get", resource, "-o", "json"])?;
+        serde_json::from_str(&printed).with_context(|| format!("kubectl printed no JSON for {resource}"))
+    }
+
+    fn describe(&self, resource: &str) -> String {
+        let described = self.kubectl(&["describe", resource]).unwrap_or_else(|error| format!("{error:#}"));
+        let pods = self.kubectl(&["get", "pods", "-o", "wide"]).unwrap_or_else(|error| format!("{error:#}"));
+        format!("{described}\n{pods}")
+    }
+
+    /// The name of a broker's pod.
+    pub fn pod(ordinal: u32) -> String {
+        format!("{NAME}-{ordinal}")
+    }
+
+    /// A broker's address now; it changes with its pod.
+    pub fn pod_ip(&self, ordinal: u32) -> Result<String> {
+        let ip = self.kubectl(&["get", "pod", &Self::pod(ordinal), "-o", "jsonpath={.status.podIP}"])?;
+        anyhow::ensure!(!ip.is_empty(), "{} has no address yet", Self::pod(ordinal));
+        Ok(ip)
+    }
+
+    /// A broker's process on its node.
+    pub fn process(&self, ordinal: u32) -> Result<Process> {
+        self.environment.nodes()?.process(self.environment, self.namespace, &Self::pod(ordinal), "broker")
+    }
+
+    /// Waits until a broker's pod is Ready.
+    pub fn await_pod(&self, ordinal: u32) -> Result<()> {
+        wait::until_so(&format!("{} is Ready", Self::pod(ordinal)), READY_WITHIN, || {
+            let status = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+            Ok(self.kubectl(&["get", "pod", &Self::pod(ordinal), "-o", status])? == "True")
+        })
+    }
+
+    /// A client that starts at this broker's gRPC port.
+    pub async fn client(&self, ordinal: u32) -> Result<Client> {
+        let address = format!("http://{}:50051", self.pod_ip(ordinal)?);
+        Client::builder().server(&address).connect().await.with_context(|| format!("connecting to {address}"))
+    }
+
+    /// Who leads a partition, as the Topic's status says.
+    pub fn leader(&self, topic: &str, partition: usize) -> Result<u32> {
+        let object = self.get(&format!("flt/{topic}"))?;
+        let line = object["status"]["partitions"][partition].as_str().unwrap_or_default();
+        let leader = line.split_whitespace().find_map(|word| word.strip_prefix("leader="));
+        leader.and_then(|leader| leader.parse().ok()).with_context(|| {
+            format!("partition {partition} of {topic} has no leader in its status: {line:?}")
+        })
+    }
+}
+
+fn condition<'a>(object: &'a serde_json::Value, kind: &str) -> Option<&'a serde_json::Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+impl Drop for Brokers {
+    fn drop(&mut self) {
+        // What a failed test leaves is collected before: the namespace goes in any case, so that the next test has the room.
+        if std::thread::panicking() {
+            let logs = self.environment.logs.join(self.namespace);
+            for ordinal in 0..5 {
+                for previous in ["--previous=false", "--previous=true"] {
+                    if let Ok(log) = self.kubectl(&["logs", &Self::pod(ordinal), previous]) {
+                        let _ = std::fs::create_dir_all(&logs);
+                        let file = format!(
+                            "{}{}.log",
+                            Self::pod(ordinal),
+                            if previous.ends_with("true") { "-previous" } else { "" }
+                        );
+                        let _ = std::fs::write(logs.join(file), log);
+                    }
+                }
+            }
+            for kind in ["flc,flt,partitiontables,pods,pvc", "events"] {
+                if let Ok(yaml) = self.kubectl(&["get", kind, "-o", "yaml"]) {
+                    let _ = std::fs::create_dir_all(&logs);
+                    let _ = std::fs::write(
+                        logs.join(format!("{}.yaml", kind.split(',').next().unwrap_or(kind))),
+                        yaml,
+                    );
+                }
+            }
+            let operator = [
+                "logs",
+                "--namespace",
+                installation::NAMESPACE,
+                "--selector=app.kubernetes.io/name",
+                "--tail=-1",
+            ];
+            if let Ok(log) = self.environment.kubectl(&operator) {
+                let _ = std::fs::create_dir_all(&logs);
+                let _ = std::fs::write(logs.join("operator.log"), log);
+            }
+        }
+        let deleted = self.environment.kubectl(&["delete", "namespace", self.namespace, "--timeout=180s"]);
+        if let Err(error) = deleted {
+            eprintln!("namespace {} stays: {error:#}", self.namespace);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The operator, installed by the chart as a user installs it: once, for all tests.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::environment::Environment;
+use crate::wait;
+
+/// Where the operator lives.
+pub const NAMESPACE: &str = "fulmar-system";
+
+/// A start of the operator with its CRDs, on a busy machine of two cores.
+const INSTALLED_WITHIN: Duration = Duration::from_secs(120);
+
+/// Installs the chart unless it is, and waits until the operator is there.
+pub fn ensure(environment: &Environment) -> Result<()> {
+    let installed = ["get", "deployment", "--namespace", NAMESPACE, "--ignore-not-found", "-o", "name"];
+    if environment.kubectl(&installed)?.trim().is_empty() {
+        install(environment)?;
+    }
+    scale(environment, 1)
+}
+
+fn install(environment: &Environment) -> Result<()> {
+    let chart = environment.chart.to_str().context("the chart's path is UTF-8")?;
+    let image = |name: &str, image: &str| {
+        let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
+        [format!("{name}.repository={repository}"), format!("{name}.tag={tag}")]
+    };
+    let [operator, operator_tag] = image("image", &environment.operator_image);
+    let [broker, broker_tag] = image("brokerImage", &environment.broker_image);
+    let arguments = [
+        "install",
+        "fulmar",
+        chart,
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+        "--set",
+        &operator,
+        "--set",
+        &operator_tag,
+        "--set",
+        &broker,
+        "--set",
+        &broker_tag,
+        "--wait",
+        "--timeout",
+        "120s",
+    ];
+    environment.helm(&arguments).map(drop)
+}
+
+/// So many operators; waits until they are there, or gone.
+pub fn scale(environment: &Environment, replicas: u32) -> Result<()> {
+    let count = format!("--replicas={replicas}");
+    let scale = ["scale", "deployment", "--namespace", NAMESPACE, "--all", &count];
+    environment.kubectl(&scale)?;
+    wait::until_so(&format!("{replicas} operators"), INSTALLED_WITHIN, || {
+        let pods = environment.kubectl(&["get", "pods", "--namespace", NAMESPACE, "-o", POD_READINESS])?;
+        let ready = pods.lines().filter(|line| *line == "True").count();
+        Ok(ready == replicas as usize && pods.lines().count() == ready)
+    })
+}
+
+const POD_READINESS: &str =
+    "jsonpath={range .items[*]}{.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";

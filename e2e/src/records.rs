@@ -1,0 +1,105 @@
+//! Records of mixed size with hashes: publish many while things break, read all back, compare.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use fulmar_client::{Ack, Client, Record, Start};
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+use sha2::{Digest, Sha256};
+
+/// So many publishes of one producer are awaited together: enough to keep batches full, little enough to hold.
+const UNDER_WAY: usize = 2_000;
+
+/// How long a record may take while brokers restart one after the other.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What was acknowledged: where each record stands, and its hash.
+#[derive(Debug, Default)]
+pub struct Acknowledged {
+    hashes: HashMap<(u32, u64), [u8; 32]>,
+}
+
+/// The value of the record with this number: 1 byte to 8 KiB, mostly small, made from a seed.
+fn value(random: &mut StdRng, number: u64) -> Vec<u8> {
+    let size = match random.random_range(0..100) {
+        0..70 => random.random_range(0..256),
+        70..95 => random.random_range(256..2048),
+        _ => random.random_range(2048..8192),
+    };
+    let mut value = format!("{number}:").into_bytes();
+    let start = value.len();
+    value.resize(start + size, 0);
+    random.fill_bytes(&mut value[start..]);
+    value
+}
+
+impl Acknowledged {
+    /// How many records were acknowledged.
+    pub fn count(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// Publishes `count` records and keeps where each was acknowledged. An error of any is an error.
+    pub async fn publish(&mut self, client: &Client, topic: &str, count: u64, seed: u64) -> Result<()> {
+        let mut random = StdRng::seed_from_u64(seed);
+        let producer = client.producer(topic).delivery_timeout(DELIVERY_TIMEOUT).build().await?;
+        let mut waiting = Vec::with_capacity(UNDER_WAY);
+        for number in 0..count {
+            let value = value(&mut random, number);
+            let hash: [u8; 32] = Sha256::digest(&value).into();
+            let record = if number % 3 == 0 {
+                Record::new(value)
+            } else {
+                Record::new(value).key(number.to_be_bytes().to_vec())
+            };
+            waiting.push((number, hash, producer.send(record).await?));
+            if waiting.len() == UNDER_WAY {
+                self.collect(waiting.drain(..)).await?;
+            }
+        }
+        self.collect(waiting.drain(..)).await?;
+        producer.close().await;
+        Ok(())
+    }
+
+    async fn collect(
+        &mut self,
+        waiting: impl Iterator<Item = (u64, [u8; 32], fulmar_client::Delivery)>,
+    ) -> Result<()> {
+        for (number, hash, delivery) in waiting {
+            let Ack { partition, offset } = delivery.await.with_context(|| format!("record {number}"))?;
+            if self.hashes.insert((partition, offset), hash).is_some() {
+                bail!("two records were acknowledged at offset {offset} of partition {partition}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the topic from the earliest record to its end and compares: each acknowledged record is there, once, in its place,
+    /// and nothing else is.
+    pub async fn compare(&self, client: &Client, topic: &str) -> Result<()> {
+        let mut subscriber = client.subscriber(topic).start(Start::Earliest).until_end().build().await?;
+        let mut last: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut found = 0usize;
+        while let Some(message) = subscriber.next().await {
+            let message = message?;
+            let (partition, offset) = (message.partition, message.offset);
+            if let Some(before) = last.insert(partition, offset) {
+                ensure!(before < offset, "partition {partition}: offset {offset} after {before}");
+            }
+            let Some(hash) = self.hashes.get(&(partition, offset)) else {
+                bail!("partition {partition} has a record at {offset} that was never acknowledged")
+            };
+            let read: [u8; 32] = Sha256::digest(&message.value).into();
+            ensure!(
+                *hash == read,
+                "partition {partition}, offset {offset}: another record than acknowledged"
+            );
+            found += 1;
+        }
+        ensure!(found == self.count(), "{found} of {} acknowledged records are there", self.count());
+        Ok(())
+    }
+}

@@ -1,0 +1,32 @@
+//! Waiting for a condition, with a deadline: no test sleeps for luck.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+/// Between two looks: short against what a person notices, long against what a look costs.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Looks until there is something, at most so long. An error of a look is not the end: what is restarting answers late. The last
+/// one is in the error.
+pub fn until<T>(what: &str, at_most: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let started = Instant::now();
+    let mut last = anyhow!("it was looked at and was not so");
+    loop {
+        match look() {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => {}
+            Err(error) => last = error,
+        }
+        if started.elapsed() > at_most {
+            return Err(last.context(format!("waited {at_most:?} for: {what}")));
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// [`until`] something is so.
+pub fn until_so(what: &str, at_most: Duration, mut look: impl FnMut() -> Result<bool>) -> Result<()> {
+    until(what, at_most, || look().map(|so| so.then_some(())))
+}

@@ -1,0 +1,79 @@
+//! Promise: without a control plane (operator or API server) publishing and consuming go on, through restarts of brokers and
+//! through dead followers.
+
+// A test's functions may end it, and print what they saw.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+use std::time::{Duration, Instant};
+
+use fulmar_client::Record;
+use fulmar_e2e::brokers::{Brokers, cluster, topic};
+use fulmar_e2e::environment::Environment;
+use fulmar_e2e::installation;
+use fulmar_e2e::nodes::Signal;
+use fulmar_e2e::records::Acknowledged;
+use fulmar_e2e::wait;
+
+/// A publish to a partition whose leader lives takes no notice of a dead follower: far below any time-out.
+const UNDISTURBED: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_serve_restart_and_rejoin_without_an_operator() {
+    let brokers = Brokers::apply("no-operator", &(cluster(3) + &topic("events", 3, ""))).unwrap();
+    brokers.await_ready("flt/events").unwrap();
+    let environment = Environment::get().unwrap();
+    installation::scale(environment, 0).unwrap();
+
+    let mut acknowledged = Acknowledged::default();
+    let client = brokers.client(0).await.unwrap();
+    acknowledged.publish(&client, "events", 1_000, 1).await.unwrap();
+
+    // A killed follower stalls nothing.
+    let leader = brokers.leader("events", 0).unwrap();
+    let follower = (leader + 1) % 3;
+    let process = brokers.process(follower).unwrap();
+    let frozen = environment.nodes().unwrap().freeze(process).unwrap();
+    let producer = client.producer("events").build().await.unwrap();
+    let started = Instant::now();
+    producer.publish(Record::new("while a follower stands still").partition(0)).await.unwrap();
+    let took = started.elapsed();
+    assert!(took < UNDISTURBED, "a publish took {took:?} with a frozen follower");
+    drop(frozen);
+
+    // A restarted broker comes back by itself, and leads again what it led.
+    process.send(Signal::Kill).unwrap();
+    brokers.await_pod(follower).unwrap();
+    let client = brokers.client(follower).await.unwrap();
+    let producer = client.producer("events").build().await.unwrap();
+    for partition in 0..3 {
+        producer.publish(Record::new("after the restart").partition(partition)).await.unwrap();
+    }
+    installation::scale(environment, 1).unwrap();
+    brokers.await_ready("flt/events").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_serve_while_the_api_server_is_away_for_a_minute() {
+    let brokers = Brokers::apply("no-api-server", &(cluster(3) + &topic("events", 3, ""))).unwrap();
+    brokers.await_ready("flt/events").unwrap();
+    let environment = Environment::get().unwrap();
+    let client = brokers.client(0).await.unwrap();
+    let away = environment.nodes().unwrap().without_api_server().unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut acknowledged = Acknowledged::default();
+    let mut seed = 0;
+    while Instant::now() < until {
+        acknowledged.publish(&client, "events", 500, seed).await.unwrap();
+        seed += 1;
+    }
+    drop(away);
+    acknowledged.compare(&client, "events").await.unwrap();
+    println!("{} records acknowledged without an API server", acknowledged.count());
+    // The operator finds its way back: a new Topic becomes Ready.
+    wait::until_so("the API server is back", Duration::from_secs(60), || {
+        environment.kubectl(&["get", "--raw", "/readyz"]).map(|_| true)
+    })
+    .unwrap();
+    environment.apply(brokers.namespace(), &topic("later", 1, "")).unwrap();
+    brokers.await_ready("flt/later").unwrap();
+}

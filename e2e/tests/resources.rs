@@ -1,0 +1,311 @@
+//! Bad input gets a clear error: every case of the corpus on a real API server, in the words that a person sees. The same files
+//! are run through `fulmar_crds::admission`, so `fulmar dev` gives the same verdicts.
+//!
+//! The operator is at zero replicas here: the cases are about the API server, and none of their Clusters is to become pods.
+
+// A test's functions may end it, and print what they saw.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use fulmar_crds::corpus::{self, Case};
+use fulmar_e2e::environment::Environment;
+use fulmar_e2e::installation;
+use serde_json::Value;
+
+/// The release of the chart, whose name its Deployment has.
+const RELEASE: &str = "fulmar";
+
+/// The kinds by names that no other product has.
+const KINDS: &str = "clusters.fulmar.dev,topics.fulmar.dev,partitiontables.fulmar.dev";
+
+#[test]
+fn every_manifest_of_the_corpus_gets_its_verdict_and_its_words() {
+    let environment = Environment::get().unwrap();
+    let quiet = Quiet::make(environment);
+    let namespace = Namespace::make(environment, "corpus");
+    let (good, bad) = (corpus::good().unwrap(), corpus::bad().unwrap());
+    let mut wrong: Vec<String> = Vec::new();
+    for case in good.iter().chain(&bad) {
+        wrong.extend(run(case, &quiet, &namespace.name).err());
+    }
+    assert!(wrong.is_empty(), "{} of the cases:\n{}", wrong.len(), wrong.join("\n"));
+    println!("{} good and {} bad manifests", good.len(), bad.len());
+}
+
+#[test]
+fn definitions_are_taken_without_complaint() {
+    let environment = Environment::get().unwrap();
+    let _quiet = Quiet::make(environment);
+    for name in KINDS.split(',') {
+        let printed = environment.kubectl(&["get", "crd", name, "-o", "json"]).unwrap();
+        let conditions: Value = serde_json::from_str(&printed).unwrap();
+        for condition in conditions["status"]["conditions"].as_array().unwrap() {
+            let (kind, status) = (condition["type"].as_str().unwrap(), condition["status"].as_str().unwrap());
+            assert!(
+                matches!((kind, status), ("Established" | "NamesAccepted", "True")),
+                "{name}: {condition}"
+            );
+        }
+    }
+}
+
+#[test]
+fn explain_says_what_each_field_means() {
+    let environment = Environment::get().unwrap();
+    let _quiet = Quiet::make(environment);
+    let printed = environment.kubectl(&["explain", "topics.fulmar.dev.spec.partitions"]).unwrap();
+    assert!(printed.contains("How many partitions the topic has, from 1 to 1024."), "{printed}");
+    let printed = environment.kubectl(&["explain", "clusters.fulmar.dev.spec.storage.whenDeleted"]).unwrap();
+    assert!(printed.contains("What happens to the volumes when the Cluster is deleted."), "{printed}");
+    assert!(printed.contains("ENUM:\n    Retain\n    Delete\n"), "{printed}");
+}
+
+#[test]
+fn columns_show_what_a_status_says() {
+    let environment = Environment::get().unwrap();
+    let _quiet = Quiet::make(environment);
+    let namespace = Namespace::make(environment, "columns");
+    let yaml = "{apiVersion: fulmar.dev/v1alpha1, kind: Cluster, metadata: {name: orders}}\n---\n\
+        {apiVersion: fulmar.dev/v1alpha1, kind: Topic, metadata: {name: orders.v1}, spec: {clusterRef: {name: orders}, partitions: 12}}";
+    environment.apply(&namespace.name, yaml).unwrap();
+    let ready = r#""conditions":[{"type":"Ready","status":"False","reason":"BrokersStarting","message":"one is missing","lastTransitionTime":"2026-01-01T00:00:00Z"}]"#;
+    write_status(
+        environment,
+        &namespace.name,
+        "flc",
+        "orders",
+        &format!(r#"{{"brokersReady":"2/3","underReplicated":4,{ready}}}"#),
+    );
+    write_status(
+        environment,
+        &namespace.name,
+        "flt",
+        "orders.v1",
+        &format!(r#"{{"replicationFactor":3,"underReplicated":4,{ready}}}"#),
+    );
+    let table = |kind: &str, wide: &[&str]| -> Vec<Vec<String>> {
+        let arguments = [&["get", kind, "--namespace", &namespace.name], wide].concat();
+        let printed = environment.kubectl(&arguments).unwrap();
+        printed.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+    };
+    let rows = table("flc", &["-o", "wide"]);
+    assert_eq!(rows[0], ["NAME", "READY", "BROKERS", "UNDERREPLICATED", "AGE", "REASON"]);
+    assert_eq!(rows[1][..4], ["orders", "False", "2/3", "4"]);
+    assert_eq!(rows[1][5], "BrokersStarting");
+    let rows = table("flt", &[]);
+    assert_eq!(
+        rows[0],
+        ["NAME", "CLUSTER", "PARTITIONS", "REPLICAS", "READY", "UNDERREPLICATED", "REASON", "AGE"]
+    );
+    assert_eq!(rows[1][..7], ["orders.v1", "orders", "12", "3", "False", "4", "BrokersStarting"]);
+    let rows = table("flt", &["--field-selector", "spec.clusterRef.name=payments", "--no-headers"]);
+    assert!(rows.is_empty(), "{rows:?}");
+}
+
+#[test]
+fn nobody_but_the_operator_writes_a_partition_table() {
+    let environment = Environment::get().unwrap();
+    let quiet = Quiet::make(environment);
+    let namespace = Namespace::make(environment, "tables");
+    let page =
+        corpus::good().unwrap().into_iter().find(|case| case.path.ends_with("table-page.yaml")).unwrap();
+    let refused = environment.apply(&namespace.name, &page.documents[0]).unwrap_err().to_string();
+    assert!(refused.contains("only the operator writes a PartitionTable"), "{refused}");
+    quiet.apply_as_operator(&namespace.name, &page.documents[0]).unwrap();
+}
+
+#[test]
+fn operator_has_no_right_that_it_does_not_need() {
+    let environment = Environment::get().unwrap();
+    let quiet = Quiet::make(environment);
+    let refused = [
+        ["list", "secrets"],
+        ["delete", "persistentvolumeclaims"],
+        ["create", "pods"],
+        ["create", "pods/exec"],
+        ["update", "clusters.fulmar.dev"],
+        ["delete", "clusters.fulmar.dev"],
+        ["delete", "topics.fulmar.dev"],
+        ["delete", "statefulsets.apps"],
+        ["update", "nodes"],
+        ["create", "clusterroles.rbac.authorization.k8s.io"],
+    ];
+    for [verb, resource] in refused {
+        let arguments =
+            ["auth", "can-i", verb, resource, "--all-namespaces", "--as", quiet.operator.as_str()];
+        let said = environment.kubectl(&arguments).unwrap_err().to_string();
+        assert!(said.contains("can-i") && !said.contains("yes"), "{verb} {resource}: {said}");
+    }
+    // Asked in earnest, too.
+    let refused = environment.kubectl(&["get", "secrets", "--all-namespaces", "--as", &quiet.operator]);
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("Forbidden") && refused.contains("cannot list resource \"secrets\""),
+        "{refused}"
+    );
+}
+
+/// Applies each document of a case; what went otherwise than the case says.
+fn run(case: &Case, quiet: &Quiet<'_>, namespace: &str) -> Result<(), String> {
+    let environment = quiet.environment;
+    let name = case.path.file_name().unwrap().to_string_lossy().into_owned();
+    let last = case.documents.len() - 1;
+    for (index, text) in case.documents.iter().enumerate() {
+        let object: Value = serde_yaml::from_str(text).map_err(|error| format!("{name}: {error}"))?;
+        let applied = if object["kind"] == "PartitionTable" {
+            quiet.apply_as_operator(namespace, text)
+        } else {
+            environment.apply(namespace, text)
+        };
+        if index == last && !case.expected.is_empty() {
+            let said = applied.err().ok_or(format!("{name}: it is taken"))?.to_string();
+            if let Some(missing) = case.expected.iter().find(|expected| !said.contains(*expected)) {
+                return Err(format!("{name}: {missing}\n  is not in: {said}"));
+            }
+        } else {
+            applied.map_err(|error| format!("{name}: document {}: {error}", index + 1))?;
+            write_status_of(environment, namespace, &object);
+        }
+    }
+    if case.expected.is_empty() {
+        check_stored(environment, namespace, case).map_err(|error| format!("{name}: {error}"))?;
+    }
+    if case.expected.is_empty() || last > 0 {
+        environment.kubectl(&["delete", KINDS, "--all", "--namespace", namespace]).unwrap();
+    }
+    Ok(())
+}
+
+fn check_stored(environment: &Environment, namespace: &str, case: &Case) -> Result<(), String> {
+    let printed = environment.kubectl(&["get", KINDS, "--namespace", namespace, "-o", "json"]).unwrap();
+    let list: Value = serde_json::from_str(&printed).unwrap();
+    for (pointer, value) in &case.stored {
+        let found = list["items"][0].pointer(pointer);
+        if found != Some(value) {
+            return Err(format!("{pointer} is {found:?}, not {value}"));
+        }
+    }
+    Ok(())
+}
+
+/// As the operator would: a status that is applied changes nothing.
+fn write_status_of(environment: &Environment, namespace: &str, object: &Value) {
+    if let Some(status) = object.get("status") {
+        let kind = format!("{}.fulmar.dev", object["kind"].as_str().unwrap().to_lowercase());
+        let name = object["metadata"]["name"].as_str().unwrap();
+        write_status(environment, namespace, &kind, name, &status.to_string());
+    }
+}
+
+fn write_status(environment: &Environment, namespace: &str, kind: &str, name: &str, status: &str) {
+    let patch = format!(r#"{{"status":{status}}}"#);
+    environment
+        .kubectl(&[
+            "patch",
+            kind,
+            name,
+            "--namespace",
+            namespace,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ])
+        .unwrap();
+}
+
+/// The chart is installed, and no operator runs. Afterwards as many run as before.
+struct Quiet<'a> {
+    environment: &'a Environment,
+    /// The user that the operator is to the API server.
+    operator: String,
+    replicas_before: Option<String>,
+}
+
+impl<'a> Quiet<'a> {
+    fn make(environment: &'a Environment) -> Self {
+        let deployment = ["get", "deployment", RELEASE, "--namespace", installation::NAMESPACE];
+        let replicas =
+            environment.kubectl(&[&deployment[..], &["-o", "jsonpath={.spec.replicas}"]].concat()).ok();
+        if replicas.is_none() {
+            install(environment);
+        }
+        let operator = format!("system:serviceaccount:{}:{RELEASE}", installation::NAMESPACE);
+        let quiet = Self { environment, operator, replicas_before: replicas };
+        quiet.scale("0");
+        quiet.await_no_operator();
+        quiet
+    }
+
+    fn apply_as_operator(&self, namespace: &str, yaml: &str) -> anyhow::Result<String> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        file.write_all(yaml.as_bytes())?;
+        let path = file.path().to_str().unwrap();
+        self.environment.kubectl(&["apply", "--namespace", namespace, "-f", path, "--as", &self.operator])
+    }
+
+    fn scale(&self, replicas: &str) {
+        let replicas = format!("--replicas={replicas}");
+        self.environment
+            .kubectl(&["scale", "deployment", RELEASE, "--namespace", installation::NAMESPACE, &replicas])
+            .unwrap();
+    }
+
+    fn await_no_operator(&self) {
+        let selector = "app.kubernetes.io/name=fulmar-operator";
+        let pods =
+            ["get", "pods", "--namespace", installation::NAMESPACE, "--selector", selector, "-o", "name"];
+        for _ in 0..150 {
+            if self.environment.kubectl(&pods).unwrap().trim().is_empty() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        panic!("there is still an operator after 30 s at zero replicas");
+    }
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        if let Some(replicas) = &self.replicas_before {
+            self.scale(replicas);
+        }
+    }
+}
+
+/// The chart without an operator, but with the images that the tests after these need.
+fn install(environment: &Environment) {
+    let image = |value: &str, image: &str| {
+        let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
+        format!("{value}.repository={repository},{value}.tag={tag}")
+    };
+    let operator = image("image", &environment.operator_image);
+    let broker = image("brokerImage", &environment.broker_image);
+    let chart = environment.chart.to_str().unwrap();
+    let release = ["install", RELEASE, chart, "--namespace", installation::NAMESPACE, "--create-namespace"];
+    let values = ["--set", &operator, "--set", &broker, "--set", "replicas=0"];
+    environment.helm(&[&release[..], &values].concat()).unwrap();
+}
+
+/// A namespace of this run, deleted afterwards; nobody waits for that.
+struct Namespace<'a> {
+    name: String,
+    environment: &'a Environment,
+}
+
+impl<'a> Namespace<'a> {
+    fn make(environment: &'a Environment, name: &str) -> Self {
+        let name = format!("{name}-{}", std::process::id());
+        environment.kubectl(&["create", "namespace", &name]).unwrap();
+        Self { name, environment }
+    }
+}
+
+impl Drop for Namespace<'_> {
+    fn drop(&mut self) {
+        let deleted = self.environment.kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
+        println!("{}", deleted.unwrap_or_else(|error| format!("{error:#}")));
+    }
+}

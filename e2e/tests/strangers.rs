@@ -1,0 +1,111 @@
+//! Promise: nobody but the operator and the brokers of a Cluster is heard on 50052, and the operator's rights end where its work does.
+
+// A test's functions may end it, and print what they saw.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::time::Duration;
+
+use fulmar_client::Record;
+use fulmar_e2e::brokers::{Brokers, cluster, topic};
+use fulmar_e2e::environment::Environment;
+use fulmar_e2e::installation;
+use rcgen::{CertificateParams, KeyPair};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_text_a_foreign_ca_and_garbage_get_nowhere() {
+    let brokers = Brokers::apply("strangers", &(cluster(1) + &topic("events", 1, ""))).unwrap();
+    brokers.await_ready("flt/events").unwrap();
+    let ip = brokers.pod_ip(0).unwrap();
+
+    let plain = Channel::from_shared(format!("http://{ip}:50052")).unwrap().connect().await.unwrap();
+    let said = attend(plain).await.unwrap_err();
+    println!("plain text: {said}");
+
+    // A certificate with the operator's very name, of a CA of our own.
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["operator.fulmar.internal".to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    let template = "go-template={{index .data \"ca.crt\" | base64decode}}";
+    let ca = brokers.kubectl(&["get", "secret", "orders-tls", "-o", template]).unwrap();
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(ca))
+        .domain_name("broker.fulmar.internal")
+        .identity(Identity::from_pem(certificate.pem(), key.serialize_pem()));
+    let forged = Channel::from_shared(format!("https://{ip}:50052")).unwrap().tls_config(tls).unwrap();
+    let said = match forged.connect().await {
+        Ok(channel) => attend(channel).await.unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    };
+    println!("forged operator: {said}");
+
+    for port in [50051, 50052, 8080] {
+        let mut stream = TcpStream::connect((ip.as_str(), port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let garbage: Vec<u8> = (0..4096u32).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect();
+        let _ = stream.write_all(&garbage);
+        let mut answer = Vec::new();
+        // Closed by the other side, whatever it says before.
+        let _ = stream.read_to_end(&mut answer);
+    }
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    for size in [0, 1, 28, 1400] {
+        socket.send_to(&vec![0xa5; size], (ip.as_str(), 7946)).unwrap();
+    }
+    let producer = brokers.client(0).await.unwrap().producer("events").build().await.unwrap();
+    producer.publish(Record::new("served all the same")).await.unwrap();
+    let restarts = brokers.kubectl(&[
+        "get",
+        "pod",
+        "orders-0",
+        "-o",
+        "jsonpath={.status.containerStatuses[0].restartCount}",
+    ]);
+    assert_eq!(restarts.unwrap(), "0");
+}
+
+async fn attend(channel: Channel) -> Result<(), tonic::Status> {
+    use fulmar_proto::internal::v1::control_client::ControlClient;
+    let mut client = ControlClient::new(channel);
+    let mut answers = client.attend(tokio_stream::pending()).await?.into_inner();
+    answers.message().await.map(drop)
+}
+
+#[test]
+fn the_operator_may_not_do_what_it_has_no_need_of() {
+    let environment = Environment::get().unwrap();
+    installation::ensure(environment).unwrap();
+    let account = environment
+        .kubectl(&[
+            "get",
+            "deployment",
+            "-n",
+            installation::NAMESPACE,
+            "-o",
+            "jsonpath={.items[0].spec.template.spec.serviceAccountName}",
+        ])
+        .unwrap();
+    let user = format!("system:serviceaccount:{}:{account}", installation::NAMESPACE);
+    let refused = [
+        ["delete", "persistentvolumeclaims"],
+        ["create", "pods/exec"],
+        ["delete", "namespaces"],
+        ["create", "clusterrolebindings"],
+        ["update", "nodes"],
+        ["delete", "clusters.fulmar.dev"],
+        ["create", "topics.fulmar.dev"],
+    ];
+    for [verb, resource] in refused {
+        let answer = environment.kubectl(&["auth", "can-i", verb, resource, "--as", &user, "-n", "default"]);
+        // `can-i` says no with exit code 1.
+        assert!(answer.is_err(), "the operator may {verb} {resource}");
+    }
+    assert_eq!(
+        environment.kubectl(&["auth", "can-i", "list", "topics.fulmar.dev", "--as", &user]).unwrap().trim(),
+        "yes"
+    );
+}
