@@ -122,15 +122,19 @@ pub enum WriteError {
         what: &'static str,
     },
     /// Larger than a slot of the journal.
-    #[error("partition {key}: a write of {bytes} bytes does not fit a journal group of {bytes_max}")]
+    #[error("a write of {bytes} bytes does not fit a journal group of {bytes_max}{}", of(*key))]
     TooLarge {
-        /// The partition.
-        key: PartitionKey,
+        /// The partition, if it is one's.
+        key: Option<PartitionKey>,
         /// Its size in the journal.
         bytes: usize,
         /// The most.
         bytes_max: usize,
     },
+}
+
+fn of(key: Option<PartitionKey>) -> String {
+    key.map_or_else(String::new, |key| format!(" (partition {key})"))
 }
 
 /// Why a [`try_write`](super::Storage::try_write) was not taken.

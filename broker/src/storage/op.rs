@@ -18,8 +18,6 @@ const FRAME: usize = 5;
 pub(super) enum Op {
     /// What core wants written.
     Write(PartitionKey, Write),
-    /// The replica may, or may no longer, have lost something.
-    Mark { key: PartitionKey, uncertain: bool },
     /// A batch in the place of a damaged one.
     Mend(PartitionKey, Batch),
     /// A page of the partition table.
@@ -53,8 +51,7 @@ impl Op {
             Op::Write(_, Write::Reset { vector, producers, .. }) => vector.starts().len() * 40 + producers.len(),
             // An entry's line is below this: 14 members of 42 characters twice, and learners.
             Op::Write(_, Write::Promise(_)) => 2048,
-            Op::Write(_, Write::Cut { .. } | Write::LogStart(_) | Write::Release)
-            | Op::Mark { .. }
+            Op::Write(_, Write::Cut { .. } | Write::LogStart(_) | Write::Mark { .. } | Write::Release)
             | Op::DropPage(_)
             | Op::Peer(..) => 0,
             Op::Page(page) => page.lines.iter().map(|line| line.len() + 4).sum(),
@@ -64,7 +61,7 @@ impl Op {
     /// The partition that it changes, if any.
     pub(super) fn key(&self) -> Option<PartitionKey> {
         match self {
-            Op::Write(key, _) | Op::Mend(key, _) | Op::Mark { key, .. } => Some(*key),
+            Op::Write(key, _) | Op::Mend(key, _) => Some(*key),
             Op::Page(_) | Op::DropPage(_) | Op::Peer(..) => None,
         }
     }
@@ -85,10 +82,6 @@ impl Op {
         }
         match self {
             Op::Write(_, write) => return encode_write(write, into),
-            Op::Mark { uncertain, .. } => {
-                into.flag(*uncertain);
-                kind::MARK
-            }
             Op::Mend(_, batch) => {
                 into.bytes(batch.bytes());
                 kind::MEND
@@ -131,6 +124,10 @@ fn encode_write(write: &Write, into: &mut Writer<'_>) -> u8 {
         Write::LogStart(start) => {
             into.u64(start.0);
             kind::LOG_START
+        }
+        Write::Mark { uncertain } => {
+            into.flag(*uncertain);
+            kind::MARK
         }
         Write::Release => kind::RELEASE,
     }
@@ -183,8 +180,7 @@ fn decode(kind: u8, payload: &Bytes) -> Result<Op, Malformed> {
             let batch = Batch::parse(bytes, key).map_err(|_| Malformed { what: "batch" })?;
             return Ok(if kind == kind::APPEND { Op::Write(key, Write::Append(batch)) } else { Op::Mend(key, batch) });
         }
-        kind::MARK => Op::Mark { key: from.key()?, uncertain: from.flag("mark")? },
-        kind::CUT | kind::RESET | kind::PROMISE | kind::LOG_START | kind::RELEASE => {
+        kind::CUT | kind::RESET | kind::PROMISE | kind::LOG_START | kind::MARK | kind::RELEASE => {
             Op::Write(from.key()?, decode_write(kind, &mut from)?)
         }
         _ => return Err(Malformed { what: "record's kind" }),
@@ -203,6 +199,7 @@ fn decode_write(kind: u8, from: &mut Reader<'_>) -> Result<Write, Malformed> {
         },
         kind::PROMISE => Write::Promise(promise::decode(from)?),
         kind::LOG_START => Write::LogStart(from.offset("log start")?),
+        kind::MARK => Write::Mark { uncertain: from.flag("mark")? },
         _ => Write::Release,
     })
 }

@@ -10,7 +10,7 @@ mod slots;
 mod tests;
 mod writer;
 
-pub(super) use self::reader::{Group, Reader};
+pub(super) use self::reader::Reader;
 pub(super) use self::slots::{Slots, folder};
 pub(super) use self::writer::Writer;
 

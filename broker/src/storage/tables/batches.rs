@@ -246,12 +246,7 @@ pub(crate) fn read(
             break;
         }
     }
-    let out = collector.finish()?;
-    if out.is_empty() && wanted.from < wanted.until {
-        // A batch that holds `from` and ends above `until` is no gap.
-        return Ok(out);
-    }
-    Ok(out)
+    collector.finish()
 }
 
 /// The end of a log as its last value has it; `None` if there is no value, `Some(None)` if the last one is damaged.

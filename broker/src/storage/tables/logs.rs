@@ -20,6 +20,8 @@ pub(crate) struct LogRow {
     /// Bytes of its values.
     pub(crate) bytes: u64,
     pub(crate) uncertain: bool,
+    /// Of the last batch ever, which may have been cut or deleted since.
+    pub(crate) append_time_ms: u64,
     /// The stored producers' table is the one at this offset.
     pub(crate) producers_at: Offset,
     pub(crate) vector: TermVector,
@@ -35,6 +37,7 @@ impl LogRow {
             .u64(self.high_watermark.0)
             .u64(self.bytes)
             .flag(self.uncertain)
+            .u64(self.append_time_ms)
             .u64(self.producers_at.0)
             .vector(&self.vector);
         bytes
@@ -49,6 +52,7 @@ impl LogRow {
             high_watermark: from.offset("log's high watermark")?,
             bytes: from.u64("log's bytes")?,
             uncertain: from.flag("log's mark")?,
+            append_time_ms: from.u64("log's append time")?,
             producers_at: from.offset("log's snapshot")?,
             vector: from.vector()?,
         };

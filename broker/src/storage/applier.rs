@@ -1,0 +1,201 @@
+//! The applier's thread: takes durable groups and puts them into redb, some MiB or half a second at a time; sweeps what
+//! retention left; watches the free space.
+//!
+//! Owns what may be reused of the journal: a group is released by the *second* commit that covers it, so that redb
+//! stepping back by one commit finds everything in the journal.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::journal::Position;
+use super::op::Op;
+use super::shared::Shared;
+use super::volume::Volume;
+
+/// The thread wakes at least so often.
+const BEAT: Duration = Duration::from_millis(100);
+/// The free space is asked for so often: at 1 GB/s half a reserve of 512 MiB could go meanwhile.
+const ROOM_EVERY: Duration = Duration::from_millis(250);
+
+/// What the applier is sent.
+#[derive(Debug)]
+pub(super) enum ToApplier {
+    /// A synced group.
+    Group { ops: Vec<Op>, end: Position, last_id: u64, permits: usize },
+    /// The journal waits for a slot.
+    Hurry,
+}
+
+/// Up to where the journal may be overwritten.
+#[derive(Debug)]
+pub(super) struct Applied {
+    released: Mutex<Position>,
+    moved: Condvar,
+}
+
+impl Applied {
+    pub(super) fn new(released: Position) -> Self {
+        Self { released: Mutex::new(released), moved: Condvar::new() }
+    }
+
+    pub(super) fn released(&self) -> Position {
+        *self.released.lock()
+    }
+
+    fn release(&self, to: Position) {
+        *self.released.lock() = to;
+        self.moved.notify_all();
+    }
+
+    /// Waits for more to be released, or for the timeout.
+    pub(super) fn wait(&self, timeout: Duration) {
+        self.moved.wait_for(&mut self.released.lock(), timeout);
+    }
+}
+
+/// When to apply.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    pub(super) bytes_max: usize,
+    pub(super) after: Duration,
+    pub(super) reserve_bytes: u64,
+}
+
+/// Groups that wait for their transaction.
+#[derive(Debug, Default)]
+struct Pending {
+    ops: Vec<Op>,
+    bytes: usize,
+    end: Option<Position>,
+    last_id: u64,
+    permits: usize,
+    since: Option<Instant>,
+}
+
+/// What the thread works with.
+pub(super) struct Applier {
+    shared: Arc<Shared>,
+    volume: Volume,
+    applied: Arc<Applied>,
+    pace: Pace,
+    pending: Pending,
+    room_asked: Option<Instant>,
+    committed: Instant,
+}
+
+impl Applier {
+    pub(super) fn new(shared: Arc<Shared>, volume: Volume, applied: Arc<Applied>, pace: Pace) -> Self {
+        let pending = Pending::default();
+        Self { shared, volume, applied, pace, pending, room_asked: None, committed: Instant::now() }
+    }
+
+    /// Runs until the journal's thread is gone. A closed volume is applied to the end.
+    pub(super) fn run(mut self, groups: &Receiver<ToApplier>) {
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(groups)));
+        match worked {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => self.shared.fail(format!("cannot write {}: {why}", super::volume::FILE)),
+            Err(_) => self.shared.fail(format!("{}: redb panicked; the file is damaged", super::volume::FILE)),
+        }
+    }
+
+    fn work(&mut self, groups: &Receiver<ToApplier>) -> Result<(), super::volume::VolumeError> {
+        loop {
+            self.shared.beat_applier();
+            self.watch_room();
+            let wait = self.pending.since.map_or(BEAT, |since| self.pace.after.saturating_sub(since.elapsed()).min(BEAT));
+            match groups.recv_timeout(wait) {
+                Ok(ToApplier::Group { ops, end, last_id, permits }) => {
+                    let bytes: usize = ops.iter().map(Op::weight).sum();
+                    if self.pending.bytes > 0 && self.pending.bytes + bytes > self.pace.bytes_max {
+                        self.commit(false)?;
+                    }
+                    self.pending.add(ops, bytes, end, last_id, permits);
+                }
+                Ok(ToApplier::Hurry) => self.hurry()?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
+            }
+            if self.is_due() {
+                self.commit(false)?;
+            }
+            if self.volume.has_garbage() {
+                self.sweep()?;
+            }
+        }
+    }
+
+    /// Applies what there is; a second commit lets go of what the first one covers.
+    fn hurry(&mut self) -> Result<(), super::volume::VolumeError> {
+        if self.pending.end.is_some() {
+            self.commit(false)?;
+        }
+        if self.applied.released() != self.volume.applied {
+            self.commit(false)?;
+        }
+        Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        let waited = self.pending.since.is_some_and(|since| since.elapsed() >= self.pace.after);
+        // High watermarks alone are worth a transaction only when nothing else comes.
+        let noted = self.pending.since.is_none()
+            && self.committed.elapsed() >= self.pace.after
+            && self.shared.memory.lock().has_notes();
+        waited || noted || self.pending.bytes >= self.pace.bytes_max
+    }
+
+    fn finish(&mut self) -> Result<(), super::volume::VolumeError> {
+        if self.shared.is_closing() { self.commit(true) } else { Ok(()) }
+    }
+
+    fn commit(&mut self, closing: bool) -> Result<(), super::volume::VolumeError> {
+        let pending = std::mem::take(&mut self.pending);
+        let notes = self.shared.memory.lock().take_notes();
+        let before = self.volume.applied;
+        let end = pending.end.unwrap_or(before);
+        self.volume.apply(&pending.ops, end, &notes, closing)?;
+        let stored = self.volume.replicas.iter().map(|(key, replica)| (*key, replica.row.bytes));
+        self.shared.memory.lock().applied(pending.last_id, stored);
+        self.shared.permits.add_permits(pending.permits);
+        self.applied.release(before);
+        self.committed = Instant::now();
+        Ok(())
+    }
+
+    fn sweep(&mut self) -> Result<(), super::volume::VolumeError> {
+        self.volume.sweep()?;
+        let stored = self.volume.replicas.iter().map(|(key, replica)| (*key, replica.row.bytes));
+        self.shared.memory.lock().applied(0, stored);
+        Ok(())
+    }
+
+    /// Below the reserve there is no room; a quarter above it there is again.
+    fn watch_room(&mut self) {
+        if self.room_asked.is_some_and(|asked| asked.elapsed() < ROOM_EVERY) {
+            return;
+        }
+        self.room_asked = Some(Instant::now());
+        // Unknown is not full: if the volume is in trouble, writes will say so.
+        let Ok(free) = self.shared.files.free_bytes(&self.shared.dir) else { return };
+        let reserve = self.pace.reserve_bytes;
+        let needed = if self.shared.has_room() { reserve } else { reserve + reserve / 4 };
+        self.shared.set_room(free >= needed);
+    }
+}
+
+impl Pending {
+    fn add(&mut self, ops: Vec<Op>, bytes: usize, end: Position, last_id: u64, permits: usize) {
+        if !ops.is_empty() {
+            self.since.get_or_insert_with(Instant::now);
+        }
+        self.ops.extend(ops);
+        self.bytes += bytes;
+        self.end = Some(end);
+        self.last_id = self.last_id.max(last_id);
+        self.permits += permits;
+    }
+}

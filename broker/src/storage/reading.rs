@@ -1,0 +1,138 @@
+//! Reads: from memory where it is hot, else from redb, checked.
+//!
+//! Owns the seam between the two: memory is right at and above a log's first hot batch, redb below it.
+
+use std::sync::Arc;
+
+use fulmar_core::batch::Batch;
+use fulmar_core::id::PartitionKey;
+use fulmar_core::offset::Offset;
+use redb::{Database, ReadOnlyTable, ReadableDatabase};
+
+use super::error::ReadError;
+use super::memory::Place;
+use super::shared::Shared;
+use super::tables::batches::{self, LogName, Wanted};
+
+/// A read that meets a cut or a sweep looks again, at most so often.
+const ATTEMPTS_MAX: usize = 16;
+
+/// Rows of a log that one question about its size goes through: 16 MiB of values, twice what a sweep deletes.
+const SIZE_ROWS_MAX: usize = 256;
+
+type Values = ReadOnlyTable<&'static batches::KeyBytes, &'static [u8]>;
+
+impl Shared {
+    /// See [`Storage::read_hot`](super::Storage::read_hot).
+    pub(super) fn read_hot(&self, key: PartitionKey, from: Offset, until: Offset, bytes_max: usize) -> Option<Vec<Batch>> {
+        self.memory.lock().read(key, from, until, bytes_max)
+    }
+
+    /// See [`Storage::read`](super::Storage::read).
+    pub(super) fn read(
+        &self,
+        key: PartitionKey,
+        from: Offset,
+        until: Offset,
+        bytes_max: usize,
+    ) -> Result<Vec<Batch>, ReadError> {
+        let mut found = Ok(Vec::new());
+        for _ in 0..ATTEMPTS_MAX {
+            if let Some(hot) = self.read_hot(key, from, until, bytes_max) {
+                return Ok(hot);
+            }
+            let before = self.place(key)?;
+            if from < before.start {
+                return Err(ReadError::BelowStart { key, from, log_start: before.start });
+            }
+            if from >= before.end.min(until) {
+                return Ok(Vec::new());
+            }
+            let wanted = Wanted { from, until: until.min(before.hot_from), bytes_max };
+            found = self.with_values(|values| batches::read(values, LogName { key, number: before.number }, wanted));
+            let after = self.place(key)?;
+            if after.turns == before.turns && after.start <= from {
+                break;
+            }
+        }
+        found
+    }
+
+    fn place(&self, key: PartitionKey) -> Result<Place, ReadError> {
+        self.memory.lock().place(key).ok_or(ReadError::Unknown(key))
+    }
+
+    fn with_values<T>(&self, work: impl FnOnce(&Values) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let failed = |what: &dyn ToString| ReadError::Failed(what.to_string());
+        let database: Arc<Database> = self.database.lock().clone().ok_or_else(|| failed(&"it was closed"))?;
+        let read = || {
+            // Short-lived: a read transaction that is held keeps every page from being reused.
+            let transaction = database.begin_read().map_err(|error| failed(&error))?;
+            let values = transaction.open_table(batches::TABLE).map_err(|error| failed(&error))?;
+            work(&values)
+        };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
+            .unwrap_or_else(|_| Err(failed(&"redb panicked; the file is damaged")))
+    }
+
+    /// The batch that holds `at`, which lies in the log.
+    fn batch_at(&self, key: PartitionKey, at: Offset, end: Offset) -> Result<Option<Batch>, ReadError> {
+        Ok(self.read(key, at, end, 1)?.into_iter().next())
+    }
+
+    /// See [`Storage::offset_at_time`](super::Storage::offset_at_time).
+    pub(super) fn offset_at_time(&self, key: PartitionKey, at_ms: u64) -> Result<Option<(Offset, u64)>, ReadError> {
+        let Place { start, end, .. } = self.place(key)?;
+        let (mut low, mut high) = (start, end);
+        let mut found = None;
+        while low < high {
+            let middle = Offset(low.0 + (high.0 - low.0) / 2);
+            let Some(batch) = self.batch_at(key, middle, end)? else { break };
+            if batch.append_time_ms() >= at_ms {
+                found = Some((batch.base().max(start), batch.append_time_ms()));
+                high = batch.base();
+            } else {
+                low = batch.end();
+            }
+        }
+        Ok(found)
+    }
+
+    /// See [`Storage::retention_candidate`](super::Storage::retention_candidate).
+    pub(super) fn retention_candidate(
+        &self,
+        key: PartitionKey,
+        older_than_ms: Option<u64>,
+        bytes_max: Option<u64>,
+    ) -> Result<Option<Offset>, ReadError> {
+        let place = self.place(key)?;
+        let mut candidate = place.start;
+        if let Some(older_than_ms) = older_than_ms {
+            let first_young = self.offset_at_time(key, older_than_ms)?;
+            candidate = candidate.max(first_young.map_or(place.end, |(base, _)| base));
+        }
+        if let Some(bytes_max) = bytes_max.filter(|bytes_max| place.stored_bytes > *bytes_max) {
+            candidate = candidate.max(self.start_for_bytes(key, place, bytes_max)?);
+        }
+        let candidate = candidate.min(place.high_watermark);
+        Ok((candidate > place.start).then_some(candidate))
+    }
+
+    /// The oldest value that stays if at most `bytes_max` do. The last value always stays.
+    fn start_for_bytes(&self, key: PartitionKey, place: Place, bytes_max: u64) -> Result<Offset, ReadError> {
+        let log = LogName { key, number: place.number };
+        let rows = self.with_values(|values| {
+            batches::sizes(values, log, SIZE_ROWS_MAX).map_err(|error| ReadError::Failed(error.to_string()))
+        })?;
+        let mut left = place.stored_bytes;
+        let mut start = place.start;
+        for (base, bytes) in rows {
+            start = base;
+            if left <= bytes_max {
+                break;
+            }
+            left = left.saturating_sub(bytes);
+        }
+        Ok(start.min(place.hot_from))
+    }
+}

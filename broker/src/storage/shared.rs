@@ -1,0 +1,145 @@
+//! What the handle and both threads share.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use redb::Database;
+use tokio::sync::Semaphore;
+
+use super::committer::Queue;
+use super::error::WriteError;
+use super::identity::Stored;
+use super::memory::Memory;
+use super::seam::{Files, Lock};
+use super::{Heartbeat, StorageEvent};
+
+type Events = Box<dyn Fn(StorageEvent) + Send + Sync>;
+
+pub(super) struct Shared {
+    pub(super) files: Arc<dyn Files>,
+    pub(super) dir: PathBuf,
+    pub(super) memory: Mutex<Memory>,
+    pub(super) queue: Queue,
+    /// Bytes that may still be queued before something is applied.
+    pub(super) permits: Semaphore,
+    pub(super) permits_max: usize,
+    /// The largest operation that one group of the journal takes.
+    pub(super) op_bytes_max: usize,
+    /// Gone once the volume is closed.
+    pub(super) database: Mutex<Option<Arc<Database>>>,
+    pub(super) identity: Mutex<Stored>,
+    pub(super) lock: Mutex<Option<Box<dyn Lock>>>,
+    events: Events,
+    failed: OnceLock<String>,
+    closing: AtomicBool,
+    room: AtomicBool,
+    journal_beats: AtomicU64,
+    applier_beats: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Storage").field("dir", &self.dir).field("failed", &self.failed).finish_non_exhaustive()
+    }
+}
+
+/// What a shared state begins with.
+pub(super) struct Start {
+    pub(super) files: Arc<dyn Files>,
+    pub(super) dir: PathBuf,
+    pub(super) memory: Memory,
+    pub(super) permits_max: usize,
+    pub(super) op_bytes_max: usize,
+    pub(super) database: Arc<Database>,
+    pub(super) identity: Stored,
+    pub(super) lock: Box<dyn Lock>,
+    pub(super) room: bool,
+}
+
+impl Shared {
+    pub(super) fn new(start: Start, events: Events) -> Self {
+        Self {
+            files: start.files,
+            dir: start.dir,
+            memory: Mutex::new(start.memory),
+            queue: Queue::default(),
+            permits: Semaphore::new(start.permits_max),
+            permits_max: start.permits_max,
+            op_bytes_max: start.op_bytes_max,
+            database: Mutex::new(Some(start.database)),
+            identity: Mutex::new(start.identity),
+            lock: Mutex::new(Some(start.lock)),
+            events,
+            failed: OnceLock::new(),
+            closing: AtomicBool::new(false),
+            room: AtomicBool::new(start.room),
+            journal_beats: AtomicU64::new(0),
+            applier_beats: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn tell(&self, event: StorageEvent) {
+        (self.events)(event);
+    }
+
+    /// The first failure is told; all who wait are refused.
+    pub(super) fn fail(&self, why: String) {
+        if self.failed.set(why.clone()).is_ok() {
+            self.stop();
+            self.tell(StorageEvent::Fatal(why));
+        }
+    }
+
+    /// Refuses whatever comes from now on, and who waits.
+    pub(super) fn stop(&self) {
+        self.permits.close();
+        self.queue.close();
+    }
+
+    /// Refuses whatever comes from now on; what was taken is written and applied.
+    pub(super) fn begin_closing(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.stop();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.get().is_some()
+    }
+
+    pub(super) fn stopped(&self) -> WriteError {
+        WriteError::Stopped(self.failed.get().map_or("it was closed", String::as_str).to_owned())
+    }
+
+    pub(super) fn beat_journal(&self) {
+        self.journal_beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn beat_applier(&self) {
+        self.applier_beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn applier_beats(&self) -> u64 {
+        self.applier_beats.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn heartbeat(&self) -> Heartbeat {
+        Heartbeat { journal: self.journal_beats.load(Ordering::Relaxed), applier: self.applier_beats() }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.room.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether there is room, and tells a change.
+    pub(super) fn set_room(&self, room: bool) {
+        if self.room.swap(room, Ordering::Relaxed) != room {
+            self.tell(StorageEvent::Room(room));
+        }
+    }
+}
