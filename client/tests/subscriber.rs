@@ -1,5 +1,7 @@
 //! The subscriber, and first contact, against brokers that misbehave.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+
 mod server;
 
 use std::sync::Arc;
@@ -64,7 +66,8 @@ async fn a_reader_follows_the_leader_and_what_is_new() {
     let producer = client.producer(TOPIC).build().await.unwrap();
     for n in 10..20 {
         producer.publish(Record::new(n.to_string())).await.unwrap();
-        let message = tokio::time::timeout(Duration::from_secs(10), subscriber.next()).await.unwrap().unwrap().unwrap();
+        let message =
+            tokio::time::timeout(Duration::from_secs(10), subscriber.next()).await.unwrap().unwrap().unwrap();
         assert_eq!((message.offset, &message.value[..]), (n, n.to_string().as_bytes()));
         if n % 4 == 0 {
             world.move_leader();
@@ -75,8 +78,14 @@ async fn a_reader_follows_the_leader_and_what_is_new() {
 #[tokio::test]
 async fn a_slow_program_bounds_what_is_read_ahead() {
     let (_world, client) = world_with(20_000, 1).await;
-    let mut subscriber =
-        client.subscriber(TOPIC).start(Start::Earliest).buffer_bytes_max(65_536).until_end().build().await.unwrap();
+    let mut subscriber = client
+        .subscriber(TOPIC)
+        .start(Start::Earliest)
+        .buffer_bytes_max(65_536)
+        .until_end()
+        .build()
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut count = 0;
     while let Some(batch) = subscriber.next_batch().await {
@@ -97,7 +106,10 @@ async fn an_unknown_topic_is_named() {
 async fn a_server_that_is_not_there_or_not_an_address_is_named() {
     let builder = |server: &str| Client::builder().server(server).request_timeout(Duration::from_millis(200));
     let error = builder("127.0.0.1:1").connect().await.unwrap_err();
-    assert!(matches!(error, ConnectError::Unreachable { .. }) && error.to_string().contains("refused"), "{error}");
+    assert!(
+        matches!(error, ConnectError::Unreachable { .. }) && error.to_string().contains("refused"),
+        "{error}"
+    );
     for wrong in ["ftp://x:1", "localhost", "localhost:0", "localhost:70000", "http://h:1/path", ":1", ""] {
         let error = builder(wrong).connect().await.unwrap_err();
         assert!(matches!(error, ConnectError::Address { .. }), "{wrong}: {error}");

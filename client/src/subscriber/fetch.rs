@@ -75,7 +75,7 @@ impl Reader {
             self.start_sessions();
             let again = async {
                 if self.waiting.is_empty() {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 } else {
                     tokio::time::sleep(self.backoff.delay()).await;
                 }

@@ -1,0 +1,342 @@
+//! Two brokers in this process that speak the real protocol over real sockets, share one log, and misbehave on demand.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::result_unit_err,
+    clippy::doc_markdown,
+    missing_docs,
+    reason = "each test file uses a part of it"
+)]
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fulmar_client::v1::log_server::{Log, LogServer};
+use fulmar_client::v1::{self, ErrorReason, produce_response::Outcome};
+use fulmar_core::batch::{Batch, ProducedBatch, Stamp};
+use fulmar_core::id::{PartitionKey, ProducerId, TopicId};
+use fulmar_core::offset::Offset;
+use fulmar_core::term::Term;
+use futures::Stream;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+/// The only topic.
+pub const TOPIC: &str = "orders.v1";
+const TOPIC_ID: TopicId = TopicId(0x0198_a5c2_7b1e_7c3d_9f00_1234_5678_90ab);
+
+/// What happens to one produce request.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// The stream ends, nothing is appended.
+    DropBefore,
+    /// The batch is appended, the stream ends without the answer.
+    DropAfter,
+    /// It is refused with this reason, nothing is appended.
+    Refuse(ErrorReason),
+    /// The other broker leads from now on; NOT_LEADER with its address.
+    Move,
+    /// Everything remembered of producers is forgotten before it is taken.
+    Forget,
+    /// No answer ever.
+    Silence,
+    /// As it should be.
+    Well,
+}
+
+#[derive(Default)]
+struct PartitionLog {
+    batches: Vec<Batch>,
+    end: u64,
+    /// By producer and sequence: the offset.
+    producers: HashMap<ProducerId, HashMap<u64, u64>>,
+}
+
+/// What the brokers share.
+pub struct World {
+    logs: Mutex<Vec<PartitionLog>>,
+    leader: AtomicUsize,
+    pub faults: Mutex<VecDeque<Fault>>,
+    pub fetch_drops: AtomicUsize,
+    addresses: Mutex<Vec<String>>,
+    pub appended: AtomicUsize,
+}
+
+impl World {
+    /// Starts the brokers, with a topic of so many partitions; gives the first one's address.
+    pub async fn start(partitions: usize) -> (Arc<Self>, String) {
+        let world = Arc::new(Self {
+            logs: Mutex::new((0..partitions).map(|_| PartitionLog::default()).collect()),
+            leader: AtomicUsize::new(0),
+            faults: Mutex::default(),
+            fetch_drops: AtomicUsize::new(0),
+            addresses: Mutex::default(),
+            appended: AtomicUsize::new(0),
+        });
+        for number in 0..2 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            world.addresses.lock().unwrap().push(listener.local_addr().unwrap().to_string());
+            let service = LogServer::new(Broker { number, world: Arc::clone(&world) })
+                .max_decoding_message_size(16 * 1024 * 1024);
+            let server = tonic::transport::Server::builder().add_service(service);
+            tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        }
+        let first = world.addresses.lock().unwrap()[0].clone();
+        (world, first)
+    }
+
+    pub fn misbehave(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.lock().unwrap().extend(faults);
+    }
+
+    pub fn move_leader(&self) {
+        self.leader.fetch_xor(1, Ordering::SeqCst);
+    }
+
+    /// All records of a partition: offset and value.
+    pub fn records(&self, partition: usize) -> Vec<(u64, String)> {
+        let logs = self.logs.lock().unwrap();
+        let of_batch = |batch: &Batch| {
+            let values = batch.records().map(|record| String::from_utf8(record.value.to_vec()).unwrap());
+            (batch.base().0..).zip(values).collect::<Vec<_>>()
+        };
+        logs[partition].batches.iter().flat_map(of_batch).collect()
+    }
+
+    fn append(&self, partition: u32, bytes: bytes::Bytes) -> Result<u64, v1::Error> {
+        let batch =
+            ProducedBatch::parse(bytes).map_err(|e| error(ErrorReason::CorruptBatch, &e.to_string()))?;
+        let mut logs = self.logs.lock().unwrap();
+        let log = &mut logs[partition as usize];
+        if let Some(at) = batch.sequence() {
+            let known = log.producers.entry(at.producer).or_default();
+            if let Some(base) = known.get(&at.sequence) {
+                return Ok(*base);
+            }
+            let next = known.keys().max().map_or(0, |last| last + 1);
+            if at.sequence != next {
+                return Err(error(ErrorReason::OutOfSequence, "a gap"));
+            }
+            known.insert(at.sequence, log.end);
+        }
+        let base = log.end;
+        let key = PartitionKey { topic: TOPIC_ID, partition };
+        let batch = batch.stamp(Stamp { key, base: Offset(base), term: Term::default(), append_time_ms: 1 });
+        log.end = batch.end().0;
+        log.batches.push(batch);
+        self.appended.fetch_add(1, Ordering::SeqCst);
+        Ok(base)
+    }
+}
+
+fn error(reason: ErrorReason, message: &str) -> v1::Error {
+    v1::Error { reason: reason.into(), message: message.to_owned(), leader_address: String::new() }
+}
+
+#[derive(Clone)]
+struct Broker {
+    number: usize,
+    world: Arc<World>,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Broker {
+    fn not_leader(&self) -> Option<v1::Error> {
+        let leader = self.world.leader.load(Ordering::SeqCst);
+        let leader_address = self.world.addresses.lock().unwrap()[leader].clone();
+        (leader != self.number)
+            .then(|| v1::Error { leader_address, ..error(ErrorReason::NotLeader, "another broker leads") })
+    }
+
+    /// Answers one batch; nothing ends the stream.
+    async fn produce_one(&self, request: v1::ProduceRequest) -> Option<Outcome> {
+        let world = &self.world;
+        if let Some(error) = self.not_leader() {
+            return Some(Outcome::Error(error));
+        }
+        let fault = world.faults.lock().unwrap().pop_front();
+        match fault {
+            None | Some(Fault::Well) => {}
+            Some(Fault::DropBefore) => return None,
+            Some(Fault::DropAfter) => {
+                let _ = world.append(request.partition, request.batch);
+                return None;
+            }
+            Some(Fault::Refuse(reason)) => return Some(Outcome::Error(error(reason, "on demand"))),
+            Some(Fault::Move) => {
+                world.move_leader();
+                return self.not_leader().map(Outcome::Error);
+            }
+            Some(Fault::Forget) => {
+                world.logs.lock().unwrap().iter_mut().for_each(|log| log.producers.clear());
+            }
+            Some(Fault::Silence) => std::future::pending().await,
+        }
+        Some(match world.append(request.partition, request.batch) {
+            Ok(base) => Outcome::BaseOffset(base),
+            Err(error) => Outcome::Error(error),
+        })
+    }
+
+    async fn send_fetched(
+        &self,
+        following: &mut HashMap<u32, (u64, u32)>,
+        answers: &mpsc::Sender<Result<v1::FetchResponse, Status>>,
+    ) -> Result<(), ()> {
+        let mut gone = Vec::new();
+        for (partition, (next, credit)) in following.iter_mut() {
+            let mut answer = v1::FetchResponse {
+                topic_id: TOPIC_ID.to_bytes().to_vec().into(),
+                partition: *partition,
+                error: self.not_leader(),
+                ..v1::FetchResponse::default()
+            };
+            if answer.error.is_some() {
+                gone.push(*partition);
+            } else {
+                answer.batches = self.batches(*partition, next, credit);
+                if answer.batches.is_empty() {
+                    continue;
+                }
+            }
+            answers.send(Ok(answer)).await.map_err(drop)?;
+        }
+        for partition in gone {
+            following.remove(&partition);
+        }
+        Ok(())
+    }
+
+    fn batches(&self, partition: u32, next: &mut u64, credit: &mut u32) -> Vec<bytes::Bytes> {
+        let logs = self.world.logs.lock().unwrap();
+        let mut batches = Vec::new();
+        for batch in &logs[partition as usize].batches {
+            let size = u32::try_from(batch.size()).unwrap();
+            if batch.end().0 <= *next {
+                continue;
+            }
+            if size > *credit {
+                break;
+            }
+            *credit -= size;
+            *next = batch.end().0;
+            batches.push(batch.bytes().clone());
+        }
+        batches
+    }
+
+    async fn serve_fetch(
+        self,
+        mut requests: Streaming<v1::FetchRequest>,
+        answers: mpsc::Sender<Result<v1::FetchResponse, Status>>,
+    ) {
+        let mut following: HashMap<u32, (u64, u32)> = HashMap::new();
+        loop {
+            match tokio::time::timeout(Duration::from_millis(5), requests.next()).await {
+                Ok(Some(Ok(request))) if request.stop => drop(following.remove(&request.partition)),
+                Ok(Some(Ok(request))) => {
+                    following.entry(request.partition).or_insert((request.offset, 0)).1 = request.bytes_max;
+                }
+                Ok(_) => return,
+                Err(_) => {}
+            }
+            let is_under_way = following.values().any(|(next, _)| *next > 20);
+            let drops = &self.world.fetch_drops;
+            let left = drops.load(Ordering::SeqCst);
+            if is_under_way && left > 0 {
+                drops.store(left - 1, Ordering::SeqCst);
+                return;
+            }
+            if self.send_fetched(&mut following, &answers).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Log for Broker {
+    type ProduceStream = Answers<v1::ProduceResponse>;
+    type FetchStream = Answers<v1::FetchResponse>;
+
+    async fn produce(
+        &self,
+        request: Request<Streaming<v1::ProduceRequest>>,
+    ) -> Result<Response<Self::ProduceStream>, Status> {
+        let mut requests = request.into_inner();
+        let (answers, stream) = mpsc::channel(4);
+        let broker = self.clone();
+        tokio::spawn(async move {
+            while let Some(Ok(request)) = requests.next().await {
+                let correlation_id = request.correlation_id;
+                let Some(outcome) = broker.produce_one(request).await else { break };
+                let answer = v1::ProduceResponse { correlation_id, outcome: Some(outcome) };
+                if answers.send(Ok(answer)).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn fetch(
+        &self,
+        request: Request<Streaming<v1::FetchRequest>>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        let (answers, stream) = mpsc::channel(4);
+        tokio::spawn(self.clone().serve_fetch(request.into_inner(), answers));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn metadata(
+        &self,
+        request: Request<v1::MetadataRequest>,
+    ) -> Result<Response<v1::MetadataResponse>, Status> {
+        let leader = u32::try_from(self.world.leader.load(Ordering::SeqCst)).unwrap();
+        let count = u32::try_from(self.world.logs.lock().unwrap().len()).unwrap();
+        let partition = |partition| v1::Partition {
+            partition,
+            leader: Some(leader),
+            replicas: vec![0, 1],
+            epoch: "1.1".to_owned(),
+        };
+        let topic = |name: String| v1::Topic {
+            topic_id: TOPIC_ID.to_bytes().to_vec().into(),
+            partitions: (0..count).map(partition).collect(),
+            max_message_bytes: 1024 * 1024,
+            error: (name != TOPIC).then(|| error(ErrorReason::UnknownTopic, "no such topic")),
+            name,
+        };
+        let addresses = self.world.addresses.lock().unwrap().clone();
+        let broker = |(ordinal, address)| v1::Broker { ordinal, address, zone: String::new() };
+        Ok(Response::new(v1::MetadataResponse {
+            cluster_id: "0198a5c2-7b1e-7c3d-9f00-000000000000".to_owned(),
+            brokers: (0u32..).zip(addresses).map(broker).collect(),
+            topics: request.into_inner().topics.into_iter().map(topic).collect(),
+            next_page_token: String::new(),
+        }))
+    }
+
+    async fn list_offsets(
+        &self,
+        request: Request<v1::ListOffsetsRequest>,
+    ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
+        let logs = self.world.logs.lock().unwrap();
+        let offsets = |partition: u32| v1::PartitionOffsets {
+            partition,
+            high_watermark: logs[partition as usize].end,
+            ..v1::PartitionOffsets::default()
+        };
+        let partitions = request.into_inner().partitions.into_iter().map(offsets).collect();
+        Ok(Response::new(v1::ListOffsetsResponse { partitions }))
+    }
+}
