@@ -285,7 +285,7 @@ fn install(environment: &Environment) {
     let broker = image("brokerImage", &environment.broker_image);
     let chart = environment.chart.to_str().unwrap();
     let release = ["install", RELEASE, chart, "--namespace", installation::NAMESPACE, "--create-namespace"];
-    let values = ["--set", &operator, "--set", &broker, "--set", "replicas=0"];
+    let values = ["--set-string", &operator, "--set-string", &broker, "--set", "replicas=0"];
     environment.helm(&[&release[..], &values].concat()).unwrap();
 }
 
