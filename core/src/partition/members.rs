@@ -24,11 +24,12 @@ impl Replica {
             // The same process opens the next term: what waits for its acknowledgement may go on waiting.
             self.role = Role::Idle;
             self.open_if_named(now);
+            if matches!(self.role, Role::Opening(_)) {
+                return;
+            }
         }
-        if !matches!(self.role, Role::Opening(_)) {
-            self.step_down();
-            self.write_promise();
-        }
+        self.step_down();
+        self.write_promise();
     }
 
     /// Ends whatever this replica led or followed. Who waits for an acknowledgement learns that nobody knows.

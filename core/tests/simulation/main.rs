@@ -1,0 +1,66 @@
+//! Brokers, network, disks, an operator and clients in one world that runs from one seed.
+//!
+//! `FULMAR_SEEDS=5000` runs more seeds, `FULMAR_SEED=17` that one alone, with its story.
+
+mod clients;
+mod disk;
+mod network;
+mod node;
+mod observer;
+mod operator;
+mod random;
+mod schedules;
+mod story;
+mod world;
+
+use world::World;
+
+/// So many seeds run with the normal tests: a few seconds.
+const SEEDS: u64 = 300;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
+}
+
+/// Runs a seed quietly; if something is violated, once more with its story.
+fn run(seed: u64) {
+    let Err(violation) = World::new(seed, false).run() else { return };
+    let mut again = World::new(seed, true);
+    let second = again.run().err();
+    let story = again.story.last_lines(number("FULMAR_LINES").unwrap_or(80) as usize);
+    panic!(
+        "seed {seed}: {violation}\n{story}\n(the second run says: {})\nagain: FULMAR_SEED={seed} cargo test -p fulmar-core --test simulation one_world",
+        second.as_deref().unwrap_or("nothing, so it was not deterministic")
+    );
+}
+
+#[test]
+fn one_world_after_the_other_keeps_its_promises() {
+    if let Some(seed) = number("FULMAR_SEED") {
+        return run(seed);
+    }
+    let mut total = world::Totals::default();
+    for seed in 0..number("FULMAR_SEEDS").unwrap_or(SEEDS) {
+        match World::new(seed, false).run() {
+            Ok(one) => total.add(&one),
+            Err(_) => run(seed),
+        }
+    }
+    println!("{total:?}");
+    // A world in which nothing happens proves nothing.
+    assert!(total.acknowledged > 1000 && total.opened > 500 && total.crashes > 300, "{total:?}");
+}
+
+#[test]
+fn the_same_seed_tells_the_same_story() {
+    for seed in [1, 2, 3] {
+        let tell = |seed| {
+            let mut world = World::new(seed, true);
+            let end = world.run();
+            (end, world.story.last_lines(usize::MAX))
+        };
+        assert!(tell(seed) == tell(seed), "seed {seed} tells two stories");
+    }
+}

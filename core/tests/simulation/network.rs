@@ -1,0 +1,73 @@
+//! Links between brokers: each can be cut, openly or silently; messages come late, twice, out of order, or never.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::random::Random;
+
+/// How a world's network behaves.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Weather {
+    pub(crate) loss: u64,
+    pub(crate) duplication: u64,
+    /// So many messages in a thousand are late …
+    pub(crate) late: u64,
+    /// … by up to so much.
+    pub(crate) late_ms: u64,
+    pub(crate) delay_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Network {
+    pub(crate) weather: Weather,
+    /// Pairs, lower number first, that cannot talk; until when.
+    pub(crate) cuts: BTreeMap<(usize, usize), u64>,
+    /// Connections: both ends are up and have accepted each other.
+    pub(crate) connected: BTreeSet<(usize, usize)>,
+}
+
+fn pair(a: usize, b: usize) -> (usize, usize) {
+    (a.min(b), a.max(b))
+}
+
+impl Network {
+    pub(crate) fn cut(&mut self, a: usize, b: usize, until_ms: u64) {
+        self.cuts.insert(pair(a, b), until_ms);
+    }
+
+    pub(crate) fn is_cut(&self, a: usize, b: usize, now_ms: u64) -> bool {
+        self.cuts.get(&pair(a, b)).is_some_and(|until| now_ms < *until)
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cuts.clear();
+        self.weather = Weather { delay_ms: self.weather.delay_ms, ..Weather::default() };
+    }
+
+    pub(crate) fn connect(&mut self, a: usize, b: usize) {
+        self.connected.insert(pair(a, b));
+    }
+
+    /// Whether they were connected.
+    pub(crate) fn disconnect(&mut self, a: usize, b: usize) -> bool {
+        self.connected.remove(&pair(a, b))
+    }
+
+    pub(crate) fn is_connected(&self, a: usize, b: usize) -> bool {
+        self.connected.contains(&pair(a, b))
+    }
+
+    /// When copies of a message arrive, after so many milliseconds.
+    pub(crate) fn delays(&self, random: &mut Random) -> Vec<u64> {
+        if random.chance(self.weather.loss) {
+            return Vec::new();
+        }
+        let copies = if random.chance(self.weather.duplication) { 2 } else { 1 };
+        (0..copies)
+            .map(|_| {
+                let late =
+                    if random.chance(self.weather.late) { random.below(self.weather.late_ms) } else { 0 };
+                random.between(1, self.weather.delay_ms.max(1)) + late
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,248 @@
+//! A small operator: names leaders and changes members by the rules of the table, and nothing else.
+//!
+//! It stands in for `core::control`, which decides for many partitions at once: here decisions come at random, as often as a
+//! bad day has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fulmar_core::entry::{Entry, Members, ReplicaSet};
+use fulmar_core::id::ReplicaId;
+use fulmar_core::partition::Report;
+use fulmar_core::term::Epoch;
+
+use crate::node::key;
+use crate::random::Random;
+
+/// What the operator tells a broker.
+#[derive(Debug, Clone)]
+pub(crate) enum Order {
+    /// Persisted, then pushed.
+    Assign(Entry),
+    Release(Epoch),
+    /// Report; the tenure is echoed.
+    Ask(u64),
+    StopAppends,
+}
+
+/// What it sees of the brokers: who runs, with which volume. The truth, but never about logs.
+pub(crate) struct Sight {
+    pub(crate) volumes: Vec<ReplicaId>,
+    pub(crate) up: BTreeSet<ReplicaId>,
+}
+
+pub(crate) struct Operator {
+    pub(crate) generation: u64,
+    counter: u64,
+    /// The table. What is here is persisted.
+    pub(crate) entry: Entry,
+    /// Earlier states of the table, for a restore.
+    past: Vec<Entry>,
+    /// This tenure has made its first decision.
+    decided: bool,
+    /// The tenure's reports; `None` is an empty volume's.
+    reports: BTreeMap<ReplicaId, Option<Report>>,
+    pub(crate) committed: Option<Entry>,
+    pub(crate) down_until: u64,
+    replication: usize,
+    ack_quorum: u8,
+}
+
+impl Operator {
+    pub(crate) fn new(members: Vec<ReplicaId>, ack_quorum: u8) -> Self {
+        let replication = members.len();
+        let entry = Entry {
+            key: key(),
+            epoch: Epoch { generation: 1, counter: 1 },
+            leader: Some(members[0]),
+            members: Members::One(ReplicaSet::new(members, ack_quorum).expect("it is well formed")),
+            learners: Vec::new(),
+            lost: Vec::new(),
+        };
+        Self {
+            generation: 1,
+            counter: 1,
+            past: vec![entry.clone()],
+            entry,
+            decided: true,
+            reports: BTreeMap::new(),
+            committed: None,
+            down_until: 0,
+            replication,
+            ack_quorum,
+        }
+    }
+
+    /// Another tenure. The generation never repeats, whatever the table says.
+    pub(crate) fn take_over(&mut self, now_ms: u64) {
+        self.generation = (self.generation + 1).max(1000 + now_ms);
+        self.counter = 0;
+        self.decided = false;
+        self.reports.clear();
+        self.committed = None;
+    }
+
+    /// The table is restored from a backup.
+    pub(crate) fn restore(&mut self, random: &mut Random, now_ms: u64) {
+        self.entry = random.pick(&self.past).cloned().expect("there is a first entry");
+        self.take_over(now_ms);
+    }
+
+    pub(crate) fn reported(&mut self, generation: u64, from: ReplicaId, report: Option<Report>) {
+        if generation != self.generation {
+            return;
+        }
+        if let Some(report) = &report
+            && report.leading.is_some_and(|term| term.epoch == self.entry.epoch)
+            && report.promise.entry.as_ref() == Some(&self.entry)
+        {
+            self.committed = Some(self.entry.clone());
+        }
+        self.reports.insert(from, report);
+    }
+
+    /// Whether this tenure may decide: Qo replicas of the entry reported, and none holds a higher one.
+    fn may_decide(&mut self) -> bool {
+        if self.decided {
+            return true;
+        }
+        let held = |report: &Option<Report>| report.as_ref().and_then(|report| report.promise.entry.clone());
+        if let Some(higher) = self.reports.values().filter_map(held).max_by_key(|entry| entry.epoch)
+            && higher.epoch > self.entry.epoch
+        {
+            self.entry = higher;
+        }
+        self.decided = self.entry.members.opened_by(|replica| self.reports.contains_key(&replica));
+        self.decided
+    }
+
+    /// One turn: perhaps a decision, and what to tell whom.
+    pub(crate) fn act(&mut self, sight: &Sight, random: &mut Random, calm: bool) -> Vec<(ReplicaId, Order)> {
+        let mut orders: Vec<(ReplicaId, Order)> =
+            sight.volumes.iter().map(|volume| (*volume, Order::Ask(self.generation))).collect();
+        if self.may_decide()
+            && let Some(next) = self.decide(sight, random, calm)
+            && let Ok(next) = next.checked()
+        {
+            self.past.push(self.entry.clone());
+            self.entry = next;
+        }
+        for volume in &sight.volumes {
+            orders.push((*volume, Order::Assign(self.entry.clone())));
+            let is_committed = self.committed.as_ref() == Some(&self.entry);
+            if is_committed && matches!(self.entry.members, Members::One(_)) && !self.entry.concerns(*volume)
+            {
+                orders.push((*volume, Order::Release(self.entry.epoch)));
+            }
+        }
+        if random.chance(20)
+            && let Some(leader) = self.entry.leader
+        {
+            orders.push((leader, Order::StopAppends));
+        }
+        orders
+    }
+
+    fn next(&mut self) -> Entry {
+        self.counter += 1;
+        Entry {
+            epoch: Epoch { generation: self.generation, counter: self.counter },
+            lost: Vec::new(),
+            ..self.entry.clone()
+        }
+    }
+
+    fn decide(&mut self, sight: &Sight, random: &mut Random, calm: bool) -> Option<Entry> {
+        let lost: Vec<ReplicaId> = self
+            .entry
+            .members
+            .replicas()
+            .into_iter()
+            .filter(|member| !sight.volumes.contains(member))
+            .collect();
+        let is_committed = self.committed.as_ref() == Some(&self.entry);
+        let leader_lives = self.entry.leader.is_some_and(|leader| sight.up.contains(&leader));
+        match self.entry.members.clone() {
+            Members::Joint { new, .. } if is_committed => {
+                let mut next = self.next();
+                next.members = Members::One(new.clone());
+                next.leader = self.lead(
+                    &next.members,
+                    sight,
+                    random,
+                    next.leader.filter(|leader| new.contains(*leader)),
+                );
+                next.learners.clear();
+                Some(next)
+            }
+            Members::Joint { old, new }
+                if lost.iter().any(|one| new.contains(*one)) || (!calm && random.chance(30)) =>
+            {
+                let mut next = self.next();
+                next.members = Members::One(old);
+                next.leader = self.lead(&next.members, sight, random, None);
+                next.learners.clear();
+                Some(next)
+            }
+            Members::One(old) if !lost.is_empty() || (!calm && random.chance(60)) => {
+                let mut next = self.next();
+                let new = self.another_set(&old, sight, random)?;
+                next.lost = lost.into_iter().filter(|one| !new.contains(*one)).collect();
+                next.members = Members::Joint { old, new };
+                next.learners.clear();
+                next.leader = self.lead(&next.members, sight, random, next.leader);
+                Some(next)
+            }
+            Members::One(_) | Members::Joint { .. } => {
+                let restless = !calm && random.chance(40);
+                let stuck = !leader_lives && random.chance(700);
+                if !restless && !stuck {
+                    return None;
+                }
+                let lost = std::mem::take(&mut self.entry.lost);
+                let mut next = self.next();
+                self.entry.lost = lost.clone();
+                next.lost = lost;
+                next.leader = self.lead(&next.members, sight, random, None);
+                if random.chance(200) {
+                    next.learners =
+                        sight.volumes.iter().copied().filter(|one| !next.members.contains(*one)).collect();
+                }
+                Some(next)
+            }
+        }
+    }
+
+    fn lead(
+        &self,
+        members: &Members,
+        sight: &Sight,
+        random: &mut Random,
+        keep: Option<ReplicaId>,
+    ) -> Option<ReplicaId> {
+        if let Some(keep) = keep.filter(|keep| members.contains(*keep) && sight.up.contains(keep)) {
+            return Some(keep);
+        }
+        let living: Vec<ReplicaId> =
+            members.replicas().into_iter().filter(|member| sight.up.contains(member)).collect();
+        random.pick(&living).copied()
+    }
+
+    fn another_set(&self, old: &ReplicaSet, sight: &Sight, random: &mut Random) -> Option<ReplicaSet> {
+        let mut members: Vec<ReplicaId> =
+            old.replicas().iter().copied().filter(|member| sight.volumes.contains(member)).collect();
+        if members.len() == self.replication && random.chance(800) {
+            members.remove(random.below(members.len() as u64) as usize);
+        }
+        let mut others: Vec<ReplicaId> =
+            sight.volumes.iter().copied().filter(|volume| !members.contains(volume)).collect();
+        while members.len() < self.replication && !others.is_empty() {
+            members.push(others.remove(random.below(others.len() as u64) as usize));
+        }
+        let ack_quorum = if random.chance(200) {
+            random.between(u64::from(self.ack_quorum), members.len() as u64) as u8
+        } else {
+            self.ack_quorum
+        };
+        ReplicaSet::new(members, ack_quorum).ok()
+    }
+}

@@ -1,0 +1,1 @@
+//! The schedules that broke weaker texts of the protocol, each step by step.
