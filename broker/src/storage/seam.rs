@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use redb::StorageBackend;
@@ -21,8 +21,6 @@ pub trait Files: Debug + Send + Sync + 'static {
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Makes a folder and those above it.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// Names in a folder.
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// Moves within the volume, replacing.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Deletes one file.
@@ -84,10 +82,6 @@ impl Files for SystemFiles {
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         std::fs::create_dir_all(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        std::fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

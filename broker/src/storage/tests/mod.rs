@@ -1,1 +1,145 @@
+//! The storage on files that fail.
 
+mod bad_input;
+mod crashes;
+mod faulty;
+mod model;
+mod space;
+mod working;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use fulmar_core::batch::{Batch, ProducedBatch, ProducerSequence, Record, Stamp};
+use fulmar_core::id::{Ordinal, PartitionKey, ProducerId, TopicId};
+use fulmar_core::offset::Offset;
+use fulmar_core::partition::{Write, WriteSeq};
+use fulmar_core::term::{BootId, Epoch, Process, Session, Term};
+
+use self::faulty::FaultyFiles;
+use super::{Expectations, OpenError, Opened, Storage, StorageConfig, StorageEvent};
+
+const DIR: &str = "/data";
+
+fn config() -> StorageConfig {
+    StorageConfig {
+        dir: PathBuf::from(DIR),
+        slot_bytes: 64 * 1024,
+        slots: 3,
+        unapplied_bytes_max: 48 * 1024,
+        hot_bytes_max: 64 * 1024,
+        cache_bytes: 1024 * 1024,
+        group_bytes_max: 32 * 1024,
+        apply_bytes_max: 16 * 1024,
+        apply_after: Duration::from_millis(20),
+        reserve_bytes: 1024 * 1024,
+    }
+}
+
+fn expectations() -> Expectations {
+    Expectations { ordinal: Ordinal(0), cluster: None }
+}
+
+fn key(number: u32) -> PartitionKey {
+    PartitionKey { topic: TopicId(0x1234_5678), partition: number }
+}
+
+fn term(counter: u64) -> Term {
+    Term {
+        epoch: Epoch { generation: 1, counter },
+        process: Process { session: Session(1), boot: BootId(7) },
+    }
+}
+
+fn batch_of(key: PartitionKey, base: u64, records: usize, bytes: usize, term: Term) -> Batch {
+    stamped(key, base, records, bytes, term, None)
+}
+
+fn stamped(
+    key: PartitionKey,
+    base: u64,
+    records: usize,
+    bytes: usize,
+    term: Term,
+    sequence: Option<ProducerSequence>,
+) -> Batch {
+    let value = |index: usize| {
+        let seed = u8::try_from((base + index as u64) % 251).unwrap();
+        bytes::Bytes::from(vec![seed; bytes])
+    };
+    let records: Vec<Record> =
+        (0..records).map(|index| Record { value: value(index), ..Record::default() }).collect();
+    let produced = ProducedBatch::build(&records, sequence).unwrap();
+    produced.stamp(Stamp { key, base: Offset(base), term, append_time_ms: 1_000_000 + base * 10 })
+}
+
+fn sequence(producer: u128, sequence: u64) -> Option<ProducerSequence> {
+    Some(ProducerSequence { producer: ProducerId(producer), sequence })
+}
+
+/// An open volume and what it told.
+struct Running {
+    storage: Storage,
+    opened: Opened,
+    events: Receiver<StorageEvent>,
+}
+
+fn try_open(files: &FaultyFiles, config: &StorageConfig) -> Result<Running, OpenError> {
+    let (sender, events) = channel();
+    let (storage, opened) = Storage::open_in(Arc::new(files.clone()), config, &expectations(), move |event| {
+        drop(sender.send(event));
+    })?;
+    Ok(Running { storage, opened, events })
+}
+
+fn open(files: &FaultyFiles) -> Running {
+    try_open(files, &config()).unwrap()
+}
+
+impl Running {
+    fn write(&self, key: PartitionKey, seq: u64, write: Write) {
+        self.storage.write_blocking(vec![(key, WriteSeq(seq), write)]).unwrap();
+    }
+
+    /// Waits until this write is durable.
+    fn durable(&self, key: PartitionKey, seq: u64) {
+        loop {
+            match self.events.recv_timeout(Duration::from_secs(20)).unwrap() {
+                StorageEvent::Durable(writes) if writes.contains(&(key, WriteSeq(seq))) => return,
+                StorageEvent::Durable(_) | StorageEvent::Room(_) => {}
+                StorageEvent::Fatal(why) => panic!("{why}"),
+            }
+        }
+    }
+
+    fn log(&self, key: PartitionKey, from: u64) -> Vec<Batch> {
+        read_log(&self.storage, key, from)
+    }
+}
+
+/// Reads to the end in small pieces.
+fn read_log(storage: &Storage, key: PartitionKey, from: u64) -> Vec<Batch> {
+    let mut found: Vec<Batch> = Vec::new();
+    let mut from = Offset(from);
+    loop {
+        let more = storage.read(key, from, Offset(u64::MAX >> 1), 3000).unwrap();
+        let Some(last) = more.last() else { return found };
+        from = last.end();
+        found.extend(more);
+    }
+}
+
+/// Waits until all is in redb, by asking until nothing is replayed at a look from outside... of the memory's bounds.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(120));
+}
+
+fn redb_file() -> PathBuf {
+    Path::new(DIR).join("records.redb")
+}
+
+fn slot(index: u32) -> PathBuf {
+    Path::new(DIR).join(format!("journal/slot-{index:03}"))
+}
