@@ -1,2 +1,79 @@
-//! Being laid.
-fn main() {}
+//! `fulmar`: publish, consume, look, measure; and a whole cluster on this machine (`fulmar dev`).
+//!
+//! Owns arguments, output and exit codes: a file for each command. Never speaks a protocol itself: the SDK, the broker and
+//! the steward do.
+
+mod bench;
+mod completion;
+mod consume;
+mod exit;
+mod lines;
+mod output;
+mod publish;
+mod server;
+mod status;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::Failed;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused, or failed on the way
+  2  arguments or environment that make no sense
+  3  no broker answered in time
+  4  no such topic or partition";
+
+/// Fulmar, a message broker that lives on Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "fulmar", version, after_help = EXIT_CODES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Publish(publish::Publish),
+    Consume(consume::Consume),
+    /// Look at topics
+    #[command(subcommand)]
+    Topic(topic::Topic),
+    /// Look at the Cluster
+    #[command(subcommand)]
+    Cluster(status::Cluster),
+    Bench(bench::Bench),
+    Completion(completion::Completion),
+}
+
+impl Command {
+    async fn run(self) -> Result<(), Failed> {
+        match self {
+            Self::Publish(publish) => publish.run().await,
+            Self::Consume(consume) => consume.run().await,
+            Self::Topic(topic) => topic.run().await,
+            Self::Cluster(cluster) => cluster.run().await,
+            Self::Bench(bench) => bench.run().await,
+            Self::Completion(completion) => completion.run(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::report(&Failed::Failure(format!("cannot start: {error}"))),
+    };
+    let result = runtime.block_on(cli.command.run());
+    // A thread that waits for the terminal's next line must not keep the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => exit::report(&failed),
+    }
+}

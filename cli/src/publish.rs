@@ -1,0 +1,249 @@
+//! `fulmar publish`: values from arguments, or a line a record.
+//!
+//! Owns splitting lines into key and value, progress, and printing offsets in the order of the input.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use fulmar_client::{Ack, Delivery, Producer, Record};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::exit::Failed;
+use crate::lines::{Line, Source};
+use crate::server::Server;
+
+/// Records that were handed over and not answered: more than the SDK's windows hold.
+const DELIVERIES_MAX: usize = 16 * 1024;
+
+/// Publish records, durable when it returns
+///
+/// Each VALUE is a record; without any, each line of standard input or of a file is one. Records with a key stay in
+/// order with others of that key; records without one may go to any partition. The first record that fails ends the
+/// command: those behind it may have been published.
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The topic
+    topic: String,
+    /// A record each
+    #[arg(value_name = "VALUE", conflicts_with = "file")]
+    values: Vec<String>,
+    /// A record each line of this file; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The key of every record
+    #[arg(short, long)]
+    key: Option<String>,
+    /// What stands before this in a line, or VALUE, is its key
+    #[arg(long, value_name = "TEXT", conflicts_with = "key")]
+    key_separator: Option<String>,
+    /// A header of every record, may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// Publish to this partition, whatever the key
+    #[arg(short, long)]
+    partition: Option<u32>,
+    /// How long each record is tried
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// What to print
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Format,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A line that sums up
+    Text,
+    /// Partition and offset of each record, an object a line
+    Json,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a header is NAME=VALUE".to_owned()),
+    }
+}
+
+impl Publish {
+    pub(crate) async fn run(self) -> Result<(), Failed> {
+        let client = self.server.connect().await?;
+        let builder = client.producer(&self.topic).delivery_timeout(self.timeout);
+        let producer = builder.build().await.map_err(|error| Failed::from(error).at("cannot publish"))?;
+        let started = Instant::now();
+        let (deliveries, received) = mpsc::channel(DELIVERIES_MAX);
+        let answers = Answers::new(&self);
+        let handing_over = async {
+            let result = self.hand_over(&producer, deliveries).await;
+            producer.flush().await;
+            result
+        };
+        // What fails first ends both: the channel's other end is dropped with it.
+        let (handed_over, answered) = tokio::join!(handing_over, answers.take(received));
+        let answered = answered?;
+        handed_over?;
+        if self.output == Format::Text {
+            answered.sum_up(&self.topic, started.elapsed())?;
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&self, producer: &Producer, deliveries: mpsc::Sender<Sent>) -> Result<(), Failed> {
+        if !self.values.is_empty() {
+            for (number, value) in (1u64..).zip(&self.values) {
+                let record =
+                    self.record(value.as_bytes().to_vec()).map_err(|error| error.at(place(true, number)))?;
+                self.send(producer, &deliveries, record, true, number).await?;
+            }
+            return Ok(());
+        }
+        let source = Source::of(self.file.as_deref());
+        if matches!(source, Source::Stdin) && io::stdin().is_terminal() && io::stderr().is_terminal() {
+            writeln!(io::stderr(), "each line is a record; end with Ctrl-D")?;
+        }
+        let progress = progress(&source);
+        let mut lines = source.lines();
+        let mut number = 0;
+        while let Some(line) = lines.recv().await {
+            let Line { bytes, read } = line.map_err(|error| Failed::Failure(error.to_string()))?;
+            number += 1;
+            let record = self.record(bytes).map_err(|error| error.at(place(false, number)))?;
+            if !self.send(producer, &deliveries, record, false, number).await? {
+                break;
+            }
+            if progress.length().is_some() { progress.set_position(read) } else { progress.inc(1) }
+        }
+        progress.finish_and_clear();
+        Ok(())
+    }
+
+    /// Returns whether anybody still waits for answers.
+    async fn send(
+        &self,
+        producer: &Producer,
+        deliveries: &mpsc::Sender<Sent>,
+        record: Record,
+        is_argument: bool,
+        number: u64,
+    ) -> Result<bool, Failed> {
+        let delivery = producer.send(record).await;
+        let delivery = delivery.map_err(|error| Failed::from(error).at(place(is_argument, number)))?;
+        Ok(deliveries.send(Sent { delivery, is_argument, number }).await.is_ok())
+    }
+
+    fn record(&self, mut bytes: Vec<u8>) -> Result<Record, Failed> {
+        let mut key = self.key.clone().map(String::into_bytes);
+        if let Some(separator) = &self.key_separator {
+            let separator = separator.as_bytes();
+            let found = bytes.windows(separator.len().max(1)).position(|window| window == separator);
+            let at = found.ok_or_else(|| {
+                Failed::Failure(format!(
+                    "there is no key separator {:?} in it",
+                    String::from_utf8_lossy(separator)
+                ))
+            })?;
+            let value = bytes.split_off(at + separator.len());
+            bytes.truncate(at);
+            key = Some(std::mem::replace(&mut bytes, value));
+        }
+        let mut record = Record::new(bytes);
+        if let Some(key) = key {
+            record = record.key(key);
+        }
+        if let Some(partition) = self.partition {
+            record = record.partition(partition);
+        }
+        Ok(self.headers.iter().fold(record, |record, (name, value)| record.header(name, value.clone())))
+    }
+}
+
+fn place(is_argument: bool, number: u64) -> String {
+    if is_argument { format!("value {number}") } else { format!("line {number}") }
+}
+
+/// A bar on a terminal; elsewhere nothing is shown.
+fn progress(source: &Source) -> ProgressBar {
+    let template = match source.size() {
+        Some(_) => "{bar:40} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
+        None => "{spinner} {human_pos} records, {per_sec}",
+    };
+    let bar = match (source, source.size()) {
+        (Source::Stdin, _) if io::stdin().is_terminal() => ProgressBar::hidden(),
+        (_, Some(size)) => ProgressBar::new(size),
+        (_, None) => ProgressBar::no_length(),
+    };
+    bar.with_style(ProgressStyle::with_template(template).expect("the template is written above"))
+}
+
+/// A record that was handed over.
+struct Sent {
+    delivery: Delivery,
+    is_argument: bool,
+    number: u64,
+}
+
+/// Takes what becomes of the records, in the order of the input.
+struct Answers<'a> {
+    topic: &'a str,
+    format: Format,
+    count: u64,
+    /// By partition: the first and last offset.
+    offsets: BTreeMap<u32, (u64, u64)>,
+}
+
+impl<'a> Answers<'a> {
+    fn new(publish: &'a Publish) -> Self {
+        Self { topic: &publish.topic, format: publish.output, count: 0, offsets: BTreeMap::new() }
+    }
+
+    async fn take(mut self, mut deliveries: mpsc::Receiver<Sent>) -> Result<Self, Failed> {
+        let mut out = BufWriter::new(io::stdout());
+        while let Some(Sent { delivery, is_argument, number }) = deliveries.recv().await {
+            let ack = delivery.await.map_err(|error| Failed::from(error).at(place(is_argument, number)))?;
+            self.count += 1;
+            let span = self.offsets.entry(ack.partition).or_insert((ack.offset, ack.offset));
+            *span = (span.0.min(ack.offset), span.1.max(ack.offset));
+            if self.format == Format::Json {
+                self.print(&mut out, ack)?;
+                if deliveries.is_empty() {
+                    out.flush()?;
+                }
+            }
+        }
+        out.flush()?;
+        Ok(self)
+    }
+
+    fn print(&self, out: &mut impl Write, ack: Ack) -> io::Result<()> {
+        writeln!(out, "{}", json!({"topic": self.topic, "partition": ack.partition, "offset": ack.offset}))
+    }
+
+    fn sum_up(&self, topic: &str, took: Duration) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        let spans: Vec<String> = self
+            .offsets
+            .iter()
+            .map(|(partition, (first, last))| match first == last {
+                true => format!("partition {partition} offset {first}"),
+                false => format!("partition {partition} offsets {first}-{last}"),
+            })
+            .collect();
+        match self.count {
+            1 => writeln!(out, "published to {topic}: {}", spans.join(", ")),
+            count => {
+                let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+                let took = humantime::format_duration(took);
+                let where_to =
+                    if spans.is_empty() { String::new() } else { format!(" ({})", spans.join(", ")) };
+                writeln!(out, "{} records published to {topic} in {took}{where_to}", HumanCount(count))
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `fulmar topic …`: looks at topics. Creating and deleting is the business of their resources.
+
+mod describe;
+mod list;
+
+use clap::Subcommand;
+
+use crate::exit::Failed;
+
+/// See the module.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Topic {
+    List(list::List),
+    Describe(describe::Describe),
+}
+
+impl Topic {
+    pub(crate) async fn run(self) -> Result<(), Failed> {
+        match self {
+            Self::List(list) => list.run().await,
+            Self::Describe(describe) => describe.run().await,
+        }
+    }
+}
