@@ -356,7 +356,8 @@ impl World {
                 let is_whole = self.nodes[node]
                     .replica()
                     .is_some_and(|replica| replica.report().is_some_and(|report| !report.uncertain));
-                if is_whole && !self.nodes[node].disk.durable.uncertain {
+                let this = &self.nodes[node];
+                if is_whole && !this.disk.durable.uncertain && !this.is_restored {
                     let id = self.nodes[node].id();
                     self.damaged.remove(&id);
                 }
@@ -541,6 +542,8 @@ impl World {
         let remembered = self.operator_knows.get(&id).copied().unwrap_or_default();
         let conclusion =
             conclude_from_operator(broker.identity(), (id.incarnation, remembered), &this.disk.processes);
+        // A restored volume has another uid, which the operator remembers too: sessions alone may come out equal.
+        let conclusion = conclusion.or(this.is_restored.then_some(Conclusion::Restored));
         if let Some(conclusion) = conclusion {
             return self.refused(node, conclusion);
         }
