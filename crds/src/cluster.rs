@@ -150,13 +150,13 @@ impl Default for ClusterSpec {
         .field_path(".storageClassName")
 )]
 pub struct Storage {
-    /// The size of each broker's volume: a quantity of bytes of at least 64Mi, such as 10Gi or 500Mi. It cannot be
+    /// The size of each broker's volume: a quantity of bytes of at least 512Mi, such as 10Gi or 500G. It cannot be
     /// changed after the Cluster is created.
     #[serde(default = "storage_size_default")]
     #[schemars(length(min = 1, max = 24))]
     #[x_kube(
-        validation = Rule::new("self.matches('^[1-9][0-9]{0,17}([kMGTPE]|[KMGTPE]i)?$') && !quantity(self).isLessThan(quantity('64Mi')) && !quantity(self).isGreaterThan(quantity('1Ei'))")
-            .message("must be a quantity of bytes from 64Mi to 1Ei, such as 10Gi or 500Mi"),
+        validation = Rule::new("self.matches('^[1-9][0-9]{0,17}([kMGTPE]|[KMGTPE]i)?$') && !quantity(self).isLessThan(quantity('512Mi')) && !quantity(self).isGreaterThan(quantity('1Ei'))")
+            .message("must be a quantity of bytes from 512Mi to 1Ei, such as 10Gi or 500G"),
         validation = Rule::new("!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) == 0")
             .message(Message::Expression("'the size of the volumes cannot be changed: it is %s'.format([oldSelf])".into()))
             .reason(Reason::FieldValueForbidden)

@@ -91,7 +91,7 @@ fn failed_rules(case: &Case) -> Vec<(&'static str, String, String)> {
     let Ok(kind) = schema::kind_of(new) else { return Vec::new() };
     let mut new = new.clone();
     prune::apply_defaults(&mut new, kind.schema());
-    let errors = Validator::new().validate(rules::settled_schema(kind, old.is_some()), &new, old).err();
+    let errors = Validator::new().validate_compiled(rules::compiled(kind, old.is_some()), &new, old).err();
     let path = |path: &str| path.trim_start_matches('.').replace("[0]", "[]");
     errors.into_iter().flatten().map(|error| (kind.name(), path(&error.field_path), error.rule)).collect()
 }

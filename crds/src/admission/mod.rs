@@ -6,9 +6,9 @@
 //!
 //! Never: a rule of its own. What is checked stands in the CRDs, or is what Kubernetes asks of every object's metadata.
 //!
-//! Known differences, all to the strict side: a key that stands twice in a mapping is refused (kubectl takes the last);
-//! the words `yes`, `no`, `on` and `off` are texts, as in YAML 1.2 (kubectl reads them as booleans); an update is checked
-//! as a whole (the API server lets values pass that break a rule but have not changed).
+//! Known differences, both to the strict side: the words `yes`, `no`, `on` and `off` are texts, as in YAML 1.2 (kubectl
+//! reads them as booleans); an update is checked as a whole (the API server lets a value pass that breaks a rule but has
+//! not changed).
 
 mod bounds;
 mod documents;

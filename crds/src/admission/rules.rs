@@ -4,7 +4,7 @@
 
 use std::sync::OnceLock;
 
-use kube::core::cel::{ErrorKind, ValidationError, Validator};
+use kube::core::cel::{CompiledSchema, ErrorKind, ValidationError, Validator, compile_schema};
 use serde_json::Value;
 
 use super::schema::Kind;
@@ -22,23 +22,24 @@ pub(super) fn not_checked() -> Violation {
 
 /// Evaluates every rule; those that look at `oldSelf` only if there is an old object.
 pub(super) fn check(kind: Kind, object: &Value, old: Option<&Value>) -> Vec<Violation> {
-    let schema = settled_schema(kind, old.is_some());
-    let errors = Validator::new().validate(schema, object, old).err();
+    let errors = Validator::new().validate_compiled(compiled(kind, old.is_some()), object, old).err();
     errors.into_iter().flatten().map(|error| violation(&error, kind.schema(), object)).collect()
 }
 
+/// The rules of a kind, compiled once, for creations and for updates.
+///
 /// The library binds an optional `oldSelf` as a plain value, which has no `hasValue()`. Whether there is an old object is
 /// known here, so the answer is put in before the rule is compiled. A test holds such rules to that one question.
-pub(super) fn settled_schema(kind: Kind, update: bool) -> &'static Value {
-    static SCHEMAS: OnceLock<[[Value; 2]; 3]> = OnceLock::new();
-    let schemas = SCHEMAS.get_or_init(|| {
+pub(super) fn compiled(kind: Kind, update: bool) -> &'static CompiledSchema {
+    static COMPILED: OnceLock<[[CompiledSchema; 2]; 3]> = OnceLock::new();
+    let [cluster, topic, partition_table] = COMPILED.get_or_init(|| {
         [Kind::Cluster, Kind::Topic, Kind::PartitionTable]
-            .map(|kind| [false, true].map(|update| settle(kind.schema(), update)))
+            .map(|kind| [false, true].map(|update| compile_schema(&settle(kind.schema(), update))))
     });
     let of_kind = match kind {
-        Kind::Cluster => &schemas[0],
-        Kind::Topic => &schemas[1],
-        Kind::PartitionTable => &schemas[2],
+        Kind::Cluster => cluster,
+        Kind::Topic => topic,
+        Kind::PartitionTable => partition_table,
     };
     &of_kind[usize::from(update)]
 }

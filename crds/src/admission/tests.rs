@@ -171,3 +171,28 @@ fn rules_with_an_optional_old_self_ask_only_whether_there_is_one() {
         }
     }
 }
+
+#[test]
+fn what_yaml_1_1_read_otherwise_is_refused_and_not_guessed() {
+    let rejection = only(&format!("{CLUSTER}spec:\n  paused: yes\n")).unwrap_err();
+    assert!(messages(&rejection)[0].contains("must be of type boolean: \"string\""), "{rejection}");
+}
+
+#[test]
+fn field_in_a_list_is_found_by_the_line_of_the_list() {
+    let text = format!(
+        "{CLUSTER}spec:\n  # taints\n  pod:\n    tolerations:\n    - key: a\n      operator: Equals\n"
+    );
+    let rejection = only(&text).unwrap_err();
+    assert_eq!(rejection.violations[0].1.path, "spec.pod.tolerations[0].operator");
+    assert_eq!(rejection.violations[0].0, Some(8));
+}
+
+#[test]
+fn thousand_topics_are_read_before_one_looks_up() {
+    let topics: Vec<String> = (0..1000).map(|n| TOPIC.replace("orders.v1", &format!("t{n}"))).collect();
+    let text = topics.join("---\n");
+    let started = std::time::Instant::now();
+    assert!(read(&text).iter().all(Result::is_ok));
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+}
