@@ -125,6 +125,8 @@ pub struct Greeting {
     pub controller_epoch: u64,
     /// The last process that was heard of the volume that is remembered at this ordinal.
     pub known: Option<(Incarnation, Process)>,
+    /// The volume of `known` was restored from a copy (its claim is another one): it is to become a new incarnation.
+    pub restored: bool,
 }
 
 /// A page on its way to a broker.

@@ -3,12 +3,27 @@
 //! Owns the partition table, placement, who is dead and who leads instead, and what people are told. Never dials, writes
 //! or reads a clock: shells do that for it and tell it what came of it.
 
+mod attend;
+mod broker;
+mod controller;
+mod deletion;
 mod desired;
 mod effect;
 mod input;
+mod leaders;
+mod liveness;
+mod members;
+mod placement;
+mod plan;
+mod readiness;
+mod rebuild;
+mod shelf;
 pub mod table;
+mod tenure;
+mod topics;
 mod view;
 
+pub use self::controller::Controller;
 pub use self::desired::{Desired, TopicWish};
 pub use self::effect::{Address, Document, DocumentName, Effect, Greeting, PushedPage, Revision};
 pub use self::input::{HeldPage, Hello, Input, Sighting, WriteFailure};

@@ -1,0 +1,84 @@
+//! What is known of one broker, from its stream and from what others see.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::control::effect::Greeting;
+use crate::control::input::Hello;
+use crate::id::{Ordinal, PartitionKey, ReplicaId};
+use crate::partition::Report;
+use crate::term::Process;
+
+/// One broker.
+#[derive(Debug, Default)]
+pub(super) struct Broker {
+    /// Where a stream to it is kept, and what it opens with.
+    pub(super) attended: Option<(SocketAddr, Greeting)>,
+    /// The stream is open, and this was answered.
+    pub(super) hello: Option<Hello>,
+    /// Its process is in the persisted root: it takes part.
+    pub(super) accepted: bool,
+    /// Why its handshake was refused; stands until another process answers or its sighting changes.
+    pub(super) refused: Option<String>,
+    /// Its volume was restored from a copy: the greeting tells it so.
+    pub(super) restored: bool,
+    /// Since when it is known of.
+    pub(super) known_since: Duration,
+    /// When it last said anything on its stream.
+    pub(super) heard_at: Duration,
+    /// Its storage loop's rounds, and when they last moved.
+    pub(super) rounds: (u64, Duration),
+    /// Whom it hears by gossip, and when it said so.
+    pub(super) hears: (BTreeSet<Ordinal>, Duration),
+    /// Nobody listens at its address.
+    pub(super) dial_refused: bool,
+    /// It was told to stop.
+    pub(super) stopping: bool,
+    /// It took part before: its death and its return are news.
+    pub(super) served: bool,
+    /// It is dead, since then.
+    pub(super) dead_since: Option<Duration>,
+    /// It fell silent, and since more than half did, it is being asked again.
+    pub(super) suspected_since: Option<Duration>,
+    /// The ask under way or answered last.
+    pub(super) request: u64,
+    /// When this stream's ask was answered completely.
+    pub(super) answered_at: Option<Duration>,
+    /// What it reported on this stream.
+    pub(super) reports: BTreeMap<PartitionKey, Report>,
+    /// Pages sent on this stream: the tenure's count of writes.
+    pub(super) pushed: BTreeMap<u32, u64>,
+    /// Pages that it holds, of this tenure.
+    pub(super) held: BTreeMap<u32, u64>,
+    /// The address book that it has, by its count.
+    pub(super) book: u64,
+}
+
+impl Broker {
+    /// A stream is gone, or another begins: everything bound to it goes.
+    pub(super) fn detach(&mut self) {
+        self.hello = None;
+        self.accepted = false;
+        self.answered_at = None;
+        self.reports.clear();
+        self.pushed.clear();
+        self.held.clear();
+        self.book = 0;
+    }
+
+    /// It takes part, as this replica.
+    pub(super) fn replica(&self) -> Option<ReplicaId> {
+        self.hello.as_ref().filter(|_| self.accepted).map(|hello| hello.replica)
+    }
+
+    /// The process that speaks.
+    pub(super) fn process(&self) -> Option<Process> {
+        self.hello.as_ref().and_then(|hello| hello.processes.last().copied())
+    }
+
+    /// It takes part, lives, and answered this tenure's ask: it can be given partitions.
+    pub(super) fn is_serving(&self) -> bool {
+        self.accepted && self.dead_since.is_none() && self.answered_at.is_some()
+    }
+}

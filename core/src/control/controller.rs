@@ -1,0 +1,253 @@
+//! The controller: one state, stepped by one task.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::control::broker::Broker;
+use crate::control::desired::Desired;
+use crate::control::effect::{Address, Effect};
+use crate::control::input::{Input, Sighting};
+use crate::control::plan::Plan;
+use crate::control::shelf::Shelf;
+use crate::control::table::TopicRecord;
+use crate::control::tenure::Phase;
+use crate::control::view::{ControlEvent, EventKind, View};
+use crate::entry::Entry;
+use crate::id::{Ordinal, PartitionKey, ReplicaId, TopicId};
+use crate::partition::Report;
+use crate::term::Epoch;
+
+/// So many identifiers are kept ready: what a person applies at once rarely mints more.
+const IDS_READY: usize = 64;
+
+/// What is known of one partition, beside its entry.
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    /// This tenure's first decision may be made: enough replicas of the entry reported, none of them a higher one.
+    pub(super) settled: bool,
+    /// The last epoch issued in this tenure.
+    pub(super) counter: u64,
+    /// Publishing was stopped for a planned move, since then.
+    pub(super) handover: Option<Duration>,
+    /// Replicas whose answer is awaited; for people.
+    pub(super) awaits: Vec<ReplicaId>,
+    /// When a Release was sent last, to whom.
+    pub(super) released: BTreeMap<Ordinal, Duration>,
+    /// What was said about it in an Event already.
+    pub(super) told: BTreeSet<&'static str>,
+}
+
+/// The controller of one Cluster. [`step`](Self::step) is its only door.
+#[derive(Debug)]
+pub struct Controller {
+    pub(super) now: Duration,
+    pub(super) phase: Phase,
+    pub(super) desired: Option<Desired>,
+    pub(super) sightings: BTreeMap<Ordinal, Sighting>,
+    pub(super) book: (u64, Arc<[Address]>),
+    pub(super) ids: Vec<u128>,
+    ids_asked: bool,
+    /// The tenure; 0 before there is one.
+    pub(super) tenure: u64,
+    /// The tenure of the table as it was loaded: a broker that saw a later one has seen more than the table tells.
+    pub(super) loaded_epoch: u64,
+    /// The wall clock at the last load.
+    pub(super) wall_clock_s: u64,
+    /// The tenure that last began to decide, and when.
+    pub(super) ruling: (u64, Duration),
+    /// The highest tenure that a broker spoke of.
+    pub(super) tenure_reported: u64,
+    pub(super) requests: u64,
+    pub(super) plan: Plan,
+    pub(super) shelf: Shelf,
+    pub(super) brokers: BTreeMap<Ordinal, Broker>,
+    pub(super) partitions: BTreeMap<PartitionKey, Partition>,
+    /// Topics as brokers remember them, for a table that lost them.
+    pub(super) heard_topics: BTreeMap<TopicId, TopicRecord>,
+    /// Why a wished topic is not as wished, by name: reason and message.
+    pub(super) waits: BTreeMap<String, (&'static str, String)>,
+    /// Everything is to be looked at again in this step.
+    pub(super) due: bool,
+    pub(super) view: Arc<View>,
+    pub(super) out: Vec<Effect>,
+}
+
+impl Default for Controller {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Controller {
+    /// One that knows nothing. Its first step asks for the table.
+    pub fn new() -> Self {
+        Self {
+            now: Duration::ZERO,
+            phase: Phase::Load { at: Duration::ZERO, asked: false },
+            desired: None,
+            sightings: BTreeMap::new(),
+            book: (0, Arc::new([])),
+            ids: Vec::new(),
+            ids_asked: false,
+            tenure: 0,
+            loaded_epoch: 0,
+            wall_clock_s: 0,
+            ruling: (0, Duration::ZERO),
+            tenure_reported: 0,
+            requests: 0,
+            plan: Plan::default(),
+            shelf: Shelf::default(),
+            brokers: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+            heard_topics: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            due: true,
+            view: Arc::new(View::default()),
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes one input. `now` is the time since the shell's start; it never goes back. Effects are to be carried out in
+    /// order.
+    pub fn step(&mut self, now: Duration, input: Input) -> Vec<Effect> {
+        self.now = self.now.max(now);
+        self.note(input);
+        self.judge_liveness();
+        if self.due {
+            self.due = false;
+            self.proceed();
+        }
+        self.write();
+        self.ask_for_ids();
+        std::mem::take(&mut self.out)
+    }
+
+    fn note(&mut self, input: Input) {
+        // A heartbeat, a report or a page held waits for the next tick; the rest is acted on at once.
+        self.due |= match input {
+            Input::Desired(desired) => {
+                self.desired = Some(desired);
+                true
+            }
+            Input::Sightings(sightings) => self.note_sightings(sightings),
+            Input::Loaded { documents, wall_clock_s } => self.note_loaded(documents, wall_clock_s),
+            Input::LoadFailed(why) => self.note_load_failed(why),
+            Input::Written { name, revision } => self.note_written(name, revision),
+            Input::WriteFailed { name, failure } => self.note_write_failed(name, failure),
+            Input::Answered { ordinal, hello } => self.note_answered(ordinal, hello),
+            Input::Unfit { ordinal, message } => self.refuse(ordinal, message),
+            Input::Lost { ordinal, refused, message } => self.note_lost(ordinal, refused, message),
+            Input::Held { ordinal, page } => self.note_held(ordinal, page),
+            Input::Reports { ordinal, request, controller_epoch, reports, topics, complete } => {
+                let asked = request != 0 || complete;
+                asked && controller_epoch != self.tenure
+                    || self.note_reports(ordinal, request, reports, topics, complete)
+            }
+            Input::Heartbeat { ordinal, storage_rounds } => self.note_heartbeat(ordinal, storage_rounds),
+            Input::Gossip { ordinal, alive } => self.note_gossip(ordinal, alive),
+            Input::Stopping(ordinal) => self.note_stopping(ordinal),
+            Input::Ids(ids) => {
+                self.ids.extend(ids.into_iter().take(4 * IDS_READY));
+                self.ids_asked = false;
+                true
+            }
+            Input::Tick => true,
+        };
+    }
+
+    /// One pass over everything, in the order in which one thing makes the next possible.
+    fn proceed(&mut self) {
+        self.advance_tenure();
+        self.attend();
+        if self.rules() {
+            self.accept_recorded();
+            self.settle();
+            self.follow_wishes();
+            self.lead();
+            self.change_members();
+            self.release();
+            self.send_books();
+            self.push();
+        }
+        self.project();
+    }
+
+    fn ask_for_ids(&mut self) {
+        if self.ids.len() < IDS_READY / 2 && !self.ids_asked {
+            self.ids_asked = true;
+            self.out.push(Effect::NeedIds(IDS_READY));
+        }
+    }
+
+    /// An identifier of the pool; the first identifiers given are the first taken.
+    pub(super) fn take_id(&mut self) -> Option<u128> {
+        (!self.ids.is_empty()).then(|| self.ids.remove(0))
+    }
+
+    /// The tenure is taken and stamped: decisions may be made.
+    pub(super) fn rules(&self) -> bool {
+        matches!(self.phase, Phase::Ruling)
+    }
+
+    /// The broker behind a replica, if it takes part in that life, lives and has reported.
+    pub(super) fn serving(&self, replica: ReplicaId) -> Option<&Broker> {
+        let broker = self.brokers.get(&replica.ordinal)?;
+        (broker.is_serving() && broker.replica() == Some(replica)).then_some(broker)
+    }
+
+    /// What a replica's broker, asked by this tenure, said about a partition: nothing if it did not answer, `Some(None)` if
+    /// it said that it holds nothing.
+    pub(super) fn answer(&self, replica: ReplicaId, key: PartitionKey) -> Option<Option<&Report>> {
+        let broker = self.brokers.get(&replica.ordinal)?;
+        let answered = broker.replica() == Some(replica) && broker.answered_at.is_some();
+        answered.then(|| broker.reports.get(&key))
+    }
+
+    /// The leader's report, if the leader opened its term under exactly this entry.
+    pub(super) fn leading(&self, entry: &Entry) -> Option<&Report> {
+        let leader = entry.leader?;
+        let broker = self.serving(leader)?;
+        let report = broker.reports.get(&entry.key)?;
+        let term = report.leading?;
+        let own = term.epoch == entry.epoch && Some(term.process) == broker.process();
+        (own && report.promise.entry.as_ref() == Some(entry)).then_some(report)
+    }
+
+    /// The next epoch of a partition: never issued before, above everything of older tenures.
+    pub(super) fn next_epoch(&mut self, key: PartitionKey) -> Epoch {
+        let held = self.plan.entries.get(&key).map(|entry| entry.epoch).unwrap_or_default();
+        let state = self.partitions.entry(key).or_default();
+        if held.generation == self.tenure {
+            state.counter = state.counter.max(held.counter);
+        }
+        state.counter =
+            state.counter.checked_add(1).expect("2^64 decisions of one tenure about one partition");
+        Epoch { generation: self.tenure, counter: state.counter }
+    }
+
+    /// Decides: `entry` with a new epoch takes the place of the one before.
+    pub(super) fn decide(&mut self, mut entry: Entry, urgent: bool) {
+        entry.epoch = self.next_epoch(entry.key);
+        let entry = entry.checked().expect("decisions keep what an entry checks");
+        let page = *self.plan.places.get(&entry.key).expect("an entry is placed before it is decided");
+        if let Some(state) = self.partitions.get_mut(&entry.key) {
+            state.handover = None;
+            state.released.clear();
+        }
+        self.plan.entries.insert(entry.key, entry);
+        self.shelf.soil(page, urgent);
+        self.due = true;
+    }
+
+    /// Tells people.
+    pub(super) fn event(
+        &mut self,
+        kind: EventKind,
+        reason: &'static str,
+        topic: Option<String>,
+        message: String,
+    ) {
+        self.out.push(Effect::Event(ControlEvent { kind, reason, message, topic }));
+    }
+}

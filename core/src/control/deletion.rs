@@ -1,0 +1,113 @@
+//! What leaves: records of partitions that moved away or whose topic was deleted.
+//!
+//! A deleted topic's partitions get a last entry, of which nobody is a member; then every holder is told to release its
+//! records (its tombstone stays), and when nothing is reported any more, the entries leave the table.
+
+use std::time::Duration;
+
+use crate::control::controller::Controller;
+use crate::control::effect::{DocumentName, Effect};
+use crate::control::plan::{is_deleted, nobody};
+use crate::control::view::EventKind;
+use crate::entry::{Entry, Members};
+use crate::id::{Ordinal, PartitionKey, TopicId};
+use crate::partition::PromiseKind;
+
+/// A Release is sent again after this, until the tombstone is reported.
+const RELEASE_AGAIN: Duration = Duration::from_secs(1);
+
+impl Controller {
+    /// Gives every partition of a topic that goes its last entry.
+    pub(super) fn delete(&mut self, topic: TopicId) {
+        let open = |entry: &&Entry| !is_deleted(entry);
+        let entries: Vec<Entry> = self.plan.entries_of(topic).filter(open).cloned().collect();
+        for entry in entries {
+            if self.partitions.get(&entry.key).is_some_and(|state| state.settled) {
+                let last = Entry {
+                    leader: None,
+                    members: nobody(),
+                    learners: Vec::new(),
+                    lost: Vec::new(),
+                    ..entry
+                };
+                self.decide(last, false);
+            }
+        }
+    }
+
+    /// Tells who holds what it is no member of to let it go, and forgets deleted partitions of which nothing is left.
+    pub(super) fn release(&mut self) {
+        let now = self.now;
+        let mut releases = Vec::new();
+        for (ordinal, broker) in self.brokers.iter().filter(|(_, broker)| broker.is_serving()) {
+            let Some(replica) = broker.replica() else { continue };
+            for (key, report) in &broker.reports {
+                if report.promise.kind == PromiseKind::Tombstone {
+                    continue;
+                }
+                let Some(entry) = self.plan.entries.get(key).filter(|entry| !entry.concerns(replica)) else {
+                    continue;
+                };
+                let Some(state) = self.partitions.get(key).filter(|state| state.settled) else { continue };
+                let recent = |at: &Duration| now.saturating_sub(*at) < RELEASE_AGAIN;
+                let told = state.released.get(ordinal).is_some_and(recent);
+                if !told && self.has_left(entry) && self.has_page(*ordinal, *key) {
+                    releases.push((*ordinal, *key, entry.epoch));
+                }
+            }
+        }
+        for (ordinal, key, epoch) in releases {
+            self.partitions.entry(key).or_default().released.insert(ordinal, now);
+            self.out.push(Effect::Release { ordinal, key, epoch });
+        }
+        self.forget_deleted();
+    }
+
+    /// The change that leaves somebody out is complete: nobody can need its records.
+    fn has_left(&self, entry: &Entry) -> bool {
+        is_deleted(entry) || matches!(entry.members, Members::One(_)) && self.leading(entry).is_some()
+    }
+
+    /// The broker holds the page with the entry as it is now, and it is stored.
+    fn has_page(&self, ordinal: Ordinal, key: PartitionKey) -> bool {
+        let Some(page) = self.plan.places.get(&key) else { return false };
+        let Some(document) = self.shelf.documents.get(&DocumentName::Page(*page)) else { return false };
+        let held = self.brokers.get(&ordinal).and_then(|broker| broker.held.get(page));
+        let stored = document.stored.as_ref().map(|(revision, _)| revision);
+        !document.is_dirty() && document.writing.is_none() && stored.is_some() && held >= stored
+    }
+
+    /// A deleted partition is forgotten when every broker of the Cluster has reported, and none has more than a tombstone.
+    fn forget_deleted(&mut self) {
+        let reported =
+            |ordinal: Ordinal| self.brokers.get(&ordinal).is_some_and(|broker| broker.answered_at.is_some());
+        let Some(root) = &self.plan.root else { return };
+        let lost = crate::control::table::BrokerStanding::Lost;
+        let all = root.brokers.iter().all(|record| record.standing == lost || reported(record.ordinal));
+        if !all {
+            return;
+        }
+        let gone = |(key, entry): (&PartitionKey, &Entry)| {
+            (is_deleted(entry) && self.has_been_stored(*key) && !self.is_held_live(*key)).then_some(*key)
+        };
+        let gone: Vec<PartitionKey> = self.plan.entries.iter().filter_map(gone).collect();
+        for key in gone {
+            self.plan.entries.remove(&key);
+            if let Some(page) = self.plan.places.remove(&key) {
+                self.shelf.soil(page, false);
+            }
+            if self.plan.entries_of(key.topic).next().is_none()
+                && let Some(topic) = self.plan.topics.remove(&key.topic)
+            {
+                let message = format!("topic {} ({}) and its records are gone", topic.name, topic.id);
+                self.event(EventKind::Normal, "TopicDeleted", Some(topic.name), message);
+            }
+        }
+    }
+
+    fn has_been_stored(&self, key: PartitionKey) -> bool {
+        let page =
+            self.plan.places.get(&key).and_then(|page| self.shelf.documents.get(&DocumentName::Page(*page)));
+        page.is_some_and(|document| !document.is_dirty() && document.writing.is_none())
+    }
+}

@@ -1,0 +1,128 @@
+//! Members change: learner → caught up → joint entry → its opening record commits → entry with the new set.
+
+use crate::control::controller::Controller;
+use crate::control::plan::is_deleted;
+use crate::control::view::EventKind;
+use crate::entry::{Entry, Members, ReplicaSet};
+use crate::id::{PartitionKey, ReplicaId};
+
+/// Partitions whose members change at once: each of them copies a log, and makes its page longer for a while.
+const CHANGES_MAX: usize = 16;
+
+impl Controller {
+    /// Takes the next step of every change that is due.
+    pub(super) fn change_members(&mut self) {
+        let Some(root) = &self.plan.root else { return };
+        let moving =
+            |entry: &&Entry| !entry.learners.is_empty() || matches!(entry.members, Members::Joint { .. });
+        let mut under_way = self.plan.entries.values().filter(moving).count();
+        let mut steps: Vec<Entry> = Vec::new();
+        for entry in self.plan.entries.values().filter(|entry| !is_deleted(entry)) {
+            let resting = !moving(&entry);
+            if resting && under_way >= CHANGES_MAX {
+                continue;
+            }
+            let rested = resting && !self.is_wanting(entry, root);
+            if rested || !self.partitions.get(&entry.key).is_some_and(|state| state.settled) {
+                continue;
+            }
+            if let Some(next) = self.next_step(entry) {
+                under_way += usize::from(resting);
+                steps.push(next);
+            }
+        }
+        for next in steps {
+            if matches!(next.members, Members::One(_)) && next.learners.is_empty() {
+                let topic = self.plan.topics.get(&next.key.topic).map(|topic| topic.name.clone());
+                let message =
+                    format!("partition {} is now held by {}", next.key.partition, next.members_text());
+                self.event(EventKind::Normal, "MembersChanged", topic, message);
+            }
+            self.decide(next, false);
+        }
+    }
+
+    /// Cheaply: whether the set is other than it is to be.
+    fn is_wanting(&self, entry: &Entry, root: &crate::control::table::Root) -> bool {
+        let Members::One(set) = &entry.members else { return true };
+        let topic = self.plan.topics.get(&entry.key.topic);
+        let quorum = topic.is_some_and(|topic| usize::from(topic.ack_quorum) != set.ack_quorum());
+        quorum || set.replicas().iter().any(|replica| root.is_lost(*replica))
+    }
+
+    /// The set that is to be: each lost replica replaced by its broker's present volume, the quorum as the topic says.
+    /// Nothing while that broker is away, or if the quorum does not fit.
+    fn target(&self, key: PartitionKey, set: &ReplicaSet) -> Option<ReplicaSet> {
+        let root = self.plan.root.as_ref()?;
+        let replace = |replica: &ReplicaId| {
+            if !root.is_lost(*replica) {
+                return Some(*replica);
+            }
+            let living = root.active(replica.ordinal)?.replica();
+            self.serving(living).map(|_| living)
+        };
+        let replicas: Option<Vec<ReplicaId>> = set.replicas().iter().map(replace).collect();
+        let quorum = match self.plan.topics.get(&key.topic) {
+            Some(topic) => topic.ack_quorum,
+            None => u8::try_from(set.ack_quorum()).ok()?,
+        };
+        ReplicaSet::new(replicas?, quorum).ok()
+    }
+
+    fn next_step(&self, entry: &Entry) -> Option<Entry> {
+        let root = self.plan.root.as_ref()?;
+        let report = self.leading(entry)?;
+        let leader = entry.leader?;
+        let old = match &entry.members {
+            // Its opening record is committed under both sets.
+            Members::Joint { new, .. } => {
+                let leader = if new.contains(leader) {
+                    Some(leader)
+                } else {
+                    self.heir(new, report.in_sync.as_slice())
+                };
+                let members = Members::One(new.clone());
+                return Some(Entry {
+                    leader: Some(leader?),
+                    members,
+                    learners: Vec::new(),
+                    lost: Vec::new(),
+                    ..entry.clone()
+                });
+            }
+            Members::One(set) => set,
+        };
+        let Some(new) = self.target(entry.key, old).filter(|new| new != old) else {
+            // Nothing to change any more: who learnt in vain stops.
+            return (!entry.learners.is_empty() && !self.is_wanting(entry, root))
+                .then(|| Entry { learners: Vec::new(), ..entry.clone() });
+        };
+        let joining: Vec<ReplicaId> =
+            new.replicas().iter().filter(|replica| !old.contains(**replica)).copied().collect();
+        if joining != entry.learners {
+            return Some(Entry { learners: joining, ..entry.clone() });
+        }
+        if !joining.iter().all(|replica| report.caught_up.contains(replica)) {
+            return None;
+        }
+        let lost = |replica: &&ReplicaId| root.is_lost(**replica) && !new.contains(**replica);
+        let lost: Vec<ReplicaId> = old.replicas().iter().filter(lost).copied().collect();
+        let members = Members::Joint { old: old.clone(), new };
+        Some(Entry { members, learners: Vec::new(), lost, ..entry.clone() })
+    }
+
+    /// A member of the new set that is in sync, to lead it.
+    fn heir(&self, new: &ReplicaSet, in_sync: &[ReplicaId]) -> Option<ReplicaId> {
+        let fit = |replica: &&ReplicaId| in_sync.contains(replica) && self.serving(**replica).is_some();
+        new.replicas().iter().find(fit).copied()
+    }
+}
+
+impl Entry {
+    /// Its members' brokers, for people.
+    pub(super) fn members_text(&self) -> String {
+        let brokers: Vec<String> =
+            self.members.replicas().iter().map(|replica| format!("broker {}", replica.ordinal)).collect();
+        brokers.join(", ")
+    }
+}

@@ -1,0 +1,278 @@
+//! What people are told, and when a topic is ready: each partition has a leader that opened its term under the decision that
+//! holds now, with enough replicas in sync to commit, on a broker that holds the topic's line as it is now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::control::controller::Controller;
+use crate::control::desired::TopicWish;
+use crate::control::effect::{DocumentName, Effect};
+use crate::control::plan::is_deleted;
+use crate::control::table::TopicRecord;
+use crate::control::tenure::Phase;
+use crate::control::view::{BrokerState, BrokerView, PartitionView, TopicView, View, Waiting};
+use crate::entry::Entry;
+use crate::id::{Ordinal, ReplicaId, TopicId};
+
+/// A message names so many partitions; the rest is counted.
+const NAMED_MAX: usize = 5;
+
+impl Controller {
+    /// Makes the view anew, and tells it if it changed.
+    pub(super) fn project(&mut self) {
+        let mut view = View {
+            cluster_id: self.shelf.root.as_ref().map(|root| root.cluster_id),
+            controller_epoch: self.tenure,
+            brokers: self.broker_views(),
+            min_brokers: self.min_brokers(),
+            deleted: self.deleted_names(),
+            waiting: self.waiting(),
+            ..View::default()
+        };
+        let names = self.names();
+        for wish in self.desired.iter().flat_map(|desired| &desired.topics) {
+            let topic = names.get(&wish.name).and_then(|id| self.plan.topics.get(id));
+            view.topics.insert(wish.name.clone(), self.topic_view(wish, topic));
+        }
+        for topic in self.plan.topics.values() {
+            if self.plan.is_going(topic.id) {
+                view.topics.entry(topic.name.clone()).or_insert_with(|| self.going_view(topic));
+            } else if topic.retained {
+                view.retained.push(topic.name.clone());
+            }
+        }
+        view.retained.sort_unstable();
+        view.under_replicated = view.topics.values().map(|topic| topic.under_replicated).sum();
+        if view != *self.view {
+            self.view = Arc::new(view);
+            self.out.push(Effect::ViewChanged(Arc::clone(&self.view)));
+        }
+    }
+
+    fn waiting(&self) -> Option<Waiting> {
+        let waiting = |reason, message: String| Some(Waiting { reason, message, halted: false });
+        if let Phase::Halted(why) = &self.phase {
+            return Some(why.clone());
+        }
+        if let Some(trouble) = &self.shelf.trouble {
+            return waiting("LedgerUnavailable", trouble.clone());
+        }
+        match &self.phase {
+            Phase::Load { .. } => waiting("ReadingTable", "the partition table is being read".to_owned()),
+            Phase::Identify { .. } => {
+                let expected = self.desired.as_ref().map_or(0, |desired| desired.brokers);
+                let silent = |ordinal: &u16| {
+                    self.brokers.get(&Ordinal(*ordinal)).is_none_or(|broker| broker.hello.is_none())
+                };
+                let names: Vec<String> =
+                    (0..expected).filter(silent).map(|ordinal| ordinal.to_string()).collect();
+                waiting(
+                    "AwaitingBrokers",
+                    format!("there is no table yet; not heard: broker {}", names.join(", ")),
+                )
+            }
+            Phase::TakingOver | Phase::Stamping => {
+                waiting("TakingOver", format!("tenure {} is being written", self.tenure))
+            }
+            Phase::Ruling if self.plan.root.as_ref().is_some_and(|root| root.rebuilding) => {
+                waiting("RebuildingTable", "not every broker has reported what it holds".to_owned())
+            }
+            Phase::Ruling | Phase::Halted(_) => None,
+        }
+    }
+
+    fn broker_views(&self) -> Vec<BrokerView> {
+        let wished = self.desired.as_ref().map_or(0, |desired| desired.brokers);
+        let mut ordinals: BTreeSet<Ordinal> = (0..wished).map(Ordinal).collect();
+        ordinals.extend(self.sightings.keys());
+        let attended = self.brokers.iter().filter(|(_, broker)| broker.hello.is_some());
+        ordinals.extend(attended.map(|(ordinal, _)| *ordinal));
+        ordinals.into_iter().map(|ordinal| self.broker_view(ordinal)).collect()
+    }
+
+    fn broker_view(&self, ordinal: Ordinal) -> BrokerView {
+        let broker = self.brokers.get(&ordinal);
+        let root = self.plan.root.as_ref();
+        let recorded = root.and_then(|root| root.active(ordinal)).map(|record| record.incarnation);
+        let told = broker.and_then(|broker| broker.hello.as_ref()).map(|hello| hello.replica.incarnation);
+        let state = match broker {
+            Some(broker) if broker.refused.is_some() => BrokerState::Refused,
+            Some(broker) if broker.dead_since.is_some() && broker.served => BrokerState::Dead,
+            Some(broker) if broker.is_serving() && broker.stopping => BrokerState::Stopping,
+            Some(broker) if broker.is_serving() => BrokerState::Serving,
+            _ if self.sightings.contains_key(&ordinal) => BrokerState::Connecting,
+            _ => BrokerState::Absent,
+        };
+        BrokerView {
+            ordinal,
+            incarnation: told.or(recorded),
+            zone: self.sightings.get(&ordinal).and_then(|sighting| sighting.zone.clone()),
+            state,
+            message: broker.and_then(|broker| broker.refused.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn going_view(&self, topic: &TopicRecord) -> TopicView {
+        let open = self.plan.entries_of(topic.id).filter(|entry| !is_deleted(entry)).count();
+        let held: Vec<String> = self
+            .brokers
+            .iter()
+            .filter(|(_, broker)| {
+                broker
+                    .reports
+                    .range(crate::control::plan::keys_of(topic.id))
+                    .any(|(_, report)| report.promise.kind != crate::partition::PromiseKind::Tombstone)
+            })
+            .map(|(ordinal, _)| ordinal.to_string())
+            .collect();
+        TopicView {
+            id: Some(topic.id),
+            replication_factor: topic.replication_factor,
+            ack_quorum: topic.ack_quorum,
+            partitions: Vec::new(),
+            ready: false,
+            reason: "Deleting",
+            message: format!(
+                "{open} partitions wait for their brokers; records are still on brokers: {}",
+                held.join(", ")
+            ),
+            under_replicated: 0,
+        }
+    }
+
+    fn topic_view(&self, wish: &TopicWish, topic: Option<&TopicRecord>) -> TopicView {
+        let wait = self.waits.get(&wish.name).cloned();
+        let Some(topic) = topic else {
+            let halted = self.waiting();
+            let (reason, message) = wait.unwrap_or_else(|| match halted {
+                Some(waiting) => (waiting.reason, waiting.message),
+                None => ("Creating", "it is being created".to_owned()),
+            });
+            return TopicView {
+                id: None,
+                replication_factor: 0,
+                ack_quorum: 0,
+                partitions: Vec::new(),
+                ready: false,
+                reason,
+                message,
+                under_replicated: 0,
+            };
+        };
+        let entries: BTreeMap<u32, &Entry> =
+            self.plan.entries_of(topic.id).map(|entry| (entry.key.partition, entry)).collect();
+        let partitions: Vec<PartitionView> = (0..)
+            .map_while(|partition| entries.get(&partition))
+            .map(|entry| self.partition_view(entry))
+            .collect();
+        let wanted = usize::from(topic.replication_factor);
+        let under = partitions.iter().filter(|partition| partition.in_sync.len() < wanted).count();
+        let verdict = self.verdict(topic, &partitions, wait);
+        let (ready, reason, message) = match verdict {
+            Ok(()) => (true, "Serving", format!("all {} partitions have leaders", partitions.len())),
+            Err((reason, message)) => (false, reason, message),
+        };
+        TopicView {
+            id: Some(topic.id),
+            replication_factor: topic.replication_factor,
+            ack_quorum: topic.ack_quorum,
+            partitions,
+            ready,
+            reason,
+            message,
+            under_replicated: u32::try_from(under).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn verdict(
+        &self,
+        topic: &TopicRecord,
+        partitions: &[PartitionView],
+        wait: Option<(&'static str, String)>,
+    ) -> Result<(), (&'static str, String)> {
+        if let Some(wait) = wait {
+            return Err(wait);
+        }
+        if !self.rules() {
+            return Err(("AwaitingController", format!("tenure {} has not begun to decide", self.tenure)));
+        }
+        let missing =
+            usize::try_from(topic.partitions).unwrap_or(usize::MAX).saturating_sub(partitions.len());
+        if missing > 0 {
+            return Err((
+                "AwaitingReplicas",
+                format!("{missing} partitions wait for reports of their replicas"),
+            ));
+        }
+        let silent: Vec<usize> = (0..partitions.len()).filter(|at| !partitions[*at].serving).collect();
+        if !silent.is_empty() {
+            return Err(self.why_silent(topic.id, &silent));
+        }
+        if !self.is_line_held(topic) {
+            return Err(("Pushing", "brokers have not acknowledged the topic's settings".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn why_silent(&self, topic: TopicId, silent: &[usize]) -> (&'static str, String) {
+        let named: Vec<String> = silent.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+        let more = silent.len().saturating_sub(NAMED_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let awaits: BTreeSet<ReplicaId> = self
+            .partitions
+            .range(crate::control::plan::keys_of(topic))
+            .flat_map(|(_, state)| state.awaits.iter().copied())
+            .collect();
+        let partitions = format!("partitions {}{more}", named.join(", "));
+        if awaits.is_empty() {
+            return (
+                "OpeningTerms",
+                format!("{partitions}: no leader has opened its term with enough replicas yet"),
+            );
+        }
+        let brokers: Vec<String> = awaits
+            .iter()
+            .take(NAMED_MAX)
+            .map(|replica| {
+                let lost = self.plan.root.as_ref().is_some_and(|root| root.is_lost(*replica));
+                format!("{}{}", replica.ordinal, if lost { " (its volume is lost)" } else { "" })
+            })
+            .collect();
+        ("AwaitingReplicas", format!("{partitions} wait for replicas on broker {}", brokers.join(", ")))
+    }
+
+    /// The leaders' brokers hold the topic's line as it is to be.
+    fn is_line_held(&self, topic: &TopicRecord) -> bool {
+        self.plan.entries_of(topic.id).all(|entry| {
+            let page = self.plan.places.get(&entry.key);
+            let document = page.and_then(|page| self.shelf.documents.get(&DocumentName::Page(*page)));
+            let line = document.and_then(|document| document.topics.get(&topic.id));
+            let leader = entry.leader.and_then(|leader| self.brokers.get(&leader.ordinal));
+            let held = page.and_then(|page| leader?.held.get(page));
+            matches!((line, held), (Some((changed, since)), Some(held)) if *changed == topic.changed && held >= since)
+        })
+    }
+
+    fn partition_view(&self, entry: &Entry) -> PartitionView {
+        let replicas: Vec<ReplicaId> = match entry.members.sets().last() {
+            Some(set) => set.replicas().to_vec(),
+            None => Vec::new(),
+        };
+        let report = self.leading(entry);
+        let in_sync: Vec<ReplicaId> = report.map_or_else(Vec::new, |report| {
+            let lives = |replica: &&ReplicaId| self.serving(**replica).is_some();
+            report.in_sync.iter().filter(lives).copied().collect()
+        });
+        PartitionView {
+            leader: entry.leader.map(|leader| leader.ordinal),
+            in_sync: replicas
+                .iter()
+                .filter(|replica| in_sync.contains(replica))
+                .map(|replica| replica.ordinal)
+                .collect(),
+            replicas: replicas.iter().map(|replica| replica.ordinal).collect(),
+            serving: report.is_some() && entry.acknowledged_by(|replica| in_sync.contains(&replica)),
+            epoch: entry.epoch,
+        }
+    }
+}

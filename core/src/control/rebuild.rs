@@ -1,0 +1,211 @@
+//! The first decision of every tenure about a partition: from which entry it may be made.
+//!
+//! It waits for reports, asked for by this tenure, of Qo replicas of that entry (of both sets, if it is joint), none of them
+//! higher; a higher one becomes the entry to decide from. So a table that is gone, old, or restored is no special case.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::control::controller::Controller;
+use crate::control::plan::is_deleted;
+use crate::control::table::TopicRecord;
+use crate::control::view::EventKind;
+use crate::entry::Entry;
+use crate::id::{Ordinal, PartitionKey, ReplicaId};
+use crate::partition::Report;
+
+/// The most topics that are remembered from reports: beyond it brokers say what no table of ours ever held.
+const HEARD_TOPICS_MAX: usize = 100_000;
+
+impl Controller {
+    pub(super) fn note_reports(
+        &mut self,
+        ordinal: Ordinal,
+        request: u64,
+        reports: Vec<(PartitionKey, Report)>,
+        topics: Vec<TopicRecord>,
+        complete: bool,
+    ) -> bool {
+        let Some(broker) = self.brokers.get_mut(&ordinal).filter(|broker| broker.accepted) else {
+            return false;
+        };
+        broker.heard_at = self.now;
+        if request != 0 && request != broker.request {
+            return false;
+        }
+        let mut concerned = Vec::new();
+        for (key, report) in reports {
+            concerned.push(key);
+            broker.reports.insert(key, report);
+        }
+        let answered = complete && request == broker.request;
+        if answered {
+            broker.answered_at = Some(self.now);
+            broker.served |= broker.dead_since.is_none();
+        }
+        for topic in topics {
+            match self.heard_topics.get(&topic.id) {
+                Some(known) if known.changed >= topic.changed => {}
+                None if self.heard_topics.len() >= HEARD_TOPICS_MAX => {}
+                _ => drop(self.heard_topics.insert(topic.id, topic)),
+            }
+        }
+        for key in concerned {
+            self.tell_damage(ordinal, key);
+        }
+        answered
+    }
+
+    fn tell_damage(&mut self, ordinal: Ordinal, key: PartitionKey) {
+        let Some(report) = self.brokers.get(&ordinal).and_then(|broker| broker.reports.get(&key)) else {
+            return;
+        };
+        let lost = report.may_have_lost.map(|offset| {
+            let message =
+                format!("every replica of partition {key} may have lost records from offset {offset} on");
+            ("RecordsMayBeLost", message)
+        });
+        let unreadable = report.unreadable.map(|offset| {
+            ("BatchUnreadable", format!("broker {ordinal} cannot read partition {key} at offset {offset}"))
+        });
+        let halted = report.halted.as_ref().map(|why| {
+            ("ReplicaHalted", format!("broker {ordinal} stopped its replica of partition {key}: {why}"))
+        });
+        let topic = self.plan.topics.get(&key.topic).map(|topic| topic.name.clone());
+        for (reason, message) in [lost, unreadable, halted].into_iter().flatten() {
+            if self.partitions.entry(key).or_default().told.insert(reason) {
+                self.event(EventKind::Warning, reason, topic.clone(), message);
+            }
+        }
+    }
+
+    /// Settles what can be settled, and ends the rebuilding of a table once every broker has reported.
+    pub(super) fn settle(&mut self) {
+        let highest = self.highest_reported();
+        if highest.values().any(|entry| entry.epoch.generation > self.tenure) {
+            let generation = highest.values().map(|entry| entry.epoch.generation).max().unwrap_or_default();
+            self.tenure_reported = self.tenure_reported.max(generation);
+            self.reload();
+            return;
+        }
+        let mut fills: Option<BTreeMap<u32, usize>> = None;
+        for (key, reported) in highest {
+            if !self.partitions.get(&key).is_some_and(|state| state.settled) {
+                self.settle_one(key, Some(&reported), &mut fills);
+            } else if self.plan.entries.get(&key).is_some_and(|entry| reported.epoch > entry.epoch) {
+                // Somebody refuses everything below an older tenure's decision that never held: ours goes above it.
+                let entry = self.plan.entries[&key].clone();
+                self.decide(entry, true);
+            }
+        }
+        let unsettled = |key: &&PartitionKey| !self.partitions.get(key).is_some_and(|state| state.settled);
+        let rest: Vec<PartitionKey> = self.plan.entries.keys().filter(unsettled).copied().collect();
+        for key in rest {
+            self.settle_one(key, None, &mut fills);
+        }
+        self.name_topics();
+        self.end_rebuilding();
+    }
+
+    /// The highest reported entry of each partition.
+    fn highest_reported(&self) -> BTreeMap<PartitionKey, Entry> {
+        let mut highest: BTreeMap<PartitionKey, &Entry> = BTreeMap::new();
+        for broker in self.brokers.values().filter(|broker| broker.answered_at.is_some()) {
+            for (key, report) in &broker.reports {
+                let Some(entry) = &report.promise.entry else { continue };
+                let known = highest.entry(*key).or_insert(entry);
+                if entry.epoch > known.epoch {
+                    *known = entry;
+                }
+            }
+        }
+        // Only what the plan lacks is worth a copy.
+        let news = |(key, entry): &(PartitionKey, &Entry)| {
+            let settled = self.partitions.get(key).is_some_and(|state| state.settled);
+            !settled || self.plan.entries.get(key).is_some_and(|known| entry.epoch > known.epoch)
+        };
+        highest.into_iter().filter(news).map(|(key, entry)| (key, entry.clone())).collect()
+    }
+
+    fn settle_one(
+        &mut self,
+        key: PartitionKey,
+        reported: Option<&Entry>,
+        fills: &mut Option<BTreeMap<u32, usize>>,
+    ) {
+        let stored = self.plan.entries.get(&key);
+        let base = match (stored, reported) {
+            (Some(stored), Some(reported)) if reported.epoch > stored.epoch => reported,
+            (Some(stored), _) => stored,
+            (None, Some(reported)) => reported,
+            (None, None) => return,
+        }
+        .clone();
+        let deleted = is_deleted(&base);
+        if deleted && stored.is_none() && !self.is_held_live(key) {
+            return; // A deletion that no table remembers, and of which nothing is left.
+        }
+        let answered = |replica: ReplicaId| self.answer(replica, key).is_some();
+        if !deleted && !base.members.opened_by(answered) {
+            let awaits = base.members.replicas().into_iter().filter(|replica| !answered(*replica)).collect();
+            self.partitions.entry(key).or_default().awaits = awaits;
+            return;
+        }
+        let changed = stored != Some(&base);
+        let state = self.partitions.entry(key).or_default();
+        state.settled = true;
+        state.awaits.clear();
+        if !changed {
+            return;
+        }
+        let page = match self.plan.places.get(&key) {
+            Some(page) => *page,
+            None => {
+                let fills = fills.get_or_insert_with(|| self.plan.fills());
+                let listed = self.plan.root.as_ref().map_or(0, |root| root.pages.len());
+                let page = self.plan.place(key, fills, crate::control::table::TOPIC_NAME_BYTES_MAX);
+                if self.plan.root.as_ref().map_or(0, |root| root.pages.len()) != listed {
+                    self.shelf.soil_root();
+                }
+                page
+            }
+        };
+        self.plan.entries.insert(key, base);
+        self.shelf.soil(page, false);
+    }
+
+    /// Whether a broker reports a replica that is more than a tombstone.
+    pub(super) fn is_held_live(&self, key: PartitionKey) -> bool {
+        let live = |report: &Report| report.promise.kind != crate::partition::PromiseKind::Tombstone;
+        self.brokers.values().any(|broker| broker.accepted && broker.reports.get(&key).is_some_and(live))
+    }
+
+    /// Topics whose entries are known, but not their lines, get the lines that brokers remember.
+    fn name_topics(&mut self) {
+        let entries = self.plan.entries.values().filter(|entry| !is_deleted(entry));
+        let topics: BTreeSet<_> = entries.map(|entry| entry.key.topic).collect();
+        for id in topics {
+            let Some(heard) = self.heard_topics.get(&id) else { continue };
+            let known = self.plan.topics.get(&id);
+            if known.is_none_or(|known| known.changed < heard.changed) {
+                self.plan.topics.insert(id, heard.clone());
+                for page in self.plan.pages_of(id) {
+                    self.shelf.soil(page, false);
+                }
+            }
+        }
+    }
+
+    fn end_rebuilding(&mut self) {
+        let Some(root) = &mut self.plan.root else { return };
+        let Some(expected) = self.desired.as_ref().map(|desired| desired.brokers) else { return };
+        let brokers = &self.brokers;
+        let reported =
+            |ordinal| brokers.get(&Ordinal(ordinal)).is_some_and(|broker| broker.answered_at.is_some());
+        if root.rebuilding && expected > 0 && (0..expected).all(reported) {
+            root.rebuilding = false;
+            self.shelf.soil_root();
+            let message = "every broker has reported".to_owned();
+            self.event(EventKind::Normal, "TableRebuilt", None, message);
+        }
+    }
+}
