@@ -5,7 +5,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use std::collections::BTreeSet;
-use std::net::UdpSocket;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use fulmar_e2e::environment::Environment;
@@ -93,6 +94,34 @@ fn a_process_is_found_and_frozen_and_a_killed_one_is_started_again() {
     environment
         .kubectl(&["wait", "--namespace", &namespace.name, "--for", restarted, "--timeout=60s", "pod/local"])
         .unwrap();
+}
+
+#[test]
+fn no_packet_reaches_an_isolated_pod() {
+    let environment = Environment::get().unwrap();
+    let namespace = Namespace::make(environment, "packets", "restricted");
+    environment.apply(&namespace.name, &probe(environment, "local")).unwrap();
+    await_ready(environment, &namespace.name, "local");
+    let address = ["get", "pod", "--namespace", &namespace.name, "local", "-o", "jsonpath={.status.podIP}"];
+    let pod = environment.kubectl(&address).unwrap();
+    let closed_port = SocketAddr::new(pod.parse().unwrap(), 1);
+    let knock = || TcpStream::connect_timeout(&closed_port, Duration::from_secs(2)).unwrap_err().kind();
+    assert_eq!(knock(), ErrorKind::ConnectionRefused, "nobody listens, but the pod answers");
+    let cut = environment.nodes().unwrap().isolate(&pod).unwrap();
+    assert_eq!(knock(), ErrorKind::TimedOut, "the pod is cut off");
+    drop(cut);
+    assert_eq!(knock(), ErrorKind::ConnectionRefused, "the pod is back");
+}
+
+#[test]
+fn a_node_that_lost_power_is_not_ready_and_comes_back() {
+    let environment = Environment::get().unwrap();
+    let ready = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+    let away = environment.nodes().unwrap().without_node(3).unwrap();
+    let unknown = format!("--for={ready}=Unknown");
+    environment.kubectl(&["wait", &unknown, "--timeout=30s", "node/node3"]).unwrap();
+    drop(away);
+    environment.kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", "node/node3"]).unwrap();
 }
 
 #[test]
