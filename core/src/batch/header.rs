@@ -131,6 +131,12 @@ pub(super) fn check_producer(bytes: &[u8], _checked: &Header) -> Result<(), Batc
     if stored == computed { Ok(()) } else { Err(BatchError::ProducerChecksum { stored, computed }) }
 }
 
+/// What only a leader writes is empty.
+pub(super) fn check_unstamped(bytes: &[u8]) -> Result<(), BatchError> {
+    let written = bytes[at::LEADER_CRC..at::PRODUCER_CRC].iter().position(|byte| *byte != 0);
+    written.map_or(Ok(()), |offset| Err(BatchError::Stamped(at::LEADER_CRC + offset)))
+}
+
 pub(super) fn check_leader(bytes: &[u8], checked: &Header, key: PartitionKey) -> Result<(), BatchError> {
     let (stored, computed) = (u32_at(bytes, at::LEADER_CRC), leader_checksum(bytes, key));
     if stored != computed {

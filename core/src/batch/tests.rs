@@ -1,1 +1,171 @@
 //! Claims about batches.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::entry::{Members, ReplicaSet};
+use crate::id::{Incarnation, Ordinal, ReplicaId, TopicId};
+use crate::term::{BootId, Epoch, Process, Session};
+
+fn key() -> PartitionKey {
+    PartitionKey { topic: TopicId(0xaa), partition: 3 }
+}
+
+fn stamp() -> Stamp {
+    let process = Process { session: Session(2), boot: BootId(0x1122_3344_5566_7788) };
+    let term = Term { epoch: Epoch { generation: 7, counter: 3 }, process };
+    Stamp { key: key(), base: Offset(42), term, append_time_ms: 1_700_000_000_500 }
+}
+
+fn entry() -> Entry {
+    let one = ReplicaId { ordinal: Ordinal(0), incarnation: Incarnation(1) };
+    let members = Members::One(ReplicaSet::new(vec![one], 1).unwrap());
+    let epoch = Epoch { generation: 7, counter: 3 };
+    Entry { key: key(), epoch, leader: Some(one), members, learners: Vec::new(), lost: Vec::new() }
+}
+
+fn any_record() -> impl Strategy<Value = Record> {
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
+    let header = ("[a-zé]{0,8}", bytes()).prop_map(|(name, value)| RecordHeader { name, value });
+    (proptest::option::of(bytes()), bytes(), proptest::collection::vec(header, 0..4), any::<i64>())
+        .prop_map(|(key, value, headers, timestamp_ms)| Record { key, value, headers, timestamp_ms })
+}
+
+fn any_produced() -> impl Strategy<Value = (Vec<Record>, Option<ProducerSequence>)> {
+    let sequence = (1..u128::MAX, any::<u64>())
+        .prop_map(|(producer, sequence)| ProducerSequence { producer: ProducerId(producer), sequence });
+    (proptest::collection::vec(any_record(), 1..12), proptest::option::of(sequence))
+}
+
+proptest! {
+    #[test]
+    fn what_was_built_is_read_back((records, sequence) in any_produced()) {
+        let produced = ProducedBatch::build(&records, sequence).unwrap();
+        let batch = produced.clone().stamp(stamp());
+        prop_assert_eq!(ProducedBatch::parse(produced.bytes().clone()).unwrap(), produced);
+        prop_assert_eq!(Batch::parse(batch.bytes().clone(), key()).unwrap(), batch.clone());
+        prop_assert_eq!(batch.records().collect::<Vec<_>>(), records);
+        prop_assert_eq!(batch.sequence(), sequence);
+        prop_assert_eq!((batch.base(), batch.term(), batch.append_time_ms()), (Offset(42), stamp().term, stamp().append_time_ms));
+        prop_assert_eq!(Batch::announced_size(batch.bytes()), Some(batch.size()));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_refused((records, sequence) in any_produced(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
+        let produced = ProducedBatch::build(&records, sequence).unwrap();
+        let flip = |bytes: &Bytes| {
+            let mut flipped = bytes.to_vec();
+            let at = at.index(flipped.len());
+            flipped[at] ^= 1 << bit;
+            Bytes::from(flipped)
+        };
+        prop_assert!(ProducedBatch::parse(flip(produced.bytes())).is_err());
+        prop_assert!(Batch::parse(flip(produced.stamp(stamp()).bytes()), key()).is_err());
+    }
+
+    #[test]
+    fn a_batch_cut_short_or_continued_is_refused((records, sequence) in any_produced(), at in any::<prop::sample::Index>()) {
+        let produced = ProducedBatch::build(&records, sequence).unwrap();
+        let batch = produced.clone().stamp(stamp());
+        for bytes in [produced.bytes(), batch.bytes()] {
+            let short = bytes.slice(..at.index(bytes.len()));
+            let long = Bytes::from([bytes.as_ref(), b"x"].concat());
+            for wrong in [short, long] {
+                prop_assert!(ProducedBatch::parse(wrong.clone()).is_err());
+                prop_assert!(Batch::parse(wrong, key()).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let bytes = Bytes::from(bytes);
+        let _ = Batch::announced_size(&bytes);
+        prop_assert!(ProducedBatch::parse(bytes.clone()).is_err());
+        prop_assert!(Batch::parse(bytes, key()).is_err());
+    }
+
+    /// Whoever computes the checksums right still has to frame the records right.
+    #[test]
+    fn random_records_under_right_checksums_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200), count in 0..20u32, kind in 0..2u8) {
+        let mut bytes = BytesMut::zeroed(HEADER_BYTES);
+        bytes.extend_from_slice(&body);
+        header::frame(&mut bytes, kind, count, 0, None);
+        let _ = ProducedBatch::parse(bytes.clone().freeze());
+        if count > 0 {
+            header::stamp(&mut bytes, &stamp());
+            if let Ok(batch) = Batch::parse(bytes.freeze(), key()) {
+                prop_assert_eq!(batch.records().count(), if kind == 0 { count as usize } else { 0 });
+            }
+        }
+    }
+}
+
+#[test]
+fn another_partition_s_batch_is_refused() {
+    let batch = ProducedBatch::build(&[Record::default()], None).unwrap().stamp(stamp());
+    let other = PartitionKey { partition: 4, ..key() };
+    assert!(matches!(Batch::parse(batch.bytes().clone(), other), Err(BatchError::LeaderChecksum { .. })));
+}
+
+#[test]
+fn a_producer_may_not_stamp_and_may_not_open_terms() {
+    let batch = ProducedBatch::build(&[Record::default()], None).unwrap().stamp(stamp());
+    assert_eq!(ProducedBatch::parse(batch.bytes().clone()), Err(BatchError::Stamped(8)));
+    let opening = Batch::opening(&entry(), stamp());
+    assert_eq!(ProducedBatch::parse(opening.bytes().clone()), Err(BatchError::Opening));
+}
+
+#[test]
+fn an_opening_record_carries_its_entry_and_no_record() {
+    let opening = Batch::opening(&entry(), stamp());
+    let read = Batch::parse(opening.bytes().clone(), key()).unwrap();
+    assert!(read.is_opening());
+    assert_eq!(read.entry(), Some(entry()));
+    assert_eq!((read.count(), read.records().count()), (1, 0));
+}
+
+#[test]
+fn no_records_and_too_many_headers_are_refused_by_name() {
+    assert_eq!(ProducedBatch::build(&[], None), Err(BatchError::Count(0)));
+    let header = RecordHeader { name: "a".into(), value: Bytes::new() };
+    let record = Record { headers: vec![header; RECORD_HEADERS_MAX + 1], ..Record::default() };
+    let error = ProducedBatch::build(&[record], None).unwrap_err();
+    assert!(error.to_string().contains("more than 256 headers"), "{error}");
+}
+
+#[test]
+fn a_batch_over_the_limit_is_refused_with_the_limit() {
+    let record = Record { value: Bytes::from(vec![0; BATCH_BYTES_MAX]), ..Record::default() };
+    let error = ProducedBatch::build(&[record], None).unwrap_err();
+    assert!(matches!(error, BatchError::TooLong(_)) && error.to_string().contains("8388608"), "{error}");
+}
+
+#[test]
+fn the_example_of_the_format_page_is_what_the_code_writes() {
+    let records = [
+        Record {
+            key: Some(Bytes::from_static(b"k")),
+            value: Bytes::from_static(b"hello"),
+            headers: vec![RecordHeader { name: "a".into(), value: Bytes::from_static(b"b") }],
+            timestamp_ms: 1_700_000_000_000,
+        },
+        Record { timestamp_ms: 1_699_999_999_999, ..Record::default() },
+    ];
+    let producer = "0198a5c2-7b1e-7c3d-9f00-1234567890ab".parse().unwrap();
+    let sequence = Some(ProducerSequence { producer, sequence: 5 });
+    let batch = ProducedBatch::build(&records, sequence).unwrap().stamp(stamp());
+    let page = include_str!("FORMAT.md");
+    let (_, rest) = page.split_once("```hex\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let written: String = batch.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let on_page: String = example.split_whitespace().collect();
+    assert_eq!(on_page, written, "the page should say:\n{}", lines(&written));
+    assert_eq!(Batch::parse(batch.bytes().clone(), key()).unwrap().records().collect::<Vec<_>>(), records);
+}
+
+fn lines(hex: &str) -> String {
+    let words: Vec<&str> = (0..hex.len()).step_by(8).map(|at| &hex[at..(at + 8).min(hex.len())]).collect();
+    words.chunks(8).map(|line| line.join(" ")).collect::<Vec<_>>().join("\n")
+}

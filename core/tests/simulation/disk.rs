@@ -98,8 +98,10 @@ pub(crate) struct Disk {
     pub(crate) processes: Vec<Process>,
     /// Survives.
     pub(crate) durable: State,
-    /// Before the last commit.
+    /// Before the last commit …
     previous: State,
+    /// … which was this.
+    last_group: Vec<Write>,
     /// With everything that was written.
     pub(crate) written: State,
     pending: VecDeque<(WriteSeq, Write)>,
@@ -113,6 +115,7 @@ impl Disk {
             processes: Vec::new(),
             durable: State::default(),
             previous: State::default(),
+            last_group: Vec::new(),
             written: State::default(),
             pending: VecDeque::new(),
             sync_is_due: false,
@@ -137,10 +140,13 @@ impl Disk {
     fn commit(&mut self, count: usize) -> Option<WriteSeq> {
         let group: Vec<(WriteSeq, Write)> = self.pending.drain(..count.min(self.pending.len())).collect();
         let last = group.last()?.0;
-        // Promises are committed so that a step back of one commit does not reach them.
-        self.previous = self.durable.clone();
-        for (_, write) in &group {
-            self.durable.apply(write);
+        for write in std::mem::take(&mut self.last_group) {
+            self.previous.apply(&write);
+        }
+        self.previous.high_watermark = self.durable.high_watermark;
+        for (_, write) in group {
+            self.durable.apply(&write);
+            self.last_group.push(write);
         }
         let known = self.written.high_watermark.min(self.durable.end);
         self.durable.high_watermark = self.durable.high_watermark.max(known);
@@ -160,10 +166,12 @@ impl Disk {
         self.pending.clear();
         self.sync_is_due = false;
         if drops_commit {
+            // Promises are committed so that a step back of one commit does not reach them.
             let promise = self.durable.promise.clone();
             self.durable = State { promise, exists: self.durable.exists, ..self.previous.clone() };
             self.durable.uncertain = true;
         }
+        self.last_group.clear();
         self.previous = self.durable.clone();
         self.written = self.durable.clone();
     }

@@ -126,6 +126,7 @@ impl Observer {
         &mut self,
         nodes: &[Node],
         leader: &Node,
+        damaged: &BTreeSet<ReplicaId>,
         base: Offset,
         value: u64,
     ) -> Result<(), String> {
@@ -140,15 +141,14 @@ impl Observer {
             .and_then(|replica| replica.promise().entry.clone())
             .expect("a leader has an entry");
         let holds = |replica: ReplicaId| {
-            let node = nodes.iter().chain(std::iter::once(leader)).find(|node| node.id() == replica);
+            let node = nodes.iter().find(|node| node.id() == replica);
             node.is_some_and(|node| {
                 node.disk.durable.batch(base) == Some(batch) || node.disk.durable.start > base
             })
         };
-        // A replica whose volume was lost after it had stored the record still counted when it did.
-        let gone = |replica: ReplicaId| {
-            !nodes.iter().chain(std::iter::once(leader)).any(|node| node.id() == replica)
-        };
+        // A replica that lost its volume or its last commit after it had stored the record counted when it did.
+        let gone =
+            |replica: ReplicaId| damaged.contains(&replica) || !nodes.iter().any(|node| node.id() == replica);
         if !entry.acknowledged_by(|replica| holds(replica) || gone(replica)) {
             return Err(format!(
                 "record {value:#x} at {base} acknowledged, and not durable on an ackQuorum of {entry}"

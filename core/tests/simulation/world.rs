@@ -369,7 +369,7 @@ impl World {
     fn acknowledge(&mut self, node: usize, ticket: Ticket, base: Offset) -> Result<(), String> {
         let Some(Attempt { producer, number }) = self.clients.tickets.remove(&ticket) else { return Ok(()) };
         let value = self.clients.producers[producer].value(number);
-        self.observer.acknowledged(&self.nodes, &self.nodes[node], base, value)?;
+        self.observer.acknowledged(&self.nodes, &self.nodes[node], &self.damaged, base, value)?;
         // The answer may not arrive: then the client asks again.
         if self.random.chance(self.network.weather.loss) {
             self.clients.producers[producer].unheard(number);
