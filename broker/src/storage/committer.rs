@@ -131,8 +131,10 @@ struct Stop(Option<String>);
 impl Committer {
     /// Runs until the queue is closed and empty, or something fails.
     pub(super) fn run(mut self) {
-        if let Err(Stop(Some(why))) = self.work() {
-            self.shared.fail(why);
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work())) {
+            Ok(Ok(()) | Err(Stop(None))) => {}
+            Ok(Err(Stop(Some(why)))) => self.shared.fail(why),
+            Err(_) => self.shared.fail("the journal's thread panicked".to_owned()),
         }
     }
 

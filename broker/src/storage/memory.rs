@@ -183,6 +183,11 @@ impl Memory {
         }
     }
 
+    /// Bytes of batches in memory.
+    pub(super) fn hot_bytes(&self) -> usize {
+        self.hot_bytes
+    }
+
     /// Where a log stands.
     pub(super) fn place(&self, key: PartitionKey) -> Option<Place> {
         let log = self.logs.get(&key)?;

@@ -336,6 +336,11 @@ impl Storage {
         self.shared().has_room()
     }
 
+    /// Bytes of batches in memory.
+    pub fn hot_bytes(&self) -> usize {
+        self.shared().memory.lock().hot_bytes()
+    }
+
     /// See [`Heartbeat`].
     pub fn heartbeat(&self) -> Heartbeat {
         self.shared().heartbeat()

@@ -49,8 +49,9 @@ impl Op {
         BASE + match self {
             Op::Write(_, Write::Append(batch)) | Op::Mend(_, batch) => batch.size(),
             Op::Write(_, Write::Reset { vector, producers, .. }) => vector.starts().len() * 40 + producers.len(),
-            // An entry's line is below this: 14 members of 42 characters twice, and learners.
-            Op::Write(_, Write::Promise(_)) => 2048,
+            Op::Write(_, Write::Promise(promise)) => {
+                64 + promise.entry.as_ref().map_or(0, |entry| entry.to_string().len())
+            }
             Op::Write(_, Write::Cut { .. } | Write::LogStart(_) | Write::Mark { .. } | Write::Release)
             | Op::DropPage(_)
             | Op::Peer(..) => 0,

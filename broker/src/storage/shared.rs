@@ -87,7 +87,9 @@ impl Shared {
     /// The first failure is told; all who wait are refused.
     pub(super) fn fail(&self, why: String) {
         if self.failed.set(why.clone()).is_ok() {
-            self.stop();
+            self.permits.close();
+            // Who waits for an operation in the queue learns it by that.
+            self.queue.abandon();
             self.tell(StorageEvent::Fatal(why));
         }
     }

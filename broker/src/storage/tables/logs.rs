@@ -20,6 +20,8 @@ pub(crate) struct LogRow {
     /// Bytes of its values.
     pub(crate) bytes: u64,
     pub(crate) uncertain: bool,
+    /// It has a row in `promises`, which must not go missing.
+    pub(crate) promised: bool,
     /// Of the last batch ever, which may have been cut or deleted since.
     pub(crate) append_time_ms: u64,
     /// The stored producers' table is the one at this offset.
@@ -37,6 +39,7 @@ impl LogRow {
             .u64(self.high_watermark.0)
             .u64(self.bytes)
             .flag(self.uncertain)
+            .flag(self.promised)
             .u64(self.append_time_ms)
             .u64(self.producers_at.0)
             .vector(&self.vector);
@@ -52,6 +55,7 @@ impl LogRow {
             high_watermark: from.offset("log's high watermark")?,
             bytes: from.u64("log's bytes")?,
             uncertain: from.flag("log's mark")?,
+            promised: from.flag("log's promise")?,
             append_time_ms: from.u64("log's append time")?,
             producers_at: from.offset("log's snapshot")?,
             vector: from.vector()?,

@@ -17,6 +17,8 @@ pub(crate) struct Meta {
     pub(crate) format: u32,
     /// The journal that was applied; another one's position means nothing here.
     pub(crate) journal: [u8; 16],
+    /// Rows of `logs`: one that is missing would be a replica that is forgotten.
+    pub(crate) replicas: u64,
     /// Behind the last group that was applied.
     pub(crate) applied: Position,
 }
@@ -25,7 +27,7 @@ impl Meta {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(48);
         let mut into = Writer(&mut bytes);
-        into.u32(self.format).bytes(&self.journal);
+        into.u32(self.format).bytes(&self.journal).u64(self.replicas);
         self.applied.encode(&mut into);
         bytes
     }
@@ -34,8 +36,9 @@ impl Meta {
         let mut from = Reader::new(bytes);
         let format = from.u32("format")?;
         let journal = from.uuid("journal id")?;
+        let replicas = from.u64("number of replicas")?;
         let applied = Position::decode(&mut from)?;
         from.end("meta row")?;
-        Ok(Self { format, journal, applied })
+        Ok(Self { format, journal, replicas, applied })
     }
 }

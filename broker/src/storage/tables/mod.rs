@@ -1,6 +1,6 @@
 //! What redb holds: a file for each kind of row, with its key and its bytes (`FORMAT.md`).
 //!
-//! Owns the shapes of keys and values. Never begins or ends a transaction.
+//! Owns the shapes of keys and values; every row but the batches is [`sealed`]. Never begins or ends a transaction.
 
 pub(super) mod batches;
 pub(super) mod garbage;
@@ -10,6 +10,7 @@ pub(super) mod pages;
 pub(super) mod peers;
 pub(super) mod producers;
 pub(super) mod promises;
+pub(super) mod sealed;
 #[cfg(test)]
 mod tests;
 

@@ -42,7 +42,7 @@ fn apply(bytes: &mut Vec<u8>, change: &Unsynced) {
 
 /// What a crash does to bytes that were not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Crash {
+pub(in crate::storage) enum Crash {
     /// kill -9: the page cache lives on.
     Kill,
     /// Power loss, nothing unsynced arrived.
@@ -53,13 +53,13 @@ pub(crate) enum Crash {
 
 /// What goes wrong while it runs.
 #[derive(Debug, Default)]
-pub(crate) struct Faults {
+pub(in crate::storage) struct Faults {
     /// Every call from the n-th change on fails.
-    pub(crate) dead_after: Option<u64>,
-    pub(crate) sync_delay: Duration,
-    pub(crate) fail_sync: bool,
-    pub(crate) fail_write: Option<io::ErrorKind>,
-    pub(crate) free_bytes: Option<u64>,
+    pub(in crate::storage) dead_after: Option<u64>,
+    pub(in crate::storage) sync_delay: Duration,
+    pub(in crate::storage) fail_sync: bool,
+    pub(in crate::storage) fail_write: Option<io::ErrorKind>,
+    pub(in crate::storage) free_bytes: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ struct World {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct FaultyFiles(Arc<Mutex<World>>);
+pub(in crate::storage) struct FaultyFiles(Arc<Mutex<World>>);
 
 #[derive(Debug)]
 struct FaultyHandle {
@@ -102,17 +102,17 @@ fn dead() -> io::Error {
 }
 
 impl FaultyFiles {
-    pub(crate) fn set(&self, change: impl FnOnce(&mut Faults)) {
+    pub(in crate::storage) fn set(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.0.lock().faults);
     }
 
     /// How many changes were made so far: writes, syncs, lengths, names.
-    pub(crate) fn changes(&self) -> u64 {
+    pub(in crate::storage) fn changes(&self) -> u64 {
         self.0.lock().changes
     }
 
     /// The process ends here; handles of before are dead, locks are free, no fault is set.
-    pub(crate) fn crash(&self, how: Crash) {
+    pub(in crate::storage) fn crash(&self, how: Crash) {
         let mut world = self.0.lock();
         world.life += 1;
         world.locks.clear();
@@ -143,7 +143,7 @@ impl FaultyFiles {
     }
 
     /// Flips one bit, on the disk and in the cache.
-    pub(crate) fn flip(&self, path: &Path, at: u64, bit: u8) {
+    pub(in crate::storage) fn flip(&self, path: &Path, at: u64, bit: u8) {
         let world = self.0.lock();
         let mut node = world.names[path].lock();
         let at = usize::try_from(at).unwrap();
@@ -153,25 +153,31 @@ impl FaultyFiles {
         }
     }
 
-    pub(crate) fn bytes(&self, path: &Path) -> Vec<u8> {
+    pub(in crate::storage) fn bytes(&self, path: &Path) -> Vec<u8> {
         self.0.lock().names[path].lock().cached.clone()
     }
 
-    pub(crate) fn cut_short(&self, path: &Path, length: usize) {
+    pub(in crate::storage) fn replace(&self, path: &Path, bytes: &[u8]) {
+        let world = self.0.lock();
+        let mut node = world.names[path].lock();
+        *node = Node { cached: bytes.to_vec(), durable: bytes.to_vec(), unsynced: Vec::new() };
+    }
+
+    pub(in crate::storage) fn cut_short(&self, path: &Path, length: usize) {
         let world = self.0.lock();
         let mut node = world.names[path].lock();
         node.cached.truncate(length);
         node.durable.truncate(length);
     }
 
-    pub(crate) fn delete(&self, path: &Path) {
+    pub(in crate::storage) fn delete(&self, path: &Path) {
         let mut world = self.0.lock();
         world.names.remove(path);
         world.durable_names.remove(path);
     }
 
     /// A copy of the whole volume, as a backup would make it.
-    pub(crate) fn backup(&self) -> FaultyFiles {
+    pub(in crate::storage) fn backup(&self) -> FaultyFiles {
         let world = self.0.lock();
         let copy = |node: &Arc<Mutex<Node>>| {
             let bytes = node.lock().cached.clone();
@@ -181,7 +187,7 @@ impl FaultyFiles {
         FaultyFiles(Arc::new(Mutex::new(World { durable_names: names.clone(), names, ..World::default() })))
     }
 
-    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+    pub(in crate::storage) fn paths(&self) -> Vec<PathBuf> {
         self.0.lock().names.keys().cloned().collect()
     }
 
