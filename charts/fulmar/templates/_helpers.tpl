@@ -87,10 +87,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [pods/eviction]
   verbs: [create]
-# Whose volumes there are: they carry the id of the Cluster.
+# Whose volumes there are: they carry the id of the Cluster. With whenDeleted: Delete the Cluster becomes their owner, and
+# Kubernetes deletes them with it; the operator itself cannot.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, patch]
 - apiGroups: ["", events.k8s.io]
   resources: [events]
   verbs: [create, patch]
