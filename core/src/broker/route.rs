@@ -21,13 +21,14 @@ pub enum Input {
     /// For one replica: publishes, durable writes, what was shipped, retention. Unknown partitions refuse publishes and ignore
     /// the rest.
     Partition(PartitionKey, partition::Input),
-    /// A connection passed both handshakes ([`Broker::hear`]).
+    /// A connection passed both handshakes ([`Broker::hear`]). If an earlier one still stands, what was on its way there counts
+    /// as lost.
     PeerUp(Accepted),
-    /// Its connection is gone.
+    /// A connection is gone: exactly one for each `PeerUp`, in any order.
     PeerDown {
         /// Whose.
         peer: ReplicaId,
-        /// Which process's; another one's connection stays.
+        /// Which process's.
         process: Process,
     },
     /// A peer's replica says something.
@@ -63,7 +64,8 @@ pub enum Input {
 pub struct Broker {
     pub(super) identity: Identity,
     pub(super) replicas: BTreeMap<PartitionKey, Replica>,
-    connected: BTreeMap<ReplicaId, Process>,
+    /// Which process of each peer, by how many connections: while one replaces another both are there.
+    connected: BTreeMap<ReplicaId, (Process, u32)>,
     /// The last process that was seen of each life of each broker's volume.
     seen: BTreeMap<Ordinal, Vec<(ReplicaId, Process)>>,
     /// The operator accepted this process at least once.
@@ -160,12 +162,7 @@ impl Broker {
         match input {
             Input::Partition(key, input) => self.deliver_or_refuse(now, key, input, &mut out),
             Input::PeerUp(accepted) => self.peer_up(now, accepted, &mut out),
-            Input::PeerDown { peer, process } => {
-                if self.connected.get(&peer) == Some(&process) {
-                    self.connected.remove(&peer);
-                    self.deliver_to_all(now, &partition::Input::PeerDown(peer), &mut out);
-                }
-            }
+            Input::PeerDown { peer, process } => self.peer_down(now, peer, process, &mut out),
             Input::Message { from, process, key, message } => {
                 self.message(now, (from, process), key, message, &mut out);
             }
@@ -225,7 +222,11 @@ impl Broker {
     fn peer_up(&mut self, now: Now, accepted: Accepted, out: &mut Vec<(PartitionKey, Effect)>) {
         let Accepted { peer, process, .. } = accepted;
         // A new connection starts anew, even of the same process.
-        if self.connected.insert(peer, process).is_some() {
+        let connections = match self.connected.get(&peer) {
+            Some((before, connections)) if *before == process => connections + 1,
+            Some(_) | None => 1,
+        };
+        if self.connected.insert(peer, (process, connections)).is_some() {
             self.deliver_to_all(now, &partition::Input::PeerDown(peer), out);
         }
         let me = self.identity.replica();
@@ -242,6 +243,25 @@ impl Broker {
         }
     }
 
+    /// The end of an older connection, or of an older process's, does not end the newer one.
+    fn peer_down(
+        &mut self,
+        now: Now,
+        peer: ReplicaId,
+        process: Process,
+        out: &mut Vec<(PartitionKey, Effect)>,
+    ) {
+        let Some((_, connections)) = self.connected.get_mut(&peer).filter(|(current, _)| *current == process)
+        else {
+            return;
+        };
+        *connections -= 1;
+        if *connections == 0 {
+            self.connected.remove(&peer);
+            self.deliver_to_all(now, &partition::Input::PeerDown(peer), out);
+        }
+    }
+
     fn keys_where(&self, holds: impl Fn(&Entry) -> bool) -> Vec<PartitionKey> {
         let has = |replica: &Replica| replica.promise().entry.as_ref().is_some_and(&holds);
         self.replicas.iter().filter(|(_, replica)| has(replica)).map(|(key, _)| *key).collect()
@@ -255,7 +275,7 @@ impl Broker {
         message: Message,
         out: &mut Vec<(PartitionKey, Effect)>,
     ) {
-        if self.connected.get(&from) != Some(&process) {
+        if self.connected.get(&from).is_none_or(|(current, _)| *current != process) {
             return;
         }
         if let Message::Fence { entry, .. } | Message::Attach { entry, .. } = &message
@@ -321,7 +341,7 @@ impl Broker {
             let entry = replica.promise().entry.clone();
             let known =
                 self.connected.iter().filter(|(peer, _)| entry.as_ref().is_some_and(|e| e.concerns(**peer)));
-            for (peer, process) in known.filter(|(peer, _)| **peer != self.identity.replica()) {
+            for (peer, (process, _)) in known.filter(|(peer, _)| **peer != self.identity.replica()) {
                 if !replica.knows(*peer) {
                     effects.extend(
                         replica.step(now, partition::Input::PeerUp { peer: *peer, process: *process }),

@@ -34,6 +34,12 @@ pub struct Recovered {
     pub uncertain: bool,
 }
 
+impl Recovered {
+    pub(super) fn without_log(self) -> Self {
+        Self { promise: self.promise, append_time_ms: self.append_time_ms, ..Self::default() }
+    }
+}
+
 /// Something happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {

@@ -49,6 +49,7 @@ pub struct Replica {
     pub(super) in_sync: Vec<ReplicaId>,
     pub(super) caught_up_seen: Vec<ReplicaId>,
     started: bool,
+    release_is_due: bool,
     written: WriteSeq,
     synced: WriteSeq,
     parked: VecDeque<(WriteSeq, Parked)>,
@@ -95,6 +96,10 @@ impl Replica {
         key: PartitionKey,
         recovered: Recovered,
     ) -> Result<Self, InvalidProducers> {
+        let release_is_due =
+            recovered.promise.kind == PromiseKind::Tombstone && recovered.log_end > Offset::ZERO;
+        // The process ended between a tombstone and the release of its records.
+        let recovered = if release_is_due { recovered.without_log() } else { recovered };
         let Recovered { promise, vector, log_start, log_end, high_watermark, append_time_ms, .. } = recovered;
         let producers = ProducerTable::decode(&recovered.producers)?;
         // An end below what was known to be committed: storage stepped back.
@@ -117,6 +122,7 @@ impl Replica {
             in_sync: Vec::new(),
             caught_up_seen: Vec::new(),
             started: false,
+            release_is_due,
             written: WriteSeq(0),
             synced: WriteSeq(0),
             parked: VecDeque::new(),
@@ -169,6 +175,9 @@ impl Replica {
     fn start(&mut self, now: Now) {
         if std::mem::replace(&mut self.started, true) {
             return;
+        }
+        if self.release_is_due {
+            self.write(Write::Release);
         }
         if self.uncertain {
             self.write(Write::Mark { uncertain: true });

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use fulmar_core::batch::Batch;
 use fulmar_core::id::Incarnation;
 use fulmar_core::offset::Offset;
-use fulmar_core::partition::{ProducerTable, Promise, PromiseKind, Recovered, Write, WriteSeq};
+use fulmar_core::partition::{ProducerTable, Promise, Recovered, Write, WriteSeq};
 use fulmar_core::term::{BootId, Process, Session, TermVector};
 
 use crate::random::Random;
@@ -71,13 +71,6 @@ impl State {
     }
 
     pub(crate) fn recovered(&self) -> Recovered {
-        if self.promise.kind == PromiseKind::Tombstone {
-            return Recovered {
-                promise: self.promise.clone(),
-                append_time_ms: self.append_time_ms,
-                ..Recovered::default()
-            };
-        }
         Recovered {
             promise: self.promise.clone(),
             vector: self.vector.clone(),

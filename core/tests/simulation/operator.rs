@@ -183,6 +183,12 @@ impl Operator {
                 next.learners.clear();
                 Some(next)
             }
+            Members::Joint { new, .. } if lost.iter().any(|one| !self.entry.lost.contains(one)) => {
+                let mut next = self.next();
+                next.lost = lost.into_iter().filter(|one| !new.contains(*one)).collect();
+                next.leader = self.lead(&next.members, sight, random, next.leader);
+                Some(next)
+            }
             Members::One(old) if !lost.is_empty() || (!calm && random.chance(60)) => {
                 let mut next = self.next();
                 let new = self.another_set(&old, sight, random)?;

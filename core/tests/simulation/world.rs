@@ -129,15 +129,15 @@ impl World {
             delay_ms: random.between(1, 40),
         };
         let swarm = Swarm {
-            crash: maybe(&mut random, 100),
-            drop_commit: maybe(&mut random, 500),
-            lose_volume: maybe(&mut random, 20),
-            restore_volume: maybe(&mut random, 20),
+            crash: maybe(&mut random, 200),
+            drop_commit: maybe(&mut random, 900),
+            lose_volume: maybe(&mut random, 40),
+            restore_volume: maybe(&mut random, 40),
             cut: maybe(&mut random, 100),
-            tenure: maybe(&mut random, 30),
-            restore_table: maybe(&mut random, 15),
-            retain: maybe(&mut random, 100),
-            each_ms: random.between(50, 1500),
+            tenure: maybe(&mut random, 60),
+            restore_table: maybe(&mut random, 30),
+            retain: maybe(&mut random, 200),
+            each_ms: random.between(50, 800),
             sync_ms: random.between(1, 60),
         };
         let producers = (0..3).map(|number| Producer::new(100 + number, number > 0)).collect();
