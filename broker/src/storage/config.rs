@@ -59,6 +59,7 @@ impl StorageConfig {
     }
 
     /// The same with other journal slots, for volumes that are small (`fulmar dev`, tests).
+    #[must_use]
     pub fn with_slots(mut self, slots: u32, slot_bytes: u64) -> Self {
         self.slots = slots;
         self.slot_bytes = slot_bytes;

@@ -82,7 +82,7 @@ impl Op {
             into.key(key);
         }
         match self {
-            Op::Write(_, write) => return encode_write(write, into),
+            Op::Write(_, write) => encode_write(write, into),
             Op::Mend(_, batch) => {
                 into.bytes(batch.bytes());
                 kind::MEND

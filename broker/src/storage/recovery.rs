@@ -97,12 +97,11 @@ fn begin_session(
     dir: &Path,
     expectations: &Expectations,
 ) -> Result<(Stored, bool), OpenError> {
-    let mut stored = match identity::load(files, dir)? {
-        Some(stored) => stored,
-        None => {
-            refuse_leftovers(files, dir)?;
-            Stored::mint(expectations)
-        }
+    let mut stored = if let Some(stored) = identity::load(files, dir)? {
+        stored
+    } else {
+        refuse_leftovers(files, dir)?;
+        Stored::mint(expectations)
     };
     stored.check(&identity::path(dir), expectations)?;
     if stored.restored {
@@ -290,7 +289,7 @@ fn spawn(
         after: config.apply_after,
         reserve_bytes: config.reserve_bytes,
     };
-    let applier = Applier::new(Arc::clone(shared), volume, Arc::clone(&applied), pace);
+    let tables = Applier::new(Arc::clone(shared), volume, Arc::clone(&applied), pace);
     let committer = Committer {
         group_bytes_max: config.group_bytes_max.min(writer.body_bytes_max()),
         shared: Arc::clone(shared),
@@ -298,7 +297,8 @@ fn spawn(
         applier: to_applier,
         applied,
     };
-    let applier = std::thread::Builder::new().name("applier".to_owned()).spawn(move || applier.run(&groups))?;
-    let committer = std::thread::Builder::new().name("journal".to_owned()).spawn(move || committer.run())?;
-    Ok(vec![committer, applier])
+    let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+    let second = thread("applier").spawn(move || tables.run(&groups))?;
+    let first = thread("journal").spawn(move || committer.run())?;
+    Ok(vec![first, second])
 }

@@ -92,7 +92,8 @@ impl<'a> Reader<'a> {
 
     /// The largest `syncedThrough` of any group that holds, anywhere.
     fn largest_synced_through(&self) -> Result<Option<u64>, OpenError> {
-        const PIECE: u64 = 1024 * 1024;
+        const PAGE: usize = 4096;
+        const PIECE: u64 = 256 * ALIGN;
         let shape = self.slots.shape;
         let mut largest = None;
         let mut piece = Vec::new();
@@ -102,7 +103,7 @@ impl<'a> Reader<'a> {
                 let length = PIECE.min(shape.slot_bytes - from);
                 piece.resize(usize::try_from(length).expect("at most 1 MiB"), 0);
                 file.read_at(&mut piece, from).map_err(io("read", path))?;
-                for (page, within) in piece.chunks(ALIGN as usize).zip((from..).step_by(ALIGN as usize)) {
+                for (page, within) in piece.chunks(PAGE).zip((from..).step_by(PAGE)) {
                     let Some(head) = group::head(page, &self.slots.journal) else { continue };
                     let here = head.at / shape.slot_bytes % u64::from(shape.slots) == u64::from(index)
                         && head.at % shape.slot_bytes == within;

@@ -83,7 +83,7 @@ fn a_slot_is_overwritten_only_when_all_of_it_is_released() {
     let mut ends = vec![Position::START];
     for _ in 0..6 {
         assert!({
-            writer.body().extend_from_slice(&[1; 28_000]);
+            writer.body().extend_from_slice(&vec![1; 28_000]);
             writer.fits(&Position::START)
         });
         writer.append().unwrap();
@@ -91,7 +91,7 @@ fn a_slot_is_overwritten_only_when_all_of_it_is_released() {
         ends.push(writer.position());
     }
     // All three slots are full; the first holds the first two groups.
-    writer.body().extend_from_slice(&[1; 28_000]);
+    writer.body().extend_from_slice(&vec![1; 28_000]);
     assert!(!writer.fits(&ends[1]));
     assert!(!writer.fits(&Position { at: SHAPE.slot_bytes - 1, ..ends[1] }));
     assert!(writer.fits(&ends[3]));
@@ -120,9 +120,9 @@ fn unsynced_groups_may_go_and_what_follows_them_is_no_rot() {
 fn leaving_a_slot_syncs_what_is_unsynced_in_it() {
     let files = prepared();
     let mut writer = Writer::new(slots(&files), Position::START);
-    add(&mut writer, &[1; 50_000], true);
+    add(&mut writer, &vec![1; 50_000], true);
     add(&mut writer, b"unsynced", false);
-    add(&mut writer, &[2; 50_000], true);
+    add(&mut writer, &vec![2; 50_000], true);
     files.crash(Crash::Drop);
     assert_eq!(read(&files, Position::START).unwrap().len(), 3);
 }
@@ -134,7 +134,7 @@ fn old_groups_of_a_reused_slot_do_not_chain() {
     let all = Position { at: u64::MAX, ..Position::START };
     let mut ends = Vec::new();
     for lap in 0..40u8 {
-        writer.body().extend_from_slice(&[lap; 20_000]);
+        writer.body().extend_from_slice(&vec![lap; 20_000]);
         assert!(writer.fits(&all));
         writer.append().unwrap();
         writer.sync().unwrap();

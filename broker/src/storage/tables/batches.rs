@@ -163,17 +163,17 @@ impl Collector {
     fn take(&mut self, bytes: Bytes) -> Result<bool, ReadError> {
         match Batch::parse(bytes, self.log.key) {
             Ok(batch) => self.take_good(batch),
-            Err(error) => self.skip(RotKind::Batch(error)),
+            Err(error) => Ok(self.skip(RotKind::Batch(error))),
         }
     }
 
     /// Something is damaged at `expected`. It matters only if no later batch begins at or below what is wanted.
-    fn skip(&mut self, why: RotKind) -> Result<bool, ReadError> {
+    fn skip(&mut self, why: RotKind) -> bool {
         if self.damaged.is_none() {
             self.damaged = Some((self.expected, why));
         }
         // What was collected so far can be handed out; the next read meets the damage.
-        Ok(self.out.is_empty())
+        self.out.is_empty()
     }
 
     fn take_good(&mut self, batch: Batch) -> Result<bool, ReadError> {
@@ -230,7 +230,7 @@ pub(crate) fn read(
         let value = Bytes::copy_from_slice(value.value());
         let Some(ranges) = split(&value) else {
             collector.expected = base_of(key.value());
-            if collector.skip(RotKind::Frame)? {
+            if collector.skip(RotKind::Frame) {
                 continue;
             }
             break;
@@ -249,15 +249,27 @@ pub(crate) fn read(
     collector.finish()
 }
 
-/// The end of a log as its last value has it; `None` if there is no value, `Some(None)` if the last one is damaged.
+/// How a log ends in its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// There is no value.
+    Empty,
+    /// The last batch ends here.
+    At(Offset),
+    /// The last batch is there and damaged.
+    Damaged,
+}
+
+/// The end of a log as its last value has it.
 pub(crate) fn end(
     table: &impl ReadableTable<&'static KeyBytes, &'static [u8]>,
     log: LogName,
-) -> Result<Option<Option<Offset>>, StorageError> {
-    let Some(row) = table.range::<&KeyBytes>(&log.first()..=&log.last())?.next_back() else { return Ok(None) };
+) -> Result<End, StorageError> {
+    let Some(row) = table.range::<&KeyBytes>(&log.first()..=&log.last())?.next_back() else { return Ok(End::Empty) };
     let value = Bytes::copy_from_slice(row?.1.value());
     let last = split(&value).and_then(|ranges| ranges.last().cloned());
-    Ok(Some(last.and_then(|last| Batch::parse(value.slice(last), log.key).ok()).map(|batch| batch.end())))
+    let last = last.and_then(|last| Batch::parse(value.slice(last), log.key).ok());
+    Ok(last.map_or(End::Damaged, |batch| End::At(batch.end())))
 }
 
 /// The rows of a log in order, from the one that holds `from`: the base and the bytes of each value.

@@ -126,7 +126,9 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn encoded(ops: &[Op]) -> Vec<u8> {
     let mut body = Vec::new();
-    ops.iter().for_each(|op| op.encode(&mut body));
+    for op in ops {
+        op.encode(&mut body);
+    }
     body
 }
 

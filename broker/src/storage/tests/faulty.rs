@@ -217,16 +217,16 @@ impl FaultyFiles {
     }
 }
 
-fn tear(durable: &mut Vec<u8>, change: &Unsynced, chance: &mut StdRng) {
+fn tear(durable: &mut Vec<u8>, change: &Unsynced, luck: &mut StdRng) {
     match change {
         Unsynced::Length(_) => {
-            if chance.random_bool(0.5) {
+            if luck.random_bool(0.5) {
                 apply(durable, change);
             }
         }
         Unsynced::Write(at, data) => {
             for (index, sector) in data.chunks(SECTOR).enumerate() {
-                if chance.random_bool(0.5) {
+                if luck.random_bool(0.5) {
                     apply(durable, &Unsynced::Write(at + (index * SECTOR) as u64, sector.to_vec()));
                 }
             }

@@ -24,7 +24,7 @@ use super::error::OpenError;
 use super::journal::Position;
 use super::op::Op;
 use super::seam::{Backend, Handle};
-use super::tables::batches::{self, LogName};
+use super::tables::batches::{self, End, LogName};
 use super::tables::logs::LogRow;
 use super::tables::meta::{self, Meta};
 use super::tables::{garbage, logs, partition_bytes, sealed};
@@ -243,8 +243,10 @@ impl Volume {
                 let Ok(found) = batches::read(&table, log, wanted) else { break };
                 let Some(last) = found.last() else { break };
                 from = last.end();
-                found.iter().for_each(|batch| replica.producers.note(batch));
-                replica.since_producers += found.iter().map(Batch::size).sum::<usize>();
+                for batch in &found {
+                    replica.producers.note(batch);
+                    replica.since_producers += batch.size();
+                }
             }
         }
         Ok(())
@@ -259,10 +261,10 @@ impl Volume {
         for (key, replica) in &mut self.replicas {
             let row = &mut replica.row;
             let found = match batches::end(&table, LogName { key: *key, number: row.number })? {
-                None => row.start,
-                Some(Some(end)) => end,
+                End::Empty => row.start,
+                End::At(end) => end,
                 // Damaged but there: one batch to be fetched again, not a shorter log.
-                Some(None) => row.end,
+                End::Damaged => row.end,
             };
             let empty_log = row.start == row.end;
             if found < row.end && !empty_log {

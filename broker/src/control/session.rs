@@ -1,0 +1,269 @@
+//! One stream of an operator, from its hello to its end.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use fulmar_core::broker::{Conclusion, PROTOCOL, ProtocolRange, conclude_from_operator};
+use fulmar_core::id::{ClusterId, Ordinal};
+use fulmar_core::term::Session;
+use fulmar_proto::internal::v1::from_broker::Message as Up;
+use fulmar_proto::internal::v1::from_operator::Message as Down;
+use fulmar_proto::internal::v1::{self as proto, FromBroker, FromOperator};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracing::{info, warn};
+
+use super::{Attendance, reports};
+use crate::brokers::Listed;
+use crate::replica::Command;
+use crate::replica::wire::process_to;
+
+/// A hello comes first, and soon.
+const HELLO_MAX: Duration = Duration::from_secs(5);
+/// The operator calls a broker dead after 1 s of silence: four heartbeats fit.
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
+/// Reports that change together travel together.
+const REPORTS_APART: Duration = Duration::from_millis(20);
+/// The operator says something each second; without it the stream is dead, whatever TCP believes.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+type Send = mpsc::Sender<Result<FromBroker, Status>>;
+
+/// Runs until either end, or a newer tenure, ends it.
+pub(super) async fn run(attendance: Attendance, mut inbound: Streaming<FromOperator>, send: Send) {
+    let hello = match hello(&mut inbound).await {
+        Ok(hello) => hello,
+        Err(why) => return refuse(&send, why).await,
+    };
+    let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+    let end = CancellationToken::new();
+    if let Err(why) = greet(&attendance, &hello, number, &end).await {
+        attendance.leave_place(number);
+        return refuse(&send, why).await;
+    }
+    let controller_epoch = hello.controller_epoch;
+    info!(controller_epoch, "the operator attends");
+    let session = Attending { attendance: attendance.clone(), send, controller_epoch };
+    let why = session.attend(inbound, &end).await;
+    if attendance.leave_place(number) {
+        // Fails only when the actor has ended.
+        let _stopped = attendance.shared.replicas.send(Command::Operator(false)).await;
+    }
+    info!(controller_epoch, why, "the operator's stream ended; what it decided stands");
+}
+
+async fn refuse(send: &Send, why: String) {
+    info!(why, "an operator was refused");
+    // Who called may have gone.
+    let _gone = send.send(Err(Status::failed_precondition(why))).await;
+}
+
+async fn hello(inbound: &mut Streaming<FromOperator>) -> Result<proto::OperatorHello, String> {
+    let first = timeout(HELLO_MAX, inbound.message()).await.map_err(|_| "no hello came in time")?;
+    match first.map_err(|status| status.message().to_owned())?.and_then(|first| first.message) {
+        Some(Down::Hello(hello)) => Ok(hello),
+        Some(_) => Err("the first message must be a hello".to_owned()),
+        None => Err("the stream ended before a hello".to_owned()),
+    }
+}
+
+/// Checks who calls whom, and adopts the Cluster on an empty volume.
+async fn greet(
+    attendance: &Attendance,
+    hello: &proto::OperatorHello,
+    number: u64,
+    end: &CancellationToken,
+) -> Result<(), String> {
+    let shared = &attendance.shared;
+    let me = shared.replicas.me();
+    if hello.ordinal != u32::from(me.ordinal.0) {
+        return Err(format!("this is broker {}, the operator means {}", me.ordinal, hello.ordinal));
+    }
+    let theirs = hello.protocol.unwrap_or_default();
+    let theirs = ProtocolRange { min: theirs.minimum, max: theirs.maximum };
+    if PROTOCOL.common(theirs).is_none() {
+        return Err(format!("no common protocol: {PROTOCOL:?} here, {theirs:?} there"));
+    }
+    let cluster: ClusterId =
+        hello.cluster_id.parse().map_err(|error| format!("hello: cluster_id: {error}"))?;
+    let storage = shared.replicas.storage().clone();
+    let adopted = tokio::task::spawn_blocking(move || storage.adopt_cluster(cluster).and_then(|()| storage.identity()));
+    let volume = adopted.await.map_err(|_| "cancelled")?.map_err(|error| error.to_string())?;
+    if let Ok(incarnation) = hello.known_incarnation.parse() {
+        let remembered = (incarnation, Session(hello.known_session));
+        let ours = shared.replicas.identity();
+        let conclusion = conclude_from_operator(ours, remembered, &volume.processes);
+        let restored = (hello.restored && incarnation == ours.incarnation).then_some(Conclusion::Restored);
+        if let Some(conclusion) = restored.or(conclusion) {
+            warn!(?conclusion, "the operator remembers a later process of this volume");
+            attendance.conclude(conclusion).await;
+            return Err(format!("session {} was seen of this volume: {conclusion:?}", hello.known_session));
+        }
+    }
+    attendance.take_place(hello.controller_epoch, number, end.clone())?;
+    shared.pages.saw(hello.controller_epoch);
+    let stopped = |error: crate::replica::Stopped| error.to_string();
+    shared.replicas.send(Command::Adopt(cluster)).await.map_err(stopped)?;
+    shared.replicas.send(Command::Operator(true)).await.map_err(stopped)
+}
+
+struct Attending {
+    attendance: Attendance,
+    send: Send,
+    controller_epoch: u64,
+}
+
+impl Attending {
+    /// Why it ended.
+    async fn attend(self, mut inbound: Streaming<FromOperator>, end: &CancellationToken) -> String {
+        match self.converse(&mut inbound, end).await {
+            Ok(()) => "the operator ended it".to_owned(),
+            Err(why) => {
+                // Who called may have gone.
+                let _gone = self.send.try_send(Err(Status::unavailable(why.clone())));
+                why
+            }
+        }
+    }
+
+    async fn converse(&self, inbound: &mut Streaming<FromOperator>, end: &CancellationToken) -> Result<(), String> {
+        self.say_hello().await?;
+        let shared = self.attendance.shared.clone();
+        let mut changes = shared.replicas.changes();
+        changes.mark_changed();
+        let mut gossip = shared.brokers.gossip();
+        gossip.mark_changed();
+        let mut stopping = shared.stopping.clone();
+        let mut heartbeat = interval(HEARTBEAT_EVERY);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_stopping = false;
+        let mut heard = Instant::now();
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return Err("a newer operator took over".to_owned()),
+                message = inbound.message() => {
+                    heard = Instant::now();
+                    match message.map_err(|status| status.message().to_owned())? {
+                        Some(message) => self.hear(message).await?,
+                        None => return Ok(()),
+                    }
+                }
+                _ = heartbeat.tick() => {
+                    if heard.elapsed() > SILENCE_MAX {
+                        return Err("the operator says nothing".to_owned());
+                    }
+                    let beat = shared.replicas.storage().heartbeat();
+                    let storage_rounds = beat.journal;
+                    self.say(Up::Heartbeat(proto::Heartbeat { storage_rounds })).await?;
+                }
+                changed = changes.changed() => {
+                    changed.map_err(|_| "the broker is stopping")?;
+                    self.report_changes().await?;
+                    tokio::time::sleep(REPORTS_APART).await;
+                }
+                changed = gossip.changed() => {
+                    changed.map_err(|_| "the broker is stopping")?;
+                    let alive = gossip.borrow_and_update().keys().map(|ordinal| u32::from(ordinal.0)).collect();
+                    self.say(Up::Gossip(proto::GossipView { alive })).await?;
+                }
+                stops = async { stopping.wait_for(|stops| *stops).await.is_ok() }, if !is_stopping => {
+                    is_stopping = true;
+                    if stops {
+                        self.say(Up::Stopping(proto::Stopping {})).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn say(&self, message: Up) -> Result<(), String> {
+        let message = FromBroker { message: Some(message) };
+        self.send.send(Ok(message)).await.map_err(|_| "the operator is gone".to_owned())
+    }
+
+    async fn say_hello(&self) -> Result<(), String> {
+        let shared = &self.attendance.shared;
+        let storage = shared.replicas.storage().clone();
+        let stored = tokio::task::spawn_blocking(move || storage.identity()).await;
+        let volume = stored.map_err(|_| "cancelled")?.map_err(|error| error.to_string())?;
+        let identity = shared.replicas.identity();
+        let hello = proto::BrokerHello {
+            cluster_id: volume.cluster.map(|cluster| cluster.to_string()).unwrap_or_default(),
+            ordinal: identity.ordinal.0.into(),
+            incarnation: identity.incarnation.to_string(),
+            processes: identity.processes.iter().copied().map(process_to).collect(),
+            protocol: Some(proto::ProtocolRange { minimum: PROTOCOL.min, maximum: PROTOCOL.max }),
+            controller_epoch: shared.pages.controller_epoch(),
+            pages: shared.pages.held(),
+            has_replicas: !shared.replicas.states().all().is_empty(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        self.say(Up::Hello(hello)).await
+    }
+
+    async fn report_changes(&self) -> Result<(), String> {
+        let changed = self.attendance.shared.replicas.changed_reports().await.map_err(|error| error.to_string())?;
+        for message in reports::changed(changed) {
+            self.say(Up::Reports(message)).await?;
+        }
+        Ok(())
+    }
+
+    async fn hear(&self, message: FromOperator) -> Result<(), String> {
+        let shared = self.attendance.shared.clone();
+        let stopped = |error: crate::replica::Stopped| error.to_string();
+        match message.message {
+            None => Err("an empty message: the operator speaks another version".to_owned()),
+            Some(Down::Hello(_)) => Err("a second hello".to_owned()),
+            Some(Down::Heartbeat(_)) => Ok(()),
+            Some(Down::Page(page)) => {
+                let held = shared.pages.take(page).await.map_err(|error| error.to_string())?;
+                self.say(Up::PageHeld(held)).await
+            }
+            Some(Down::Ask(ask)) => {
+                let all = shared.replicas.reports().await.map_err(stopped)?;
+                let asked = (ask.request, self.controller_epoch);
+                for message in reports::answer(all, asked, shared.pages.topics()) {
+                    self.say(Up::Reports(message)).await?;
+                }
+                Ok(())
+            }
+            Some(Down::Addresses(book)) => {
+                self.take_addresses(book).await;
+                Ok(())
+            }
+            Some(Down::Release(release)) => {
+                let key = release.partition.parse().map_err(|error| format!("release: {error}"))?;
+                let epoch = release.epoch.parse().map_err(|error| format!("release: {error}"))?;
+                shared.replicas.send(Command::Release(key, epoch)).await.map_err(stopped)
+            }
+            Some(Down::StopAppends(stop)) => {
+                let key = stop.partition.parse().map_err(|error| format!("stop_appends: {error}"))?;
+                shared.replicas.send(Command::StopAppends(key)).await.map_err(stopped)
+            }
+        }
+    }
+
+    async fn take_addresses(&self, book: proto::AddressBook) {
+        let shared = &self.attendance.shared;
+        let mut listed = BTreeMap::new();
+        for broker in book.brokers {
+            let (Ok(ordinal), Ok(internal)) = (u16::try_from(broker.ordinal), broker.internal.parse()) else {
+                warn!(ordinal = broker.ordinal, internal = broker.internal, "an address is not understood");
+                continue;
+            };
+            let zone = (!broker.zone.is_empty()).then_some(broker.zone);
+            listed.insert(Ordinal(ordinal), Listed { internal, client: broker.client, zone });
+        }
+        let me = shared.replicas.me().ordinal;
+        if let Some(zone) = listed.get(&me).and_then(|listed| listed.zone.clone()) {
+            shared.gossip.set_zone(&zone).await;
+        }
+        shared.brokers.list(listed);
+    }
+}

@@ -1,0 +1,71 @@
+//! `fulmar-broker`: a broker, or a look at what a volume holds.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fulmar_broker::{Config, logging};
+
+#[derive(Debug, Parser)]
+#[command(name = "fulmar-broker", version, about = "A broker of Fulmar", subcommand_negates_reqs = true)]
+struct Line {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    config: Option<Config>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print what a volume holds, without changing it
+    Inspect {
+        /// The data folder
+        data: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let line = Line::parse();
+    let ended = match (line.command, line.config) {
+        (Some(Command::Inspect { data }), _) => inspect(&data),
+        (None, Some(config)) => run(config),
+        (None, None) => Err("--name, --data and --tls are needed; see --help".to_owned()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn run(config: Config) -> Result<(), String> {
+    logging::install(config.log_format, &config.log_level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
+    let ended = runtime.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+            .map_err(|error| format!("SIGTERM cannot be listened for: {error}"))?;
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        };
+        fulmar_broker::run(config, shutdown).await.map_err(|error| error.to_string())
+    });
+    // A thread that hangs in the disk must not hold the process.
+    runtime.shutdown_background();
+    ended
+}
+
+#[expect(clippy::print_stdout, reason = "it is what the command is for")]
+fn inspect(data: &std::path::Path) -> Result<(), String> {
+    let report = fulmar_broker::storage::inspect::inspect(data).map_err(|error| error.to_string())?;
+    print!("{report}");
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a process that did not get to log")]
+fn fail(error: &str) -> ExitCode {
+    eprintln!("fulmar-broker: {error}");
+    ExitCode::FAILURE
+}

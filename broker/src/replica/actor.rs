@@ -1,0 +1,388 @@
+//! The one task that owns `core`'s broker: it takes what is there, steps, settles, and carries the effects out.
+//!
+//! A turn: everything that waits (bounded) → inputs → one write to the storage → what peers are told. While the storage
+//! has no room, publishes stay outside and everything else goes on; what peers are told waits for the write before it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use fulmar_core::broker::{Broker, Input};
+use fulmar_core::id::{PartitionKey, ReplicaId};
+use fulmar_core::offset::Offset;
+use fulmar_core::partition::{self, Effect, Refusal, Report, Ticket, Write, WriteSeq};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::{Interval, MissedTickBehavior};
+use tracing::{error, info, warn};
+
+use super::ship::Shipper;
+use super::{Command, Publish, State, States};
+use crate::clock::Clock;
+use crate::storage::{Storage, StorageEvent, WriteError};
+
+/// `core` wants to know at least every 100 ms that time passes.
+const TICK: Duration = Duration::from_millis(50);
+/// Publishes that nobody waits for any more are looked for this often.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
+/// One turn takes at most so many of each kind: its effects fit memory, and no kind starves another.
+const TURN_MAX: usize = 512;
+
+type PendingWrite = Pin<Box<dyn Future<Output = Result<(), WriteError>> + Send>>;
+type Waiting = oneshot::Sender<Result<Offset, Refusal>>;
+type Asking = oneshot::Sender<Vec<(PartitionKey, Report)>>;
+
+/// The queues that the actor drains.
+#[derive(Debug)]
+pub(super) struct Mailboxes {
+    /// What has to be heard whatever the storage does.
+    pub(super) commands: mpsc::Receiver<Command>,
+    /// Publishes: left outside while the storage has no room.
+    pub(super) publishes: mpsc::Receiver<Publish>,
+    /// From the storage's threads; as many as it has groups under way.
+    pub(super) events: mpsc::UnboundedReceiver<StorageEvent>,
+}
+
+/// What the actor tells whoever listens.
+#[derive(Debug)]
+pub(super) struct Tellings {
+    /// Rises when a report changed.
+    pub(super) changed: watch::Sender<u64>,
+    /// Whom this broker shares partitions with.
+    pub(super) want: watch::Sender<BTreeSet<ReplicaId>>,
+}
+
+/// What is handed to the storage at the end of the turn.
+#[derive(Default)]
+struct Outgoing {
+    writes: Vec<(PartitionKey, WriteSeq, Write)>,
+    /// Memory that this turn's publishes held, until the storage has taken them.
+    admissions: Vec<OwnedSemaphorePermit>,
+    /// What peers are told behind these writes.
+    peers: Vec<(PartitionKey, Effect)>,
+    /// The write that the storage has no room for yet.
+    pending: Option<PendingWrite>,
+}
+
+/// What runs the replicas.
+pub(super) struct Actor {
+    broker: Broker,
+    boxes: Mailboxes,
+    storage: Storage,
+    shipper: Shipper,
+    states: States,
+    tellings: Tellings,
+    clock: Clock,
+    waiting: BTreeMap<Ticket, (PartitionKey, Waiting)>,
+    tickets: u64,
+    asking: Vec<Asking>,
+    outgoing: Outgoing,
+    touched: BTreeSet<PartitionKey>,
+    has_changed: bool,
+    forgot_at: Instant,
+}
+
+enum Woken {
+    Event(StorageEvent),
+    Command(Command),
+    Publish(Publish),
+    Written(Result<(), WriteError>),
+    Tick,
+    Closed,
+}
+
+impl Actor {
+    pub(super) fn new(
+        broker: Broker,
+        boxes: Mailboxes,
+        storage: Storage,
+        shipper: Shipper,
+        states: States,
+        tellings: Tellings,
+    ) -> Self {
+        Self {
+            broker,
+            boxes,
+            storage,
+            shipper,
+            states,
+            tellings,
+            clock: Clock::start(),
+            waiting: BTreeMap::new(),
+            tickets: 0,
+            asking: Vec::new(),
+            outgoing: Outgoing::default(),
+            touched: BTreeSet::new(),
+            has_changed: false,
+            forgot_at: Instant::now(),
+        }
+    }
+
+    /// Runs until all handles are gone, or the storage fails: then the reason, and the process must end.
+    pub(super) async fn run(mut self) -> Result<(), String> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            match self.wake(&mut tick).await {
+                Woken::Event(event) => self.event(event)?,
+                Woken::Command(command) => self.command(command),
+                Woken::Publish(publish) => self.publish(publish),
+                Woken::Written(written) => {
+                    self.outgoing.pending = None;
+                    written.map_err(|error| error.to_string())?;
+                }
+                Woken::Tick => self.tick(),
+                Woken::Closed => return Ok(()),
+            }
+            self.drain()?;
+            self.end_turn()?;
+        }
+    }
+
+    async fn wake(&mut self, tick: &mut Interval) -> Woken {
+        let pending = &mut self.outgoing.pending;
+        let has_room = pending.is_none();
+        let written = async {
+            match pending {
+                Some(write) => write.as_mut().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            written = written => Woken::Written(written),
+            Some(event) = self.boxes.events.recv() => Woken::Event(event),
+            command = self.boxes.commands.recv() => command.map_or(Woken::Closed, Woken::Command),
+            _ = tick.tick() => Woken::Tick,
+            Some(publish) = self.boxes.publishes.recv(), if has_room => Woken::Publish(publish),
+        }
+    }
+
+    /// Takes what else is there already, so that it shares this turn's write and messages.
+    fn drain(&mut self) -> Result<(), String> {
+        for _ in 0..TURN_MAX {
+            let Ok(event) = self.boxes.events.try_recv() else { break };
+            self.event(event)?;
+        }
+        for _ in 0..TURN_MAX {
+            let Ok(command) = self.boxes.commands.try_recv() else { break };
+            self.command(command);
+        }
+        if self.outgoing.pending.is_none() {
+            for _ in 0..TURN_MAX {
+                let Ok(publish) = self.boxes.publishes.try_recv() else { break };
+                self.publish(publish);
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, input: Input) {
+        let effects = self.broker.step(self.clock.now(), input);
+        self.carry_out(effects);
+    }
+
+    fn deliver(&mut self, key: PartitionKey, input: partition::Input) {
+        self.touched.insert(key);
+        self.step(Input::Partition(key, input));
+    }
+
+    fn event(&mut self, event: StorageEvent) -> Result<(), String> {
+        match event {
+            StorageEvent::Durable(all) => {
+                for (key, seq) in all {
+                    self.deliver(key, partition::Input::Durable(seq));
+                }
+            }
+            StorageEvent::Room(true) => info!("the volume has room again: publishes are taken"),
+            StorageEvent::Room(false) => {
+                warn!("the volume is nearly full: publishes are refused, retention and reading go on");
+            }
+            StorageEvent::Fatal(what) => return Err(what),
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, publish: Publish) {
+        let Publish { key, batch, answer, admission } = publish;
+        if answer.is_closed() {
+            return;
+        }
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.waiting.insert(ticket, (key, answer));
+        self.outgoing.admissions.extend(admission);
+        self.deliver(key, partition::Input::Produce { ticket, batch });
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Assign(entries) => {
+                self.touched.extend(entries.iter().map(|entry| entry.key));
+                self.step(Input::Assign(entries));
+                self.tell_wanted();
+            }
+            Command::Release(key, epoch) => self.step(Input::Release { key, epoch }),
+            Command::StopAppends(key) => self.deliver(key, partition::Input::StopAppends),
+            Command::Retain(key, offset) => self.deliver(key, partition::Input::Retain(offset)),
+            Command::Adopt(cluster) => self.broker.adopt(cluster),
+            Command::Operator(true) => self.step(Input::OperatorUp),
+            Command::Operator(false) => self.step(Input::OperatorDown),
+            Command::Hear(hello, answer) => {
+                // Who asked may have gone with its connection.
+                let _gone = answer.send(self.broker.hear(&hello));
+            }
+            Command::LinkUp(link) => {
+                let accepted = link.accepted;
+                self.shipper.link_up(link);
+                self.step(Input::PeerUp(accepted));
+            }
+            Command::LinkDown(peer, number) => {
+                if let Some(process) = self.shipper.link_down(peer, number) {
+                    self.step(Input::PeerDown { peer, process });
+                }
+            }
+            Command::Messages(from, number, messages) => {
+                // A connection that was replaced is not listened to any more.
+                let Some(process) = self.shipper.process_of(from, number) else { return };
+                for (key, message) in messages {
+                    self.touched.insert(key);
+                    self.step(Input::Message { from, process, key, message });
+                }
+            }
+            Command::Shipped(key, number, input) => {
+                if self.shipper.uses(number) {
+                    self.deliver(key, input);
+                }
+            }
+            Command::Reports(answer) => self.asking.push(answer),
+            Command::Changed(answer) => {
+                let _gone = answer.send(self.broker.reports());
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.step(Input::Tick);
+        self.touched.extend(self.broker.replicas().map(partition::Replica::key));
+        self.tell_wanted();
+        if self.forgot_at.elapsed() < FORGET_EVERY {
+            return;
+        }
+        self.forgot_at = Instant::now();
+        let is_gone = |answer: &Waiting| answer.is_closed();
+        let gone = self.waiting.iter().filter(|(_, (_, answer))| is_gone(answer));
+        let gone: Vec<(Ticket, PartitionKey)> = gone.map(|(ticket, (key, _))| (*ticket, *key)).collect();
+        for (ticket, key) in gone {
+            self.waiting.remove(&ticket);
+            self.deliver(key, partition::Input::Forget(ticket));
+        }
+    }
+
+    fn tell_wanted(&mut self) {
+        let wanted = self.broker.wanted_peers();
+        self.tellings.want.send_if_modified(|before| {
+            let changed = *before != wanted;
+            *before = wanted;
+            changed
+        });
+    }
+
+    /// Sorts effects: answers at once, writes for this turn's write, the rest behind it.
+    fn carry_out(&mut self, effects: Vec<(PartitionKey, Effect)>) {
+        for (key, effect) in effects {
+            self.touched.insert(key);
+            match effect {
+                Effect::Write(seq, write) => self.outgoing.writes.push((key, seq, write)),
+                Effect::Send { .. } | Effect::Ship { .. } => self.outgoing.peers.push((key, effect)),
+                Effect::Acknowledge { ticket, base } => self.answer(ticket, Ok(base)),
+                Effect::Refuse { ticket, refusal } => self.answer(ticket, Err(refusal)),
+                Effect::HighWatermark(offset) => self.storage.note_high_watermark(key, offset),
+                Effect::Changed => self.has_changed = true,
+            }
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, result: Result<Offset, Refusal>) {
+        if let Some((_, answer)) = self.waiting.remove(&ticket) {
+            // Who asked may have gone; the record stays.
+            let _gone = answer.send(result);
+        }
+    }
+
+    fn end_turn(&mut self) -> Result<(), String> {
+        // What is handed over at once (reads from memory) makes more inputs, until credit is used up.
+        loop {
+            let effects = self.broker.settle(self.clock.now());
+            self.carry_out(effects);
+            self.write()?;
+            if self.outgoing.pending.is_some() || self.outgoing.peers.is_empty() {
+                break;
+            }
+            for (key, effect) in std::mem::take(&mut self.outgoing.peers) {
+                if let Some(input) = self.shipper.carry_out(key, effect) {
+                    self.deliver(key, input);
+                }
+            }
+        }
+        self.shipper.flush();
+        self.tell_states();
+        if std::mem::take(&mut self.has_changed) {
+            self.tellings.changed.send_modify(|count| *count += 1);
+        }
+        if !self.asking.is_empty()
+            && let Some(reports) = self.broker.all_reports()
+        {
+            for answer in self.asking.drain(..) {
+                let _gone = answer.send(reports.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands this turn's writes to the storage. If it has no room now they stay pending, and later ones wait behind.
+    fn write(&mut self) -> Result<(), String> {
+        if self.outgoing.pending.is_some() {
+            return Ok(());
+        }
+        let admissions = std::mem::take(&mut self.outgoing.admissions);
+        if self.outgoing.writes.is_empty() {
+            return Ok(());
+        }
+        let (storage, writes) = (self.storage.clone(), std::mem::take(&mut self.outgoing.writes));
+        let mut write: PendingWrite = Box::pin(async move {
+            let _held = admissions;
+            storage.write(writes).await
+        });
+        let waker = std::task::Waker::noop();
+        match write.as_mut().poll(&mut std::task::Context::from_waker(waker)) {
+            std::task::Poll::Ready(written) => written.map_err(|error| error.to_string()),
+            std::task::Poll::Pending => {
+                // Polled again, with a real waker, in the next turn.
+                self.outgoing.pending = Some(write);
+                Ok(())
+            }
+        }
+    }
+
+    fn tell_states(&mut self) {
+        let now = self.clock.now();
+        for key in std::mem::take(&mut self.touched) {
+            let Some(replica) = self.broker.replica(key) else { continue };
+            let halted = replica.halted();
+            if let Some(reason) = halted
+                && !self.states.get(key).is_some_and(|before| before.is_halted)
+            {
+                error!(partition = %key, reason, "the replica has halted: it keeps everything and says nothing");
+            }
+            let serving = replica.leading().filter(|_| replica.readable().is_some());
+            let state = State {
+                serving: serving.filter(|_| !self.broker.sends_readers_elsewhere(key, now)),
+                high_watermark: replica.high_watermark(),
+                log_start: replica.log_start(),
+                log_end: replica.durable_end(),
+                is_halted: halted.is_some(),
+            };
+            self.states.set(key, state);
+        }
+    }
+}

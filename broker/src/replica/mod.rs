@@ -1,0 +1,241 @@
+//! The replicas on this broker: the actor that steps them and carries their effects out, the streams to peers, and the
+//! handles that servers use.
+//!
+//! Owns the order of inputs and effects. Never decides (that is `core`), and never waits for a slow program or peer.
+
+mod actor;
+mod link;
+pub mod peers;
+mod retention;
+mod ship;
+mod state;
+pub mod wire;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fulmar_core::batch::{Batch, ProducedBatch};
+use fulmar_core::broker::{Accepted, Broker, Hello, HelloRefusal, Identity};
+use fulmar_core::entry::Entry;
+use fulmar_core::id::{ClusterId, PartitionKey, ReplicaId};
+use fulmar_core::offset::Offset;
+use fulmar_core::partition::{self, Message, Refusal, Report};
+use fulmar_core::term::Epoch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use self::actor::Actor;
+pub use self::link::{Link, LinkNumber, Outbox};
+pub use self::retention::retain;
+pub use self::state::{State, States};
+use crate::memory::Shares;
+use crate::storage::{ReadError, Storage, StorageEvent};
+
+/// Inputs that wait for the actor; beyond it, whoever brings one waits. A turn takes them all.
+const MAILBOX_MAX: usize = 1024;
+
+/// Something for the actor, heard whatever the storage does.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Decisions of the operator.
+    Assign(Vec<Entry>),
+    /// A replica was left behind.
+    Release(PartitionKey, Epoch),
+    /// A planned move begins.
+    StopAppends(PartitionKey),
+    /// The operator told an empty volume its Cluster, and the volume has stored it.
+    Adopt(ClusterId),
+    /// The operator's stream stands, or is gone.
+    Operator(bool),
+    /// Retention may go so far.
+    Retain(PartitionKey, Offset),
+    /// Judge a peer's hello.
+    Hear(Box<Hello>, oneshot::Sender<Result<Accepted, HelloRefusal>>),
+    /// A peer passed both handshakes.
+    LinkUp(Link),
+    /// Its connection ended.
+    LinkDown(ReplicaId, LinkNumber),
+    /// A peer's replicas say something.
+    Messages(ReplicaId, LinkNumber, Vec<(PartitionKey, Message)>),
+    /// A read from the disk for a peer is done, and handed over.
+    Shipped(PartitionKey, LinkNumber, partition::Input),
+    /// All reports, as of now.
+    Reports(oneshot::Sender<Vec<(PartitionKey, Report)>>),
+    /// The reports that changed since the last asking.
+    Changed(oneshot::Sender<Vec<(PartitionKey, Report)>>),
+}
+
+/// A publish on its way to the actor.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    key: PartitionKey,
+    batch: ProducedBatch,
+    answer: oneshot::Sender<Result<Offset, Refusal>>,
+    /// Memory that it takes until the storage has it.
+    admission: Option<OwnedSemaphorePermit>,
+}
+
+/// What the actor is started with.
+#[derive(Debug)]
+pub struct Start {
+    /// The replicas that the volume holds.
+    pub broker: Broker,
+    /// The volume.
+    pub storage: Storage,
+    /// What the volume tells; its sender was given to [`Storage::open`].
+    pub events: mpsc::UnboundedReceiver<StorageEvent>,
+    /// Memory.
+    pub shares: Shares,
+}
+
+/// What servers and tasks hold of the replicas; a handle that can be cloned.
+#[derive(Debug, Clone)]
+pub struct Replicas {
+    commands: mpsc::Sender<Command>,
+    publishes: mpsc::Sender<Publish>,
+    states: States,
+    storage: Storage,
+    identity: Arc<Identity>,
+    publish_bytes: Arc<Semaphore>,
+    read_bytes: Arc<Semaphore>,
+    /// Rises when a report changed.
+    changes: watch::Receiver<u64>,
+    wanted: watch::Receiver<BTreeSet<ReplicaId>>,
+}
+
+/// The actor has ended, and with it the process is about to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the broker is stopping")]
+pub struct Stopped;
+
+/// What became of a publish.
+pub type Answer = oneshot::Receiver<Result<Offset, Refusal>>;
+
+/// How long a publish waits for memory before it is refused as too much.
+const ADMISSION_MAX: Duration = Duration::from_secs(5);
+
+impl Replicas {
+    /// This broker in this life.
+    pub fn me(&self) -> ReplicaId {
+        self.identity.replica()
+    }
+
+    /// What the volume said at the start; the Cluster may have been told since.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Whom this broker shares partitions with.
+    pub fn wanted(&self) -> watch::Receiver<BTreeSet<ReplicaId>> {
+        self.wanted.clone()
+    }
+
+    /// The states that readers watch.
+    pub fn states(&self) -> &States {
+        &self.states
+    }
+
+    /// The storage, for reads.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Rises when something changed that the operator is told.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// Waits for room for so many bytes of publishes; `None` if there was none for [`ADMISSION_MAX`].
+    pub async fn admit(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        permit(&self.publish_bytes, bytes, ADMISSION_MAX).await
+    }
+
+    /// Hands a publish to the actor; its answer comes when it is committed or failed. Calls of one task are appended in
+    /// their order.
+    pub async fn produce(
+        &self,
+        key: PartitionKey,
+        batch: ProducedBatch,
+        admission: Option<OwnedSemaphorePermit>,
+    ) -> Result<Answer, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        let publish = Publish { key, batch, answer, admission };
+        self.publishes.send(publish).await.map_err(|_| Stopped)?;
+        Ok(answered)
+    }
+
+    /// Whole batches from the one that holds `from`, below `until`: from memory, or from the disk on a thread that may wait.
+    /// What it holds counts against the memory for reads until the returned permit is dropped.
+    pub async fn read(
+        &self,
+        key: PartitionKey,
+        from: Offset,
+        until: Offset,
+        bytes_max: usize,
+    ) -> Result<(Vec<Batch>, Option<OwnedSemaphorePermit>), ReadError> {
+        if let Some(batches) = self.storage.read_hot(key, from, until, bytes_max) {
+            return Ok((batches, None));
+        }
+        // Readers of old records take turns; nobody else waits for them.
+        let held = permit(&self.read_bytes, bytes_max, Duration::MAX).await;
+        let storage = self.storage.clone();
+        let read = tokio::task::spawn_blocking(move || storage.read(key, from, until, bytes_max)).await;
+        let batches = read.map_err(|_| ReadError::Failed("the read was cancelled".to_owned()))??;
+        Ok((batches, held))
+    }
+
+    /// All reports, for an asking operator.
+    pub async fn reports(&self) -> Result<Vec<(PartitionKey, Report)>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Reports(answer)).await?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// The reports that changed since the last call.
+    pub async fn changed_reports(&self) -> Result<Vec<(PartitionKey, Report)>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Changed(answer)).await?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    pub(crate) async fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.commands.send(command).await.map_err(|_| Stopped)
+    }
+}
+
+/// So many bytes of a budget; more than the whole budget takes all of it.
+async fn permit(budget: &Arc<Semaphore>, bytes: usize, wait_max: Duration) -> Option<OwnedSemaphorePermit> {
+    // Counted in KiB, rounded up: a semaphore's count is 32 bits.
+    let wanted = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+    let acquired = budget.clone().acquire_many_owned(wanted);
+    if wait_max == Duration::MAX {
+        return acquired.await.ok();
+    }
+    tokio::time::timeout(wait_max, acquired).await.ok()?.ok()
+}
+
+/// Starts the actor. The returned task ends with the reason if the storage fails: then the process must end at once.
+pub fn start(start: Start) -> (Replicas, JoinHandle<Result<(), String>>) {
+    let (commands, command_box) = mpsc::channel(MAILBOX_MAX);
+    let (publishes, publish_box) = mpsc::channel(MAILBOX_MAX);
+    let (changed, changes) = watch::channel(0);
+    let (want, wanted) = watch::channel(BTreeSet::new());
+    let states = States::default();
+    let identity = start.broker.identity().clone();
+    let replicas = Replicas {
+        commands: commands.clone(),
+        publishes,
+        states: states.clone(),
+        storage: start.storage.clone(),
+        identity: Arc::new(identity),
+        publish_bytes: Arc::new(Semaphore::new(start.shares.publishes / 1024)),
+        read_bytes: Arc::new(Semaphore::new(start.shares.reads / 1024)),
+        changes,
+        wanted,
+    };
+    let boxes = actor::Mailboxes { commands: command_box, publishes: publish_box, events: start.events };
+    let shipper = ship::Shipper::new(start.storage.clone(), commands.downgrade());
+    let actor = Actor::new(start.broker, boxes, start.storage, shipper, states, actor::Tellings { changed, want });
+    (replicas, tokio::spawn(actor.run()))
+}

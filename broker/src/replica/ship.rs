@@ -1,0 +1,202 @@
+//! What peers are told: messages gathered for each connection, and batches read for them, from memory at once, from the
+//! disk on a thread that may wait.
+
+use std::collections::BTreeMap;
+
+use fulmar_core::batch::Batch;
+use fulmar_core::id::{PartitionKey, ReplicaId};
+use fulmar_core::offset::Offset;
+use fulmar_core::partition::{Effect, Input, Message};
+use fulmar_core::term::{Process, Term};
+use fulmar_proto::internal::v1::ReplicaMessage;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::link::{Link, LinkNumber, Outbox};
+use super::{Command, wire};
+use crate::storage::{ReadError, Storage};
+
+/// Messages of one turn are handed over in pieces of about so many bytes, so that a frame stays within what the receiver
+/// takes (32 MiB, with the largest batch on top).
+const PIECE_BYTES: usize = 4 << 20;
+/// One read for one peer: its credit may be more, other partitions want their turn.
+const READ_BYTES_MAX: u64 = 1 << 20;
+
+#[derive(Debug)]
+struct Gathered {
+    link: Link,
+    messages: Vec<ReplicaMessage>,
+    bytes: usize,
+}
+
+/// The connections and what they are told in this turn.
+#[derive(Debug)]
+pub(super) struct Shipper {
+    links: BTreeMap<ReplicaId, Gathered>,
+    storage: Storage,
+    /// Weak: the actor ends when nobody else holds its mailbox.
+    commands: mpsc::WeakSender<Command>,
+}
+
+/// A read for a peer.
+#[derive(Debug, Clone, Copy)]
+struct Shipment {
+    key: PartitionKey,
+    to: ReplicaId,
+    term: Term,
+    from: Offset,
+    until: Offset,
+    bytes_max: usize,
+    high_watermark: Offset,
+    log_start: Offset,
+    fetch: bool,
+}
+
+impl Shipper {
+    pub(super) fn new(storage: Storage, commands: mpsc::WeakSender<Command>) -> Self {
+        Self { links: BTreeMap::new(), storage, commands }
+    }
+
+    /// Takes a new connection in the place of an earlier one, which ends.
+    pub(super) fn link_up(&mut self, link: Link) {
+        let gathered = Gathered { messages: Vec::new(), bytes: 0, link };
+        if let Some(before) = self.links.insert(gathered.link.accepted.peer, gathered) {
+            before.link.outbox.end();
+        }
+    }
+
+    /// The connection ended; its process, if it was the one in use.
+    pub(super) fn link_down(&mut self, peer: ReplicaId, number: LinkNumber) -> Option<Process> {
+        self.process_of(peer, number)?;
+        self.links.remove(&peer).map(|gathered| gathered.link.accepted.process)
+    }
+
+    /// The process at the other end of a connection, if it is the one in use.
+    pub(super) fn process_of(&self, peer: ReplicaId, number: LinkNumber) -> Option<Process> {
+        let link = &self.links.get(&peer)?.link;
+        (link.number == number).then_some(link.accepted.process)
+    }
+
+    /// Whether a connection is in use.
+    pub(super) fn uses(&self, number: LinkNumber) -> bool {
+        self.links.values().any(|gathered| gathered.link.number == number)
+    }
+
+    /// Gathers a message, or reads for one. What was read at once is an input for the replica.
+    pub(super) fn carry_out(&mut self, key: PartitionKey, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Send { to, message } => {
+                self.gather(key, to, message);
+                None
+            }
+            Effect::Ship { to, term, from, until, bytes_max, high_watermark, log_start, fetch } => {
+                let bytes_max = usize::try_from(bytes_max.min(READ_BYTES_MAX)).unwrap_or(usize::MAX);
+                self.ship(Shipment { key, to, term, from, until, bytes_max, high_watermark, log_start, fetch })
+            }
+            Effect::Write(..)
+            | Effect::Acknowledge { .. }
+            | Effect::Refuse { .. }
+            | Effect::HighWatermark(_)
+            | Effect::Changed => unreachable!("the actor sorts effects"),
+        }
+    }
+
+    fn gather(&mut self, key: PartitionKey, to: ReplicaId, message: Message) {
+        let Some(gathered) = self.links.get_mut(&to) else { return };
+        gathered.bytes += match &message {
+            Message::Append { batches, .. } | Message::Fetched { batches, .. } => {
+                batches.iter().map(Batch::size).sum::<usize>()
+            }
+            _ => 256,
+        };
+        gathered.messages.push(wire::to_proto(key, message));
+        if gathered.bytes >= PIECE_BYTES {
+            gathered.hand_over();
+        }
+    }
+
+    fn ship(&mut self, shipment: Shipment) -> Option<Input> {
+        let Shipment { key, to, from, until, bytes_max, .. } = shipment;
+        let link = &self.links.get(&to)?.link;
+        if let Some(batches) = self.storage.read_hot(key, from, until, bytes_max) {
+            let (message, input) = shipment.shipped(Ok(batches));
+            if let Some(message) = message {
+                self.gather(key, to, message);
+            }
+            return Some(input);
+        }
+        // What was gathered before goes before.
+        let (number, outbox, commands) = (link.number, link.outbox.clone(), self.commands.clone());
+        if let Some(gathered) = self.links.get_mut(&to) {
+            gathered.hand_over();
+        }
+        let storage = self.storage.clone();
+        tokio::task::spawn_blocking(move || {
+            let (message, input) = shipment.shipped(storage.read(key, from, until, bytes_max));
+            hand_over(&outbox, key, message);
+            if let Some(commands) = commands.upgrade() {
+                // The actor may be ending.
+                let _ended = commands.blocking_send(Command::Shipped(key, number, input));
+            }
+        });
+        None
+    }
+
+    /// Hands over what this turn gathered.
+    pub(super) fn flush(&mut self) {
+        for gathered in self.links.values_mut() {
+            gathered.hand_over();
+        }
+    }
+}
+
+fn hand_over(outbox: &Outbox, key: PartitionKey, message: Option<Message>) {
+    if let Some(message) = message {
+        outbox.put(vec![wire::to_proto(key, message)]);
+    }
+}
+
+impl Gathered {
+    fn hand_over(&mut self) {
+        if !self.messages.is_empty() {
+            self.link.outbox.put(std::mem::take(&mut self.messages));
+            self.bytes = 0;
+        }
+    }
+}
+
+impl Shipment {
+    /// The message to send, and what the replica is told.
+    fn shipped(&self, read: Result<Vec<Batch>, ReadError>) -> (Option<Message>, Input) {
+        let Shipment { key, to, term, from, high_watermark, log_start, .. } = *self;
+        match read {
+            Ok(batches) => {
+                let Some(last) = batches.last() else {
+                    warn!(partition = %key, %from, until = %self.until, "nothing is stored where a batch must be");
+                    return (None, Input::Unreadable(from));
+                };
+                let until = last.end();
+                let bytes = batches.iter().map(|batch| batch.size() as u64).sum();
+                let message = if self.fetch {
+                    Message::Fetched { term, batches }
+                } else {
+                    Message::Append { term, from, batches, high_watermark, log_start }
+                };
+                (Some(message), Input::Shipped { to, until, bytes })
+            }
+            Err(ReadError::Rotten { base, why, .. }) => {
+                warn!(partition = %key, offset = %base, %why, "a stored batch is damaged");
+                (None, Input::Unreadable(base))
+            }
+            // Retention was faster: the replica starts anew with this peer.
+            Err(error @ (ReadError::BelowStart { .. } | ReadError::Unknown(_))) => {
+                debug!(partition = %key, %error, "what a peer needs is gone");
+                (None, Input::Shipped { to, until: from, bytes: 0 })
+            }
+            Err(ReadError::Failed(what)) => {
+                warn!(partition = %key, what, "a read for a peer failed");
+                (None, Input::Shipped { to, until: from, bytes: 0 })
+            }
+        }
+    }
+}

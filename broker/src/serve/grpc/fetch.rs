@@ -1,0 +1,206 @@
+//! `Log.Fetch`: batches of partitions that this broker leads, as long as there is credit.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use fulmar_core::id::PartitionKey;
+use fulmar_core::offset::Offset;
+use fulmar_proto::v1::{FetchRequest, FetchResponse};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Status, Streaming};
+use tracing::debug;
+
+use super::super::Door;
+use super::super::convert::{term_bytes, term_of, topic_bytes, topic_id};
+use super::super::error::Failure;
+use super::super::feed::{Fed, Feed};
+
+/// Partitions of one stream: a task and a place in the queue each.
+const PARTITIONS_MAX: usize = 10_000;
+/// Responses that wait for the socket, of all partitions.
+const RESPONSES_MAX: usize = 8;
+/// Credit that is not asked for, and the most, as the API says.
+const CREDIT_DEFAULT: u32 = 4 << 20;
+const CREDIT_MAX: u32 = 16 << 20;
+/// One response.
+const READ_BYTES_MAX: usize = 1 << 20;
+/// A program that reads nothing for so long is cut off.
+const STALLED_MAX: Duration = Duration::from_secs(60);
+
+type Queue = mpsc::Sender<Result<FetchResponse, Status>>;
+
+/// A partition that is delivered: where its newest request goes.
+struct Delivered {
+    newest: watch::Sender<FetchRequest>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Door {
+    pub(super) fn fetch(&self, requests: Streaming<FetchRequest>) -> mpsc::Receiver<Result<FetchResponse, Status>> {
+        let (queue, responses) = mpsc::channel(RESPONSES_MAX);
+        tokio::spawn(steer(self.clone(), requests, queue));
+        responses
+    }
+}
+
+/// Reads the stream of requests; ends when the program ends it, and what is delivered with it.
+async fn steer(door: Door, mut requests: Streaming<FetchRequest>, queue: Queue) {
+    let mut delivered: BTreeMap<PartitionKey, Delivered> = BTreeMap::new();
+    loop {
+        let request = tokio::select! {
+            () = queue.closed() => return,
+            request = requests.message() => request,
+        };
+        let request = match request {
+            Ok(Some(request)) => request,
+            Ok(None) => {
+                // No more requests; what there is credit for still goes out.
+                queue.closed().await;
+                return;
+            }
+            Err(status) => {
+                debug!(%status, "a fetch stream broke");
+                return;
+            }
+        };
+        if let Err(failure) = take(&door, &mut delivered, &queue, request) {
+            // The program may be gone.
+            let _gone = timeout(STALLED_MAX, queue.send(Err(failure.into()))).await;
+            return;
+        }
+    }
+}
+
+/// An error concerns the whole stream; one of a partition is sent as its response.
+fn take(
+    door: &Door,
+    delivered: &mut BTreeMap<PartitionKey, Delivered>,
+    queue: &Queue,
+    request: FetchRequest,
+) -> Result<(), Failure> {
+    let key = PartitionKey { topic: topic_id(&request.topic_id)?, partition: request.partition };
+    term_of(&request.term)?;
+    if request.bytes_max > CREDIT_MAX {
+        let message = format!("bytes_max: at most {CREDIT_MAX}, this is {}", request.bytes_max);
+        return Err(Failure::invalid("bytes_max", message));
+    }
+    if request.stop {
+        delivered.remove(&key);
+        return Ok(());
+    }
+    if let Some(known) = delivered.get(&key)
+        && !known.newest.is_closed()
+    {
+        known.newest.send_replace(request);
+        return Ok(());
+    }
+    delivered.retain(|_, partition| !partition.newest.is_closed());
+    if delivered.len() >= PARTITIONS_MAX {
+        return Err(Failure::invalid("partition", format!("at most {PARTITIONS_MAX} partitions in one stream")));
+    }
+    let (newest, requests) = watch::channel(request);
+    let delivery = Delivery { door: door.clone(), key, queue: queue.clone(), requests };
+    delivered.insert(key, Delivered { newest, _task: AbortOnDropHandle::new(tokio::spawn(delivery.run())) });
+    Ok(())
+}
+
+struct Delivery {
+    door: Door,
+    key: PartitionKey,
+    queue: Queue,
+    requests: watch::Receiver<FetchRequest>,
+}
+
+/// What was sent and not yet asked beyond.
+#[derive(Default)]
+struct InFlight {
+    sent: VecDeque<(Offset, usize)>,
+    bytes: usize,
+}
+
+impl InFlight {
+    fn asked(&mut self, offset: Offset) {
+        while let Some((_, bytes)) = self.sent.pop_front_if(|(end, _)| *end <= offset) {
+            self.bytes -= bytes;
+        }
+    }
+}
+
+impl Delivery {
+    async fn run(mut self) {
+        if let Err(failure) = self.deliver().await {
+            let response = FetchResponse {
+                topic_id: topic_bytes(self.key.topic),
+                partition: self.key.partition,
+                error: Some(failure.to_item()),
+                ..FetchResponse::default()
+            };
+            // The program may be gone.
+            let _gone = timeout(STALLED_MAX, self.queue.send(Ok(response))).await;
+        }
+    }
+
+    fn begin(&mut self) -> Result<(Feed, FetchRequest), Failure> {
+        let topic = self.door.topic_of(self.key.topic)?;
+        self.door.partition(&topic, self.key.partition)?;
+        let request = self.requests.borrow_and_update().clone();
+        let feed = self.door.feed(self.key, Offset(request.offset), term_of(&request.term)?)?;
+        Ok((feed, request))
+    }
+
+    async fn deliver(&mut self) -> Result<(), Failure> {
+        let (mut feed, mut request) = self.begin()?;
+        let mut in_flight = InFlight::default();
+        loop {
+            let credit = if request.bytes_max == 0 { CREDIT_DEFAULT } else { request.bytes_max } as usize;
+            let left = credit.saturating_sub(in_flight.bytes);
+            tokio::select! {
+                biased;
+                changed = self.requests.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    let newest = self.requests.borrow_and_update().clone();
+                    let offset = Offset(newest.offset);
+                    if newest.offset >= request.offset && offset <= feed.next {
+                        in_flight.asked(offset);
+                    } else {
+                        // Elsewhere: what is under way is no credit of it.
+                        in_flight = InFlight::default();
+                        feed.next = offset;
+                    }
+                    if let Some(seen) = term_of(&newest.term)?
+                        && feed.seen.is_none_or(|known| known < seen)
+                    {
+                        feed.seen = Some(seen);
+                    }
+                    request = newest;
+                }
+                fed = feed.next(left.min(READ_BYTES_MAX)), if left > 0 => {
+                    let fed = fed?;
+                    let bytes = fed.batches.iter().map(fulmar_core::batch::Batch::size).sum();
+                    in_flight.sent.push_back((feed.next, bytes));
+                    in_flight.bytes += bytes;
+                    if !self.send(fed).await {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&self, fed: Fed) -> bool {
+        let response = FetchResponse {
+            topic_id: topic_bytes(self.key.topic),
+            partition: self.key.partition,
+            batches: fed.batches.iter().map(|batch| batch.bytes().clone()).collect(),
+            high_watermark: fed.high_watermark.0,
+            log_start: fed.log_start.0,
+            term: term_bytes(fed.term),
+            error: None,
+        };
+        matches!(timeout(STALLED_MAX, self.queue.send(Ok(response))).await, Ok(Ok(())))
+    }
+}

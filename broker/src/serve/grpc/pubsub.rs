@@ -1,0 +1,28 @@
+//! `PubSub`.
+
+use fulmar_proto::v1::pub_sub_server::PubSub;
+use fulmar_proto::v1::{PublishRequest, PublishResponse, SubscribeRequest, SubscribeResponse};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::super::Door;
+use super::{deadline, is_forwarded};
+
+#[tonic::async_trait]
+impl PubSub for Door {
+    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        let (deadline, is_forwarded) = (deadline(request.metadata()), is_forwarded(&request));
+        let published = Door::publish(self, request.into_inner(), is_forwarded, deadline).await;
+        Ok(Response::new(published?))
+    }
+
+    type SubscribeStream = ReceiverStream<Result<SubscribeResponse, Status>>;
+
+    async fn subscribe(
+        &self,
+        request: Request<SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let messages = Door::subscribe(self, request.into_inner()).await?;
+        Ok(Response::new(ReceiverStream::new(messages)))
+    }
+}

@@ -1,0 +1,312 @@
+//! A subscription: one follower for each partition, all into one bounded queue for the program's socket.
+//!
+//! A follower reads here if this broker leads, else from the leader's `Log.Fetch`; when the leader changes it goes on where
+//! it stood, so nothing is lost and nothing comes twice.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fulmar_core::batch::Batch;
+use fulmar_core::control::table::TopicRecord;
+use fulmar_core::id::{Ordinal, PartitionKey};
+use fulmar_core::offset::Offset;
+use fulmar_core::term::Term;
+use fulmar_proto::v1::log_client::LogClient;
+use fulmar_proto::v1::start::At;
+use fulmar_proto::v1::{FetchRequest, FetchResponse, Message, SubscribeRequest, SubscribeResponse};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tracing::{debug, info};
+
+use super::super::convert::{messages_of, term_bytes, term_of, topic_bytes};
+use super::super::error::Failure;
+use super::super::{DEADLINE_DEFAULT, Door, forward};
+use crate::dial;
+
+/// As the API says.
+const TOPICS_MAX: usize = 100;
+/// A task and a queue's place each; more belong into several subscriptions.
+const PARTITIONS_MAX: usize = 10_000;
+/// Responses that wait for the program's socket.
+const RESPONSES_MAX: usize = 4;
+/// About so many bytes of messages in one response: well below the 4 MiB that clients take by default.
+const RESPONSE_BYTES: usize = 512 * 1024;
+/// A program that reads nothing for so long is cut off.
+const STALLED_MAX: Duration = Duration::from_secs(60);
+/// Between two looks for a leader.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// Bytes on their way from another broker, for each partition.
+const CREDIT_BYTES: u32 = 1 << 20;
+
+type Queue = mpsc::Sender<Result<SubscribeResponse, Status>>;
+
+impl Door {
+    pub(super) async fn subscribe(
+        &self,
+        request: SubscribeRequest,
+    ) -> Result<mpsc::Receiver<Result<SubscribeResponse, Status>>, Failure> {
+        let chosen = self.chosen(&request)?;
+        let at = request.start.and_then(|start| start.at);
+        let deadline = Instant::now() + DEADLINE_DEFAULT;
+        // All starts first, so that the first response says truly that the subscription stands.
+        let starts = chosen.iter().map(|(topic, key)| self.start(topic, *key, at, deadline));
+        let starts = futures::future::try_join_all(starts).await?;
+        let (queue, messages) = mpsc::channel(RESPONSES_MAX);
+        queue.try_send(Ok(SubscribeResponse::default())).expect("the queue is new");
+        for ((topic, key), next) in chosen.into_iter().zip(starts) {
+            let follower = Follower { door: self.clone(), topic, key, next, seen: None, queue: queue.clone() };
+            tokio::spawn(follower.run());
+        }
+        Ok(messages)
+    }
+
+    fn chosen(&self, request: &SubscribeRequest) -> Result<Vec<(Arc<TopicRecord>, PartitionKey)>, Failure> {
+        let topics = request.topics.len();
+        if topics == 0 || topics > TOPICS_MAX {
+            let message = format!("topics: 1 to {TOPICS_MAX} names, these are {topics}");
+            return Err(Failure::invalid("topics", message));
+        }
+        let mut chosen = Vec::new();
+        for name in &request.topics {
+            let topic = self.topic(name)?;
+            let partitions = if request.partitions.is_empty() {
+                (0..topic.partitions).collect()
+            } else {
+                request.partitions.clone()
+            };
+            for partition in partitions {
+                chosen.push((topic.clone(), self.partition(&topic, partition)?));
+            }
+        }
+        chosen.sort_by_key(|(_, key)| *key);
+        chosen.dedup_by_key(|(_, key)| *key);
+        if chosen.len() > PARTITIONS_MAX {
+            let message = format!("at most {PARTITIONS_MAX} partitions in one subscription, these are {}", chosen.len());
+            return Err(Failure::invalid("topics", message));
+        }
+        Ok(chosen)
+    }
+
+    async fn start(
+        &self,
+        topic: &TopicRecord,
+        key: PartitionKey,
+        at: Option<At>,
+        deadline: Instant,
+    ) -> Result<Offset, Failure> {
+        let time_ms = match at {
+            Some(At::TimeMs(time_ms)) => Some(time_ms),
+            Some(At::Earliest(_) | At::Latest(_) | At::Offset(_)) | None => None,
+        };
+        let offsets = self.offsets(topic, key, time_ms, deadline).await;
+        let offsets = offsets.map_err(|failure| failure.with("topic", &topic.name).with("partition", key.partition))?;
+        Ok(Offset(match at {
+            Some(At::Earliest(_)) => offsets.log_start,
+            Some(At::Latest(_)) | None => offsets.high_watermark,
+            Some(At::Offset(offset)) => offset,
+            Some(At::TimeMs(_)) => offsets.at_time.unwrap_or(offsets.high_watermark),
+        }))
+    }
+}
+
+struct Follower {
+    door: Door,
+    topic: Arc<TopicRecord>,
+    key: PartitionKey,
+    next: Offset,
+    seen: Option<Term>,
+    queue: Queue,
+}
+
+/// Why a follower stops looking at one source.
+enum Left {
+    /// Another source may go on.
+    Elsewhere,
+    /// The program is gone, or too slow.
+    Closed,
+    /// Nobody can go on.
+    Failed(Failure),
+}
+
+impl Follower {
+    async fn run(mut self) {
+        loop {
+            let me = self.door.shared.replicas.me();
+            let left = match self.door.leader(self.key) {
+                Some(leader) if leader == me => self.read_here().await,
+                Some(leader) => self.read_there(leader.ordinal).await,
+                None => Left::Elsewhere,
+            };
+            match left {
+                Left::Closed => return,
+                Left::Failed(failure) => {
+                    let failure = failure.with("topic", &self.topic.name).with("partition", self.key.partition);
+                    // The program may be gone.
+                    let _gone = timeout(STALLED_MAX, self.queue.send(Err(failure.into()))).await;
+                    return;
+                }
+                Left::Elsewhere => {
+                    tokio::select! {
+                        () = self.queue.closed() => return,
+                        () = sleep(RETRY_EVERY) => {}
+                    }
+                }
+            }
+            // Deleted or retained meanwhile?
+            if let Err(failure) = self.door.topic_of(self.key.topic) {
+                let _gone = timeout(STALLED_MAX, self.queue.send(Err(failure.into()))).await;
+                return;
+            }
+        }
+    }
+
+    async fn read_here(&mut self) -> Left {
+        let mut feed = match self.door.feed(self.key, self.next, self.seen) {
+            Ok(feed) => feed,
+            Err(failure) => return left(failure),
+        };
+        loop {
+            let queue = self.queue.clone();
+            let fed = tokio::select! {
+                () = queue.closed() => return Left::Closed,
+                fed = feed.next(RESPONSE_BYTES) => fed,
+            };
+            match fed {
+                Ok(fed) => {
+                    self.seen = Some(fed.term);
+                    if let Err(left) = self.deliver(&fed.batches).await {
+                        return left;
+                    }
+                    drop(fed.held);
+                }
+                Err(failure) => return left(failure),
+            }
+        }
+    }
+
+    async fn read_there(&mut self, leader: Ordinal) -> Left {
+        let Ok(channel) = self.door.shared.channels.to(leader).await else { return Left::Elsewhere };
+        let mut client = LogClient::new(channel).max_decoding_message_size(dial::MESSAGE_BYTES_MAX);
+        let (ask, asks) = mpsc::channel(2);
+        ask.try_send(self.request()).expect("the queue is new");
+        let fetching = timeout(DEADLINE_DEFAULT, client.fetch(forward::marked(ReceiverStream::new(asks)))).await;
+        let mut inbound = match fetching {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => {
+                debug!(%leader, %status, "a leader was not reached for reading");
+                self.door.shared.channels.forget(leader);
+                return Left::Elsewhere;
+            }
+            Err(_) => return Left::Elsewhere,
+        };
+        let mut directory = self.door.shared.directory.clone();
+        loop {
+            let queue = self.queue.clone();
+            let response = tokio::select! {
+                () = queue.closed() => return Left::Closed,
+                _ = directory.changed() => {
+                    if self.door.leader(self.key).map(|replica| replica.ordinal) == Some(leader) { continue }
+                    return Left::Elsewhere;
+                }
+                response = inbound.message() => response,
+            };
+            let response = match response {
+                Ok(Some(response)) => response,
+                Ok(None) => return Left::Elsewhere,
+                Err(status) => {
+                    debug!(%leader, %status, "a leader's stream broke");
+                    self.door.shared.channels.forget(leader);
+                    return Left::Elsewhere;
+                }
+            };
+            if let Err(left) = self.take(response).await {
+                return left;
+            }
+            if ask.send(self.request()).await.is_err() {
+                return Left::Elsewhere;
+            }
+        }
+    }
+
+    fn request(&self) -> FetchRequest {
+        FetchRequest {
+            topic_id: topic_bytes(self.key.topic),
+            partition: self.key.partition,
+            offset: self.next.0,
+            term: self.seen.map(term_bytes).unwrap_or_default(),
+            stop: false,
+            bytes_max: CREDIT_BYTES,
+        }
+    }
+
+    async fn take(&mut self, response: FetchResponse) -> Result<(), Left> {
+        if let Some(error) = &response.error {
+            return Err(left(Failure::from_item(error)));
+        }
+        self.seen = term_of(&response.term).map_err(Left::Failed)?.or(self.seen);
+        let parse = |bytes: Bytes| Batch::parse(bytes, self.key).map_err(|error| Left::Failed(Failure::corrupt(&error)));
+        let batches: Vec<Batch> = response.batches.into_iter().map(parse).collect::<Result<_, _>>()?;
+        self.deliver(&batches).await
+    }
+
+    /// In order, from `next` on, in pieces.
+    async fn deliver(&mut self, batches: &[Batch]) -> Result<(), Left> {
+        let mut piece = Piece::default();
+        for batch in batches {
+            if batch.end() <= self.next {
+                continue;
+            }
+            for message in messages_of(&self.topic.name, self.key.partition, batch, self.next) {
+                if let Some(full) = piece.with(message) {
+                    self.send(full).await?;
+                }
+            }
+            self.next = batch.end();
+        }
+        if piece.messages.is_empty() { Ok(()) } else { self.send(piece.messages).await }
+    }
+
+    async fn send(&self, messages: Vec<Message>) -> Result<(), Left> {
+        let count = messages.len();
+        match timeout(STALLED_MAX, self.queue.send(Ok(SubscribeResponse { messages }))).await {
+            Ok(Ok(())) => {
+                self.door.shared.metrics.delivered(count);
+                Ok(())
+            }
+            Ok(Err(_)) => Err(Left::Closed),
+            Err(_) => {
+                info!(topic = self.topic.name, partition = self.key.partition, "a subscriber that does not read is cut off");
+                Err(Left::Closed)
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Piece {
+    messages: Vec<Message>,
+    bytes: usize,
+}
+
+impl Piece {
+    /// The messages before this one, if it would be too much with them.
+    fn with(&mut self, message: Message) -> Option<Vec<Message>> {
+        let headers: usize = message.headers.iter().map(|header| header.name.len() + header.value.len() + 8).sum();
+        let bytes = 64 + message.topic.len() + message.value.len() + message.key.as_ref().map_or(0, Bytes::len) + headers;
+        let full = self.bytes > 0 && self.bytes + bytes > RESPONSE_BYTES;
+        let before = full.then(|| {
+            self.bytes = 0;
+            std::mem::take(&mut self.messages)
+        });
+        self.bytes += bytes;
+        self.messages.push(message);
+        before
+    }
+}
+
+fn left(failure: Failure) -> Left {
+    if failure.retry_after().is_some() { Left::Elsewhere } else { Left::Failed(failure) }
+}

@@ -1,0 +1,180 @@
+//! The accept loop of every TCP port: bounded, with or without TLS, with an end to every connection's life.
+//!
+//! Owns connections until they are HTTP. Never knows what is served on them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::{Extension, Router};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use crate::tls::{self, Tls};
+
+/// A connection costs some 50 KiB with its buffers; a handshake that takes longer is not from a healthy peer.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// After a failed accept (no file descriptors): waiting gives others time to close theirs.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// HTTP/2: the windows and frames that let one stream fill a fast network (smaller ones are the bottleneck).
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+const FRAME_BYTES_MAX: u32 = 256 * 1024;
+/// Names and tokens, not payloads.
+const HEADER_BYTES_MAX: u32 = 32 * 1024;
+/// A request's head must arrive in this time: half-open HTTP/1 requests cost a connection each.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+
+/// Who is at the other end of a connection; in every request's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Its certificate says that it is a broker.
+    pub is_broker: bool,
+    /// Its certificate says that it is the operator.
+    pub is_operator: bool,
+}
+
+/// What a port allows.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// For messages: which port this is.
+    pub port: &'static str,
+    /// Connections at a time; more are closed at once.
+    pub connections_max: usize,
+    /// Streams of one connection at a time.
+    pub streams_max: u32,
+    /// How long a connection lives, up to a tenth more or less; then it is asked to go (a Service balances connections,
+    /// not calls).
+    pub age_max: Option<Duration>,
+    /// HTTP/2 only: what is not gRPC is refused by the protocol.
+    pub http2_only: bool,
+    /// How often an HTTP/2 peer is pinged, and how long it may take: one that vanished is noticed within their sum.
+    pub keepalive: (Duration, Duration),
+}
+
+/// Listens, or says which address is the trouble.
+pub async fn bind(flag: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| anyhow::anyhow!("{flag} {address} cannot be listened on: {error}"))
+}
+
+/// Serves `router` until `stop`; then connections are asked to end, and waited for until the caller waits no more.
+pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, router: Router, stop: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let connections = TaskTracker::new();
+    let limits = Arc::new(limits);
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (socket, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(port = limits.port, %error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            debug!(port = limits.port, %address, max = limits.connections_max, "too many connections");
+            continue;
+        };
+        let (tls, limits, router, stop) = (tls.clone(), limits.clone(), router.clone(), stop.clone());
+        connections.spawn(async move {
+            let _held = permit;
+            connection(socket, address, tls, &limits, router, stop).await;
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn connection(
+    socket: TcpStream,
+    address: SocketAddr,
+    tls: Option<Tls>,
+    limits: &Limits,
+    router: Router,
+    stop: CancellationToken,
+) {
+    // Off, a small answer waits 40 ms for an acknowledgement that waits for more.
+    if let Err(error) = socket.set_nodelay(true) {
+        debug!(%address, %error, "the connection was gone at once");
+        return;
+    }
+    let Some(tls) = tls else {
+        let caller = Caller { address, is_broker: false, is_operator: false };
+        return http(socket, caller, limits, router, stop).await;
+    };
+    let acceptor = TlsAcceptor::from(tls.server());
+    match timeout(HANDSHAKE_MAX, acceptor.accept(socket)).await {
+        Ok(Ok(stream)) => {
+            let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let is = |name| certificate.is_some_and(|certificate| tls::carries_name(certificate, name));
+            let caller =
+                Caller { address, is_broker: is(tls::BROKER_NAME), is_operator: is(tls::OPERATOR_NAME) };
+            http(stream, caller, limits, router, stop).await;
+        }
+        Ok(Err(error)) => info!(port = limits.port, %address, %error, "a connection without a certificate of the CA was refused"),
+        Err(_) => info!(port = limits.port, %address, "a connection did not finish its TLS handshake"),
+    }
+}
+
+async fn http<S>(socket: S, caller: Caller, limits: &Limits, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let builder = builder(limits);
+    let service = TowerToHyperService::new(router.layer(Extension(caller)));
+    let connection = builder.serve_connection(TokioIo::new(socket), service);
+    let mut connection = std::pin::pin!(connection);
+    let age = limits.age_max.map(|age| age.mul_f64(rand::random_range(0.9..1.1)));
+    let end_of_life = async {
+        match age {
+            Some(age) => tokio::select! { () = tokio::time::sleep(age) => {}, () = stop.cancelled() => {} },
+            None => stop.cancelled().await,
+        }
+    };
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = end_of_life => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(port = limits.port, address = %caller.address, %error, "a connection broke");
+    }
+}
+
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    if limits.http2_only {
+        builder = builder.http2_only();
+    }
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .keep_alive_interval(limits.keepalive.0)
+        .keep_alive_timeout(limits.keepalive.1);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    builder
+}

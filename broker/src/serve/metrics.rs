@@ -1,0 +1,122 @@
+//! What is counted, in Prometheus' text form. Few series: nothing is labelled by topic, partition or client.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Of a failed request: one of the documented reasons, so their number is bounded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+/// All counters of a broker.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    publishes: Counter,
+    publish_seconds: Histogram,
+    failures: Family<Reason, Counter>,
+    batches: Counter,
+    batch_bytes: Counter,
+    delivered: Counter,
+    leading: Gauge,
+    replicas: Gauge,
+    halted: Gauge,
+    operator: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("fulmar");
+        // From 0.1 ms, a fast disk's flush, to 13 s, past the patience of a retried publish.
+        let publish_seconds = Histogram::new(exponential_buckets(0.0001, 2.0, 18));
+        let metrics = (Counter::default(), Family::<Reason, Counter>::default());
+        let (publishes, failures) = metrics;
+        let (batches, batch_bytes, delivered) = (Counter::default(), Counter::default(), Counter::default());
+        let (leading, replicas, halted) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let operator = Gauge::default();
+        registry.register("publishes", "Messages published one by one and acknowledged", publishes.clone());
+        registry.register_with_unit(
+            "publish_duration",
+            "From a message's arrival to its acknowledgement",
+            Unit::Seconds,
+            publish_seconds.clone(),
+        );
+        registry.register("publish_failures", "Publishes that failed, by reason", failures.clone());
+        registry.register("batches_received", "Record batches handed to a leader here", batches.clone());
+        registry.register_with_unit("batch", "Bytes of those batches", Unit::Bytes, batch_bytes.clone());
+        registry.register("messages_delivered", "Messages sent to subscribers", delivered.clone());
+        registry.register("partitions_leading", "Partitions that this broker leads, open to readers", leading.clone());
+        registry.register("replicas", "Replicas on this broker", replicas.clone());
+        registry.register("replicas_halted", "Replicas that stopped: a person must look", halted.clone());
+        registry.register("operator_attached", "1 while an operator is attached", operator.clone());
+        Self {
+            registry,
+            publishes,
+            publish_seconds,
+            failures,
+            batches,
+            batch_bytes,
+            delivered,
+            leading,
+            replicas,
+            halted,
+            operator,
+        }
+    }
+}
+
+impl Metrics {
+    /// A publish came to its end.
+    pub(super) fn published(&self, took: Duration, failed: Option<&'static str>) {
+        match failed {
+            None => {
+                self.publishes.inc();
+                self.publish_seconds.observe(took.as_secs_f64());
+            }
+            Some(reason) => {
+                self.failures.get_or_create(&Reason { reason }).inc();
+            }
+        }
+    }
+
+    /// A batch of an SDK failed.
+    pub(super) fn failed(&self, reason: &'static str) {
+        self.failures.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A batch was handed to the leader here.
+    pub(super) fn appended(&self, bytes: usize) {
+        self.batches.inc();
+        self.batch_bytes.inc_by(bytes as u64);
+    }
+
+    /// Messages were sent to a subscriber.
+    pub(super) fn delivered(&self, messages: usize) {
+        self.delivered.inc_by(messages as u64);
+    }
+
+    /// The text; what is a state is read first.
+    pub(super) fn text(&self, states: &[crate::replica::State], attached: bool) -> String {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.replicas.set(count(states.len()));
+        self.leading.set(count(states.iter().filter(|state| state.serving.is_some()).count()));
+        self.halted.set(count(states.iter().filter(|state| state.is_halted).count()));
+        self.operator.set(i64::from(attached));
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            // A String takes everything; without metrics rather than without a broker.
+            text.clear();
+            let _written = writeln!(text, "# metrics could not be written");
+        }
+        text
+    }
+}

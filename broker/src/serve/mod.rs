@@ -1,0 +1,86 @@
+//! What programs meet: gRPC and HTTP, one way into the replicas behind both.
+//!
+//! Owns requests, their limits and their errors. Never decides who leads, and never appends anything twice.
+
+pub mod convert;
+pub mod error;
+mod feed;
+mod forward;
+pub mod grpc;
+pub mod http;
+pub mod listen;
+mod lookup;
+pub mod metrics;
+mod offsets;
+mod publish;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use fulmar_core::id::Ordinal;
+use tokio::sync::watch;
+
+use self::forward::Channels;
+use self::metrics::Metrics;
+use crate::brokers::Brokers;
+use crate::directory::Changing;
+use crate::replica::Replicas;
+use crate::tls::Tls;
+
+/// A call without a deadline of its own gets this one: no call waits for ever.
+pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+/// The longest deadline of a unary call that is obeyed.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(300);
+/// In the metadata of what a broker passes on: it is not passed on again.
+pub const FORWARDED: &str = "fulmar-forwarded";
+
+/// The way in; a handle that can be cloned.
+#[derive(Debug, Clone)]
+pub struct Door {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    replicas: Replicas,
+    directory: Changing,
+    brokers: Brokers,
+    channels: Channels,
+    attached: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+    /// Where the next record without a key goes.
+    turn: AtomicU32,
+}
+
+/// What a door is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The replicas here.
+    pub replicas: Replicas,
+    /// Topics and leaders.
+    pub directory: Changing,
+    /// The other brokers.
+    pub brokers: Brokers,
+    /// For calling them.
+    pub tls: Tls,
+    /// Whether an operator is attached.
+    pub attached: watch::Receiver<bool>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Door {
+    /// Opens for nobody yet: servers are given it.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { replicas, directory, brokers, tls, attached, metrics } = parts;
+        let channels = Channels::new(brokers.clone(), tls);
+        let turn = AtomicU32::new(rand::random());
+        Self { shared: Arc::new(Shared { replicas, directory, brokers, channels, attached, metrics, turn }) }
+    }
+
+    /// This broker.
+    fn me(&self) -> Ordinal {
+        self.shared.replicas.me().ordinal
+    }
+}

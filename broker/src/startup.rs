@@ -1,0 +1,295 @@
+//! From a checked configuration to a broker that serves: ports first, so that a taken one is told before the volume is
+//! touched; probes answer while the volume is opened.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use fulmar_core::broker as core;
+use fulmar_proto::internal::v1::control_server::ControlServer;
+use fulmar_proto::internal::v1::replica_server::ReplicaServer;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::service::Routes;
+use tracing::info;
+
+use crate::brokers::Brokers;
+use crate::config::Config;
+use crate::control::{Attendance, Pages, Parts};
+use crate::gossip::{Gossip, Neighbour};
+use crate::memory::Shares;
+use crate::replica::peers::{Peers, Verdict};
+use crate::replica::{self, Command, Replicas};
+use crate::serve::http::{Http, Phase};
+use crate::serve::listen::{self, Limits};
+use crate::serve::{self, Door, grpc};
+use crate::storage::{Expectations, Opened, Storage, StorageConfig, StorageEvent};
+use crate::tls::Tls;
+use crate::{dial, readiness};
+
+/// Programs' connections at a time, over both ports: some 50 KiB each, half a gigabyte if all were busy at once.
+const CONNECTIONS_MAX: usize = 10_000;
+/// Brokers of one Cluster, each with a few connections, and operators.
+const INTERNAL_CONNECTIONS_MAX: usize = 2_000;
+/// Streams of one program's connection: subscriptions and calls under way.
+const STREAMS_MAX: u32 = 1_000;
+/// A broker passes on what its programs ask, over one connection.
+const INTERNAL_STREAMS_MAX: u32 = 100_000;
+/// A Service balances connections, not calls: programs reconnect now and then.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(1800);
+/// Verdicts over this process: the first one ends it.
+const VERDICTS_MAX: usize = 4;
+
+/// Where a broker can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// gRPC for programs.
+    pub grpc: SocketAddr,
+    /// HTTP for programs, probes and metrics.
+    pub http: SocketAddr,
+    /// Between brokers.
+    pub internal: SocketAddr,
+    /// Gossip.
+    pub gossip: SocketAddr,
+}
+
+/// A running broker. Dropped without [`run`](crate::run)'s care it stops like a killed process, but for the ports.
+#[derive(Debug)]
+pub struct Broker {
+    /// Where it is reached.
+    pub addresses: Addresses,
+    pub(crate) replicas: Replicas,
+    pub(crate) attached: watch::Receiver<bool>,
+    pub(crate) phase: Arc<watch::Sender<Phase>>,
+    pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) stop_clients: CancellationToken,
+    pub(crate) stop_internal: CancellationToken,
+    pub(crate) clients: Vec<JoinHandle<()>>,
+    pub(crate) internal: JoinHandle<()>,
+    pub(crate) actor: JoinHandle<Result<(), String>>,
+    pub(crate) verdicts: mpsc::Receiver<Verdict>,
+    pub(crate) tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop_clients.cancel();
+        self.stop_internal.cancel();
+        self.actor.abort();
+        self.internal.abort();
+        self.clients.iter().for_each(JoinHandle::abort);
+    }
+}
+
+struct Ports {
+    grpc: TcpListener,
+    http: TcpListener,
+    internal: TcpListener,
+    gossip: UdpSocket,
+    addresses: Addresses,
+}
+
+/// Starts a broker. An error names the flag, file or port that is the trouble; nothing of it runs on then.
+pub async fn start(config: &Config) -> anyhow::Result<Broker> {
+    let tls = Tls::load(&config.tls).context("--tls")?;
+    let ports = bind(config).await?;
+    let addresses = ports.addresses;
+    let (phase, phases) = watch::channel(Phase::Starting);
+    let phase = Arc::new(phase);
+    let (stop_clients, stop_internal) = (CancellationToken::new(), CancellationToken::new());
+    let http = Http::new(phases);
+    let serving_http = serve_http(ports.http, &http, &stop_clients);
+    let shares = Shares::of(config.memory_limit);
+    let (tell, events) = mpsc::unbounded_channel();
+    let (storage, opened) = open(config, shares, tell).await.inspect_err(|_| stop_clients.cancel())?;
+    let identity = identity(&opened);
+    let myself = myself(&identity, addresses);
+    let broker = core::Broker::new(identity, opened.replicas).context("--data: a producers' table is damaged")?;
+    let (replicas, actor) = replica::start(replica::Start { broker, storage, events, shares });
+    let (pages, entries) = Pages::start(replicas.clone(), opened.pages);
+    replicas.send(Command::Assign(entries)).await?;
+    let ordinal = config.name.ordinal;
+    let gossip =
+        Gossip::start(tls.clone(), ports.gossip, addresses.gossip, config.seeds.clone(), ordinal, myself).await?;
+    let gossip = Arc::new(gossip);
+    let brokers = Brokers::new(gossip.view());
+    let (verdict, verdicts) = mpsc::channel(VERDICTS_MAX);
+    let peers = Peers::new(replicas.clone(), brokers.clone(), tls.clone(), shares.peer, verdict.clone());
+    let (stopping, stops) = watch::channel(false);
+    let attendance = Attendance::new(Parts {
+        replicas: replicas.clone(),
+        pages: pages.clone(),
+        brokers: brokers.clone(),
+        gossip,
+        stopping: stops,
+        verdicts: verdict,
+    });
+    let door = Door::new(serve::Parts {
+        replicas: replicas.clone(),
+        directory: pages.directory(),
+        brokers,
+        tls: tls.clone(),
+        attached: attendance.attached(),
+        metrics: Arc::default(),
+    });
+    let attached = attendance.attached();
+    let internal_router = internal_router(&door, attendance, peers.clone());
+    let internal = tokio::spawn(listen::serve(
+        ports.internal,
+        Some(tls.clone()),
+        limits_internal(),
+        internal_router,
+        stop_internal.clone(),
+    ));
+    http.open(door.clone());
+    let (health, health_service) = readiness::health();
+    let router = grpc::services(&door).into_axum_router().merge(grpc::extras(health_service).context("reflection")?);
+    let serving_grpc = tokio::spawn(listen::serve(ports.grpc, None, limits_grpc(), router, stop_clients.clone()));
+    let ready = readiness::watch(replicas.clone(), pages.directory(), peers.clone(), phase.clone(), health);
+    let tasks = vec![
+        AbortOnDropHandle::new(tokio::spawn(tls.watch())),
+        AbortOnDropHandle::new(tokio::spawn(peers.keep_dialling())),
+        AbortOnDropHandle::new(tokio::spawn(replica::retain(replicas.clone(), pages.directory()))),
+        AbortOnDropHandle::new(tokio::spawn(ready)),
+    ];
+    info!(name = config.name.text, %addresses.grpc, %addresses.http, %addresses.internal, %addresses.gossip, "the broker serves");
+    Ok(Broker {
+        addresses,
+        replicas,
+        attached,
+        phase,
+        stopping,
+        stop_clients,
+        stop_internal,
+        clients: vec![serving_grpc, serving_http],
+        internal,
+        actor,
+        verdicts,
+        tasks,
+    })
+}
+
+async fn bind(config: &Config) -> anyhow::Result<Ports> {
+    let http = listen::bind("--http-address", config.http_address).await?;
+    let grpc = listen::bind("--grpc-address", config.grpc_address).await?;
+    let internal = listen::bind("--internal-address", config.internal_address).await?;
+    let gossip = UdpSocket::bind(config.gossip_address).await;
+    let gossip = gossip
+        .map_err(|error| anyhow::anyhow!("--gossip-address {} cannot be listened on: {error}", config.gossip_address))?;
+    let host = config.advertise_host.unwrap_or_else(first_address);
+    let at = |bound: SocketAddr| SocketAddr::new(host, bound.port());
+    let addresses = Addresses {
+        grpc: at(grpc.local_addr()?),
+        http: at(http.local_addr()?),
+        internal: at(internal.local_addr()?),
+        gossip: at(gossip.local_addr()?),
+    };
+    Ok(Ports { grpc, http, internal, gossip, addresses })
+}
+
+/// The address that a packet to the outside would carry; nothing is sent. Loopback on a machine without a network.
+fn first_address() -> IpAddr {
+    let outward = || {
+        let socket = StdUdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        // An address that is reserved for documentation: no broker, no name, only a route.
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    };
+    outward().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address: SocketAddr| address.ip())
+}
+
+fn serve_http(listener: TcpListener, http: &Http, stop: &CancellationToken) -> JoinHandle<()> {
+    let limits = Limits {
+        port: "http",
+        connections_max: CONNECTIONS_MAX,
+        streams_max: STREAMS_MAX,
+        age_max: Some(CONNECTION_AGE_MAX),
+        http2_only: false,
+        keepalive: (Duration::from_secs(10), Duration::from_secs(10)),
+    };
+    tokio::spawn(listen::serve(listener, None, limits, http.clone().router(), stop.clone()))
+}
+
+fn limits_grpc() -> Limits {
+    Limits {
+        port: "grpc",
+        connections_max: CONNECTIONS_MAX,
+        streams_max: STREAMS_MAX,
+        age_max: Some(CONNECTION_AGE_MAX),
+        http2_only: true,
+        keepalive: (Duration::from_secs(10), Duration::from_secs(10)),
+    }
+}
+
+fn limits_internal() -> Limits {
+    Limits {
+        port: "internal",
+        connections_max: INTERNAL_CONNECTIONS_MAX,
+        streams_max: INTERNAL_STREAMS_MAX,
+        // Streams between brokers last as long as they live.
+        age_max: None,
+        http2_only: true,
+        // A peer that stopped without a word is given up within three seconds.
+        keepalive: (Duration::from_secs(1), Duration::from_secs(2)),
+    }
+}
+
+async fn open(
+    config: &Config,
+    shares: Shares,
+    tell: mpsc::UnboundedSender<StorageEvent>,
+) -> anyhow::Result<(Storage, Opened)> {
+    let mut settings = StorageConfig::for_memory(config.data.clone(), shares.storage);
+    settings.slot_bytes = config.journal_slot_size;
+    let expectations = Expectations { ordinal: config.name.ordinal, cluster: None };
+    let opening = tokio::task::spawn_blocking(move || {
+        Storage::open(&settings, &expectations, move |event| {
+            // The actor ends with the process.
+            let _ended = tell.send(event);
+        })
+    });
+    let (storage, opened) = opening.await.context("opening the volume")?.context("--data")?;
+    info!(
+        incarnation = %opened.identity.incarnation,
+        replicas = opened.replicas.len(),
+        pages = opened.pages.len(),
+        replayed_bytes = opened.replayed_bytes,
+        "the volume is open"
+    );
+    Ok((storage, opened))
+}
+
+fn identity(opened: &Opened) -> core::Identity {
+    core::Identity {
+        cluster: opened.identity.cluster,
+        ordinal: opened.identity.ordinal,
+        incarnation: opened.identity.incarnation,
+        processes: opened.identity.processes.clone(),
+    }
+}
+
+fn myself(identity: &core::Identity, addresses: Addresses) -> Neighbour {
+    Neighbour {
+        incarnation: identity.incarnation,
+        session: identity.process().session,
+        internal: addresses.internal,
+        client: addresses.grpc.to_string(),
+        zone: None,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn internal_router(door: &Door, attendance: Attendance, peers: Peers) -> Router {
+    let mut routes = Routes::builder();
+    routes.add_service(ControlServer::new(attendance).max_decoding_message_size(dial::MESSAGE_BYTES_MAX)).add_service(
+        ReplicaServer::new(peers)
+            .max_decoding_message_size(dial::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(dial::MESSAGE_BYTES_MAX),
+    );
+    routes.routes().into_axum_router().merge(grpc::services(door).into_axum_router())
+}
