@@ -72,7 +72,9 @@ impl Controller {
             (unseen && broker.attended.is_some()).then_some(*ordinal)
         };
         let gone: Vec<Ordinal> = self.brokers.iter().filter_map(gone).collect();
-        gone.into_iter().for_each(|ordinal| self.leave(ordinal));
+        for ordinal in gone {
+            self.leave(ordinal);
+        }
     }
 
     fn greeting(&self, ordinal: Ordinal) -> Option<Greeting> {
@@ -100,18 +102,18 @@ impl Controller {
     }
 
     /// The handshake does not hold: nothing this process says counts.
-    pub(super) fn refuse(&mut self, ordinal: Ordinal, why: String) -> bool {
+    pub(super) fn refuse(&mut self, ordinal: Ordinal, why: &str) -> bool {
         let now = self.now;
         let broker = self.brokers.entry(ordinal).or_insert_with(|| new_broker(now));
         broker.accepted = false;
-        if broker.refused.as_ref() != Some(&why) {
-            broker.refused = Some(why.clone());
+        if broker.refused.as_deref() != Some(why) {
+            broker.refused = Some(why.to_owned());
             self.event(EventKind::Warning, "BrokerRefused", None, format!("broker {ordinal}: {why}"));
         }
         true
     }
 
-    pub(super) fn note_lost(&mut self, ordinal: Ordinal, refused: bool, _message: String) -> bool {
+    pub(super) fn note_lost(&mut self, ordinal: Ordinal, refused: bool) -> bool {
         let Some(broker) = self.brokers.get_mut(&ordinal) else { return false };
         let news = broker.hello.is_some() || refused && !broker.dial_refused;
         broker.detach();
@@ -120,7 +122,7 @@ impl Controller {
         news
     }
 
-    pub(super) fn note_answered(&mut self, ordinal: Ordinal, hello: Hello) -> bool {
+    pub(super) fn note_answered(&mut self, ordinal: Ordinal, hello: &Hello) -> bool {
         let now = self.now;
         let broker = self.brokers.entry(ordinal).or_insert_with(|| new_broker(now));
         broker.detach();
@@ -133,13 +135,13 @@ impl Controller {
         if hello.replica.ordinal != ordinal || hello.processes.is_empty() {
             let speaks = hello.replica.ordinal;
             return self
-                .refuse(ordinal, format!("broker {speaks} answers at its address, or names no process"));
+                .refuse(ordinal, &format!("broker {speaks} answers at its address, or names no process"));
         }
         if matches!(self.phase, Phase::Identify { .. }) {
             self.tenure_reported = self.tenure_reported.max(hello.controller_epoch);
             return true;
         }
-        self.check_handshake(ordinal, &hello);
+        self.check_handshake(ordinal, hello);
         true
     }
 
@@ -149,7 +151,7 @@ impl Controller {
             && other != root.cluster_id
         {
             let why = format!("its volume belongs to Cluster {other}, this one is {}", root.cluster_id);
-            self.refuse(ordinal, why);
+            self.refuse(ordinal, &why);
             return;
         }
         if hello.controller_epoch > self.tenure {
@@ -172,7 +174,9 @@ impl Controller {
         }
         match self.record(ordinal, hello) {
             Ok(()) => {}
-            Err(why) => drop(self.refuse(ordinal, why)),
+            Err(why) => {
+                self.refuse(ordinal, &why);
+            }
         }
     }
 
@@ -315,9 +319,12 @@ impl Controller {
     /// Sends stored pages to who lacks them, one of each under way.
     pub(super) fn push(&mut self) {
         let Some(root) = &self.shelf.root else { return };
-        for (ordinal, broker) in self.brokers.iter_mut().filter(|(_, broker)| broker.accepted) {
+        let rebuilding = root.rebuilding;
+        // Who has not answered yet may be the last that remembers what the page once said.
+        for (ordinal, broker) in self.brokers.iter_mut().filter(|(_, broker)| broker.answered_at.is_some()) {
             for number in &root.pages {
                 let stored = self.shelf.documents.get(&DocumentName::Page(*number));
+                let stored = stored.filter(|document| !(rebuilding && document.is_dirty()));
                 let Some((revision, lines)) = stored.and_then(|document| document.stored.as_ref()) else {
                     continue;
                 };

@@ -12,6 +12,7 @@ use crate::term::Process;
 
 /// One broker.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "observations that are independent of each other")]
 pub(super) struct Broker {
     /// Where a stream to it is kept, and what it opens with.
     pub(super) attended: Option<(SocketAddr, Greeting)>,

@@ -132,12 +132,12 @@ impl Controller {
             }
             Input::Sightings(sightings) => self.note_sightings(sightings),
             Input::Loaded { documents, wall_clock_s } => self.note_loaded(documents, wall_clock_s),
-            Input::LoadFailed(why) => self.note_load_failed(why),
+            Input::LoadFailed(why) => self.note_load_failed(&why),
             Input::Written { name, revision } => self.note_written(name, revision),
             Input::WriteFailed { name, failure } => self.note_write_failed(name, failure),
-            Input::Answered { ordinal, hello } => self.note_answered(ordinal, hello),
-            Input::Unfit { ordinal, message } => self.refuse(ordinal, message),
-            Input::Lost { ordinal, refused, message } => self.note_lost(ordinal, refused, message),
+            Input::Answered { ordinal, hello } => self.note_answered(ordinal, &hello),
+            Input::Unfit { ordinal, message } => self.refuse(ordinal, &message),
+            Input::Lost { ordinal, refused } => self.note_lost(ordinal, refused),
             Input::Held { ordinal, page } => self.note_held(ordinal, page),
             Input::Reports { ordinal, request, controller_epoch, reports, topics, complete } => {
                 let asked = request != 0 || complete;
@@ -196,12 +196,16 @@ impl Controller {
         (broker.is_serving() && broker.replica() == Some(replica)).then_some(broker)
     }
 
-    /// What a replica's broker, asked by this tenure, said about a partition: nothing if it did not answer, `Some(None)` if
-    /// it said that it holds nothing.
-    pub(super) fn answer(&self, replica: ReplicaId, key: PartitionKey) -> Option<Option<&Report>> {
-        let broker = self.brokers.get(&replica.ordinal)?;
-        let answered = broker.replica() == Some(replica) && broker.answered_at.is_some();
-        answered.then(|| broker.reports.get(&key))
+    /// Whether a replica's broker, asked by this tenure, has said all that it holds.
+    pub(super) fn has_answered(&self, replica: ReplicaId) -> bool {
+        let broker = self.brokers.get(&replica.ordinal);
+        broker.is_some_and(|broker| broker.replica() == Some(replica) && broker.answered_at.is_some())
+    }
+
+    /// What a replica's broker, asked by this tenure, said about a partition; nothing also if it holds nothing.
+    pub(super) fn report(&self, replica: ReplicaId, key: PartitionKey) -> Option<&Report> {
+        let broker = self.brokers.get(&replica.ordinal).filter(|_| self.has_answered(replica))?;
+        broker.reports.get(&key)
     }
 
     /// The leader's report, if the leader opened its term under exactly this entry.

@@ -59,8 +59,6 @@ pub enum Input {
         ordinal: Ordinal,
         /// The dial was refused: nobody listens at that address.
         refused: bool,
-        /// For a person.
-        message: String,
     },
     /// The broker holds this page durably and acts by it.
     Held {

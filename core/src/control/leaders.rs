@@ -112,13 +112,8 @@ impl Controller {
             return false;
         }
         let Some(leader) = self.candidate(key, None, leads) else {
-            let entry = &self.plan.entries[&key];
-            let absent = |replica: &ReplicaId| self.serving(*replica).is_none();
-            let awaits = entry.members.replicas().into_iter().filter(absent).collect();
-            self.partitions.entry(key).or_default().awaits = awaits;
             return false;
         };
-        self.partitions.entry(key).or_default().awaits.clear();
         self.appoint(key, leader, leads);
         true
     }
@@ -156,7 +151,7 @@ impl Controller {
         let Some(target) = self.candidate(key, Some(leader), leads).filter(|target| stays(*target)) else {
             return false;
         };
-        let end = |replica: ReplicaId| self.answer(replica, key).flatten().map(|report| report.log_end);
+        let end = |replica: ReplicaId| self.report(replica, key).map(|report| report.log_end);
         let reached = end(target) >= end(leader);
         let now = self.now;
         let state = self.partitions.entry(key).or_default();

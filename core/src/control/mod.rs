@@ -33,3 +33,6 @@ pub use self::view::{
 
 /// The most writes of the ledger under way at once.
 pub const WRITES_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests;

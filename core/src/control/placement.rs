@@ -21,7 +21,9 @@ pub(super) fn choose(seats: &mut [Seat], count: usize, turn: usize) -> Option<Ve
         return None;
     }
     let size = seats.len();
-    let rotated = |at: usize| (at + size - turn % size) % size;
+    // A second rotation, slower: else a leader would always have the same followers.
+    let turn = (turn + turn / size) % size;
+    let rotated = |at: usize| (at + size - turn) % size;
     let mut chosen: Vec<usize> = Vec::with_capacity(count);
     for _ in 0..count {
         let free = (0..size).filter(|at| !chosen.contains(at));

@@ -3,13 +3,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 
 fn seats(zones: &[Option<&str>]) -> Vec<Seat> {
-    let seat = |(at, zone): (usize, &Option<&str>)| Seat {
+    let seat = |(at, zone): (usize, Option<&str>)| Seat {
         ordinal: Ordinal(u16::try_from(at).unwrap()),
         zone: zone.map(str::to_owned),
         replicas: 0,
         leaders: 0,
     };
-    zones.iter().enumerate().map(seat).collect()
+    zones.iter().copied().enumerate().map(seat).collect()
 }
 
 #[test]

@@ -218,11 +218,8 @@ impl Controller {
         let named: Vec<String> = silent.iter().take(NAMED_MAX).map(ToString::to_string).collect();
         let more = silent.len().saturating_sub(NAMED_MAX);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let awaits: BTreeSet<ReplicaId> = self
-            .partitions
-            .range(crate::control::plan::keys_of(topic))
-            .flat_map(|(_, state)| state.awaits.iter().copied())
-            .collect();
+        let awaits: BTreeSet<ReplicaId> =
+            self.plan.entries_of(topic).flat_map(|entry| self.awaited(entry)).collect();
         let partitions = format!("partitions {}{more}", named.join(", "));
         if awaits.is_empty() {
             return (
@@ -239,6 +236,14 @@ impl Controller {
             })
             .collect();
         ("AwaitingReplicas", format!("{partitions} wait for replicas on broker {}", brokers.join(", ")))
+    }
+
+    /// Members that a leader cannot do without, and that do not take part.
+    fn awaited(&self, entry: &Entry) -> Vec<ReplicaId> {
+        let serves = |replica| self.serving(replica).is_some();
+        let enough = entry.members.opened_by(serves) && entry.acknowledged_by(serves);
+        let absent = entry.members.replicas().into_iter().filter(|replica| !enough && !serves(*replica));
+        absent.collect()
     }
 
     /// The leaders' brokers hold the topic's line as it is to be.

@@ -144,7 +144,7 @@ impl Controller {
         if deleted && stored.is_none() && !self.is_held_live(key) {
             return; // A deletion that no table remembers, and of which nothing is left.
         }
-        let answered = |replica: ReplicaId| self.answer(replica, key).is_some();
+        let answered = |replica: ReplicaId| self.has_answered(replica);
         if !deleted && !base.members.opened_by(answered) {
             let awaits = base.members.replicas().into_iter().filter(|replica| !answered(*replica)).collect();
             self.partitions.entry(key).or_default().awaits = awaits;
@@ -157,17 +157,16 @@ impl Controller {
         if !changed {
             return;
         }
-        let page = match self.plan.places.get(&key) {
-            Some(page) => *page,
-            None => {
-                let fills = fills.get_or_insert_with(|| self.plan.fills());
-                let listed = self.plan.root.as_ref().map_or(0, |root| root.pages.len());
-                let page = self.plan.place(key, fills, crate::control::table::TOPIC_NAME_BYTES_MAX);
-                if self.plan.root.as_ref().map_or(0, |root| root.pages.len()) != listed {
-                    self.shelf.soil_root();
-                }
-                page
+        let page = if let Some(page) = self.plan.places.get(&key) {
+            *page
+        } else {
+            let fills = fills.get_or_insert_with(|| self.plan.fills());
+            let listed = self.plan.root.as_ref().map_or(0, |root| root.pages.len());
+            let page = self.plan.place(key, fills, crate::control::table::TOPIC_NAME_BYTES_MAX);
+            if self.plan.root.as_ref().map_or(0, |root| root.pages.len()) != listed {
+                self.shelf.soil_root();
             }
+            page
         };
         self.plan.entries.insert(key, base);
         self.shelf.soil(page, false);

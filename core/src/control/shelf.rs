@@ -214,12 +214,12 @@ impl Controller {
                 }
                 self.reload()
             }
-            WriteFailure::Unavailable(why) => self.retry_write(name, RETRY, why),
-            WriteFailure::Refused(why) => self.retry_write(name, RETRY_MAX, why),
+            WriteFailure::Unavailable(why) => self.retry_write(name, RETRY, &why),
+            WriteFailure::Refused(why) => self.retry_write(name, RETRY_MAX, &why),
         }
     }
 
-    fn retry_write(&mut self, name: DocumentName, first: Duration, why: String) -> bool {
+    fn retry_write(&mut self, name: DocumentName, first: Duration, why: &str) -> bool {
         let now = self.now;
         if let Some(document) = self.shelf.documents.get_mut(&name) {
             document.writing = None;

@@ -51,7 +51,7 @@ impl Controller {
         true
     }
 
-    pub(super) fn note_load_failed(&mut self, why: String) -> bool {
+    pub(super) fn note_load_failed(&mut self, why: &str) -> bool {
         self.shelf.trouble = Some(format!("the partition table cannot be read: {why}"));
         if let Phase::Load { .. } = self.phase {
             self.phase = Phase::Load { at: self.now + LOAD_RETRY, asked: false };

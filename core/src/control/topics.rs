@@ -34,11 +34,15 @@ impl Controller {
         for name in deleted {
             let same = |topic: &&TopicRecord| topic.name == *name;
             let ids: Vec<TopicId> = self.plan.topics.values().filter(same).map(|topic| topic.id).collect();
-            ids.into_iter().for_each(|id| self.delete(id));
+            for id in ids {
+                self.delete(id);
+            }
         }
         let going = self.plan.topics.keys().filter(|id| self.plan.is_going(**id));
         let going: Vec<TopicId> = going.copied().collect();
-        going.into_iter().for_each(|id| self.delete(id));
+        for id in going {
+            self.delete(id);
+        }
         let mut seats: Option<Vec<Seat>> = None;
         for wish in &desired.topics {
             let verdict = match check(wish, &desired) {

@@ -1,0 +1,93 @@
+use std::time::Duration;
+
+use super::world::{World, wish};
+use crate::control::BrokerState;
+use crate::id::Ordinal;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn led_by(world: &World, broker: u16) -> usize {
+    world
+        .topic("orders")
+        .partitions
+        .iter()
+        .filter(|partition| partition.leader == Some(Ordinal(broker)))
+        .count()
+}
+
+#[test]
+fn a_silent_broker_that_peers_hear_is_not_deposed() {
+    let mut world = World::new(3, vec![wish("orders", 3)]);
+    world.run(2 * SECOND);
+    world.brokers.get_mut(&0).unwrap().silent = true;
+    world.run(10 * SECOND);
+    assert_eq!(led_by(&world, 0), 1, "gossip hears it");
+    world.gossip = false;
+    world.run(5 * SECOND);
+    assert_eq!(led_by(&world, 0), 0);
+}
+
+#[test]
+fn a_silent_broker_that_nobody_hears_is_deposed_after_a_second() {
+    let mut world = World::new(3, vec![wish("orders", 3)]);
+    world.gossip = false;
+    world.run(2 * SECOND);
+    world.brokers.get_mut(&0).unwrap().silent = true;
+    world.run(Duration::from_millis(900));
+    assert_eq!(led_by(&world, 0), 1);
+    world.run(Duration::from_millis(300));
+    assert_eq!(led_by(&world, 0), 0);
+    assert_eq!(world.view.brokers[0].state, BrokerState::Dead);
+}
+
+#[test]
+fn a_hanging_disk_is_a_dead_broker() {
+    let mut world = World::new(3, vec![wish("orders", 3)]);
+    world.run(2 * SECOND);
+    world.brokers.get_mut(&2).unwrap().disk_hangs = true;
+    world.run(Duration::from_millis(1_800));
+    assert_eq!(led_by(&world, 2), 1);
+    world.run(Duration::from_millis(500));
+    assert_eq!(led_by(&world, 2), 0);
+    world.brokers.get_mut(&2).unwrap().disk_hangs = false;
+    world.run(SECOND);
+    assert_eq!(world.view.brokers[2].state, BrokerState::Serving);
+    assert!(world.told("BrokerReturned"));
+}
+
+#[test]
+fn when_more_than_half_fall_silent_the_operator_suspects_itself() {
+    let mut world = World::new(5, vec![wish("orders", 5)]);
+    world.gossip = false;
+    world.run(2 * SECOND);
+    let entries = world.entries();
+    for broker in 0..3 {
+        world.brokers.get_mut(&broker).unwrap().silent = true;
+    }
+    world.run(3 * SECOND);
+    assert_eq!(world.entries(), entries);
+    for broker in 0..3 {
+        world.brokers.get_mut(&broker).unwrap().silent = false;
+    }
+    world.run(2 * SECOND);
+    assert_eq!(world.entries(), entries, "it was the operator's own network");
+    assert!(world.topic("orders").ready);
+}
+
+#[test]
+fn a_stuck_broker_keeps_its_topic_from_being_ready_until_it_acknowledges() {
+    let mut world = World::new(3, vec![]);
+    world.run(2 * SECOND);
+    let mut all = wish("orders", 1);
+    all.ack_quorum = Some(3);
+    world.desired.topics.push(all);
+    world.brokers.get_mut(&1).unwrap().stuck = true;
+    world.wish();
+    world.run(5 * SECOND);
+    assert!(!world.topic("orders").ready);
+    world.brokers.get_mut(&1).unwrap().stuck = false;
+    world.kill(1);
+    world.start(1);
+    world.run(2 * SECOND);
+    assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
+}

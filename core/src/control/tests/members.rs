@@ -1,0 +1,93 @@
+use std::time::Duration;
+
+use super::world::{World, wish};
+use crate::control::{Effect, Input};
+use crate::entry::Members;
+use crate::id::{Incarnation, Ordinal, ReplicaId};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_lost_volume_is_replaced_by_its_brokers_new_one() {
+    let mut world = World::new(3, vec![wish("orders", 30)]);
+    world.run(2 * SECOND);
+    world.kill(1);
+    world.run(SECOND);
+    world.add_broker(1, 500);
+    world.run(30 * SECOND);
+    let new = ReplicaId { ordinal: Ordinal(1), incarnation: Incarnation(500) };
+    for entry in world.entries().values() {
+        let Members::One(set) = &entry.members else { panic!("{entry}") };
+        assert!(set.contains(new) && set.replicas().len() == 3, "{entry}");
+        assert!(entry.learners.is_empty() && entry.lost.is_empty(), "{entry}");
+    }
+    let topic = world.topic("orders");
+    assert!(topic.ready && topic.under_replicated == 0, "{}", topic.message);
+    assert!(world.root().is_lost(ReplicaId { ordinal: Ordinal(1), incarnation: Incarnation(2) }));
+    assert!(world.told("VolumeLost"));
+}
+
+#[test]
+fn a_volume_that_was_replaced_is_refused_for_ever() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    world.kill(1);
+    let old = world.brokers[&1].clone();
+    world.add_broker(1, 500);
+    world.run(5 * SECOND);
+    world.kill(1);
+    world.brokers.insert(1, old);
+    world.see();
+    world.start(1);
+    world.run(3 * SECOND);
+    assert!(world.view.brokers[1].message.contains("lost for ever"), "{}", world.view.brokers[1].message);
+    assert!(world.topic("orders").ready, "the others serve: {}", world.topic("orders").message);
+}
+
+#[test]
+fn the_joint_step_is_never_skipped_and_members_change_one_step_at_a_commit() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    world.kill(1);
+    world.run(SECOND);
+    world.add_broker(1, 500);
+    let mut shapes = Vec::new();
+    for _ in 0..200 {
+        world.run(Duration::from_millis(50));
+        let entry = world.entries().into_values().next().unwrap();
+        let shape = match &entry.members {
+            Members::One(_) if entry.learners.is_empty() => "one",
+            Members::One(_) => "learning",
+            Members::Joint { .. } => "joint",
+        };
+        if shapes.last() != Some(&shape) {
+            shapes.push(shape);
+        }
+    }
+    assert_eq!(shapes, ["learning", "joint", "one"]);
+}
+
+#[test]
+fn another_ack_quorum_is_a_joint_change() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    world.desired.topics[0].ack_quorum = Some(3);
+    world.wish();
+    let mut joint = false;
+    for _ in 0..100 {
+        world.run(Duration::from_millis(50));
+        joint |= world.entries().values().any(|entry| matches!(entry.members, Members::Joint { .. }));
+    }
+    assert!(joint);
+    let Members::One(set) = &world.entries().values().next().unwrap().members.clone() else { panic!() };
+    assert_eq!(set.ack_quorum(), 3);
+    assert!(world.topic("orders").ready);
+}
+
+#[test]
+fn a_step_without_news_has_no_effects() {
+    let mut world = World::new(3, vec![wish("orders", 6)]);
+    world.run(5 * SECOND);
+    let effects: Vec<Effect> = world.controller.step(world.now, Input::Tick);
+    assert_eq!(effects, []);
+}

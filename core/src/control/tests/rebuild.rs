@@ -1,0 +1,114 @@
+use std::time::Duration;
+
+use super::world::{World, wish};
+use crate::control::DocumentName;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_deleted_table_is_rebuilt_with_the_same_ids_and_settings() {
+    let mut world = World::new(3, vec![wish("orders", 6), wish("payments", 2)]);
+    world.run(2 * SECOND);
+    let (cluster_id, entries) = (world.view.cluster_id, world.entries());
+    let ids = (world.topic("orders").id, world.topic("payments").id);
+    world.ledger.clear();
+    world.restart_controller();
+    world.run(10 * SECOND);
+    assert_eq!(world.view.cluster_id, cluster_id);
+    assert_eq!((world.topic("orders").id, world.topic("payments").id), ids);
+    assert_eq!(world.entries(), entries, "what stood is left as it is");
+    assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
+    assert!(world.told("TableRebuilt"));
+    assert!(!world.root().rebuilding);
+}
+
+#[test]
+fn a_table_deleted_under_a_running_controller_is_rebuilt() {
+    let mut world = World::new(3, vec![wish("orders", 6)]);
+    world.run(2 * SECOND);
+    let id = world.topic("orders").id;
+    world.ledger.clear();
+    world.desired.topics.push(wish("payments", 1));
+    world.wish();
+    world.run(10 * SECOND);
+    assert_eq!(world.topic("orders").id, id);
+    assert!(world.topic("orders").ready && world.topic("payments").ready, "{:?}", world.view.waiting);
+}
+
+#[test]
+fn after_a_lost_table_no_topic_is_minted_before_every_broker_has_reported() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.desired.topics[0].replication_factor = Some(1);
+    world.wish();
+    world.run(3 * SECOND);
+    let id = world.topic("orders").id;
+    let holder = world.topic("orders").partitions[0].replicas[0].0;
+    world.ledger.clear();
+    world.kill(holder);
+    for broker in world.brokers.values_mut() {
+        broker.pages.clear();
+    }
+    world.restart_controller();
+    world.run(20 * SECOND);
+    assert_eq!(world.topic("orders").id, None, "who holds it may be the one that is away");
+    assert_eq!(world.topic("orders").reason, "AwaitingBrokers");
+    world.restart_controller();
+    world.run(20 * SECOND);
+    assert_eq!(world.topic("orders").id, None, "another tenure knows it too");
+    world.start(holder);
+    world.run(5 * SECOND);
+    // No broker remembers the name: the entry is kept, and the name gets a new topic.
+    assert_eq!(world.entries().keys().filter(|key| Some(key.topic) == id).count(), 1);
+    assert!(world.topic("orders").ready);
+}
+
+#[test]
+fn an_old_table_is_overruled_by_what_brokers_hold() {
+    let mut world = World::new(3, vec![wish("orders", 3)]);
+    world.run(2 * SECOND);
+    let backup = world.ledger.clone();
+    world.kill(0);
+    world.run(SECOND);
+    world.start(0);
+    world.run(2 * SECOND);
+    let entries = world.entries();
+    world.ledger = backup;
+    world.restart_controller();
+    world.run(5 * SECOND);
+    assert_eq!(world.entries(), entries, "the elections since then are not forgotten");
+    assert!(world.topic("orders").ready);
+}
+
+#[test]
+fn a_first_decision_waits_for_an_open_quorum_of_reports() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    let entries = world.entries();
+    let leader = world.topic("orders").partitions[0].leader.unwrap().0;
+    for broker in 0..3 {
+        world.kill(broker);
+    }
+    world.restart_controller();
+    world.run(2 * SECOND);
+    // One of three, with ackQuorum 2: Qo is 2.
+    world.start((leader + 1) % 3);
+    world.run(6 * SECOND);
+    assert_eq!(world.entries(), entries);
+    world.start((leader + 2) % 3);
+    world.run(6 * SECOND);
+    assert_ne!(world.topic("orders").partitions[0].leader.unwrap().0, leader);
+    assert!(world.topic("orders").ready);
+}
+
+#[test]
+fn a_damaged_page_is_taken_as_lost_and_rebuilt() {
+    let mut world = World::new(3, vec![wish("orders", 3)]);
+    world.run(2 * SECOND);
+    let entries = world.entries();
+    world.ledger.get_mut(&DocumentName::Page(0)).unwrap().0.lines[4] = "nonsense".to_owned();
+    world.restart_controller();
+    world.run(5 * SECOND);
+    assert_eq!(world.entries(), entries);
+    assert!(world.told("TableDamaged"));
+    assert!(world.topic("orders").ready);
+}

@@ -1,0 +1,188 @@
+use std::time::Duration;
+
+use super::world::{World, wish};
+use crate::control::{BrokerState, DocumentName, WriteFailure};
+use crate::id::ClusterId;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_fresh_cluster_mints_one_id_and_serves_its_topic() {
+    let mut world = World::new(3, vec![wish("orders", 6)]);
+    world.run(2 * SECOND);
+    let topic = world.topic("orders");
+    assert!(topic.ready, "{}: {}", topic.reason, topic.message);
+    assert_eq!((topic.replication_factor, topic.ack_quorum, topic.partitions.len()), (3, 2, 6));
+    let leaders: Vec<u16> = topic.partitions.iter().map(|partition| partition.leader.unwrap().0).collect();
+    assert!(
+        (0..3).all(|broker| leaders.iter().filter(|leader| **leader == broker).count() == 2),
+        "{leaders:?}"
+    );
+    assert_eq!(world.view.min_brokers, 3);
+    assert_eq!(world.view.waiting, None);
+    assert!(world.brokers.values().all(|broker| broker.cluster_id == world.view.cluster_id));
+    assert!(world.view.brokers.iter().all(|broker| broker.state == BrokerState::Serving));
+    // The root thrice (taken, brokers, the page), the page once; no more while nothing happens.
+    let writes = world.writes;
+    assert!(writes <= 8, "{writes} writes");
+    world.run(30 * SECOND);
+    assert_eq!(world.writes, writes, "quiet means quiet");
+}
+
+#[test]
+fn nothing_is_minted_while_a_broker_is_not_heard() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.kill(2);
+    world.run(20 * SECOND);
+    assert_eq!(world.view.cluster_id, None);
+    assert!(world.ledger.is_empty());
+    assert_eq!(world.view.waiting.as_ref().map(|waiting| waiting.reason), Some("AwaitingBrokers"));
+    world.start(2);
+    world.run(2 * SECOND);
+    assert!(world.topic("orders").ready);
+}
+
+#[test]
+fn two_cluster_ids_halt_and_say_so() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.brokers.get_mut(&0).unwrap().cluster_id = Some(ClusterId(1));
+    world.brokers.get_mut(&2).unwrap().cluster_id = Some(ClusterId(2));
+    world.run(10 * SECOND);
+    let waiting = world.view.waiting.clone().unwrap();
+    assert!(waiting.halted);
+    assert_eq!(waiting.reason, "TwoClusterIds");
+    assert!(
+        waiting.message.contains("broker 2: 00000000-0000-0000-0000-000000000002"),
+        "{}",
+        waiting.message
+    );
+    assert!(world.ledger.is_empty());
+}
+
+#[test]
+fn a_foreign_volume_in_a_known_cluster_is_refused_and_the_others_serve() {
+    let mut world = World::new(3, vec![wish("orders", 2)]);
+    world.run(2 * SECOND);
+    world.kill(2);
+    world.add_broker(2, 99);
+    world.brokers.get_mut(&2).unwrap().cluster_id = Some(ClusterId(77));
+    world.run(3 * SECOND);
+    assert_eq!(world.view.brokers[2].state, BrokerState::Refused);
+    assert!(
+        world.view.brokers[2].message.contains("belongs to Cluster"),
+        "{}",
+        world.view.brokers[2].message
+    );
+    assert!(world.topic("orders").ready, "two of three commit");
+}
+
+#[test]
+fn a_restarted_operator_finds_the_same_entries_and_decides_nothing() {
+    let mut world = World::new(3, vec![wish("orders", 6)]);
+    world.run(2 * SECOND);
+    let (entries, tenure) = (world.entries(), world.view.controller_epoch);
+    world.restart_controller();
+    world.run(3 * SECOND);
+    assert_eq!(world.entries(), entries);
+    assert!(world.view.controller_epoch > tenure);
+    assert!(world.topic("orders").ready);
+    assert_eq!(world.root().controller_epoch, world.view.controller_epoch);
+    let stamped =
+        world.ledger.values().all(|(document, _)| document.controller_epoch == world.view.controller_epoch);
+    assert!(stamped, "every page carries the tenure");
+}
+
+#[test]
+fn the_tenure_rises_above_the_wall_clock_and_above_the_root() {
+    let mut world = World::new(1, vec![]);
+    world.run(SECOND);
+    assert_eq!(world.view.controller_epoch, 1_000);
+    world.wall = 500;
+    world.restart_controller();
+    world.run(SECOND);
+    assert_eq!(world.view.controller_epoch, 1_001);
+    world.wall = 9_000;
+    world.restart_controller();
+    world.run(SECOND);
+    assert_eq!(world.view.controller_epoch, 9_000);
+}
+
+#[test]
+fn a_deposed_controller_stops() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    let (root, at) = world.ledger.get_mut(&DocumentName::Root).unwrap();
+    root.controller_epoch += 5;
+    *at += 1_000;
+    let ledger = world.ledger.clone();
+    world.desired.topics.push(wish("payments", 300));
+    world.wish();
+    world.kill(0);
+    world.start(0);
+    world.run(5 * SECOND);
+    let waiting = world.view.waiting.clone().unwrap();
+    assert_eq!((waiting.reason, waiting.halted), ("Deposed", true));
+    assert_eq!(world.ledger[&DocumentName::Root], ledger[&DocumentName::Root]);
+}
+
+#[test]
+fn a_write_of_unknown_outcome_is_settled_by_reading() {
+    for stored in [true, false] {
+        let mut world = World::new(3, vec![wish("orders", 3)]);
+        world.trouble.push_back((WriteFailure::OutcomeUnknown, stored));
+        world.run(3 * SECOND);
+        assert!(world.topic("orders").ready, "{:?}", world.view.waiting);
+        assert_eq!(world.view.controller_epoch, 1_000, "the tenure goes on");
+    }
+}
+
+#[test]
+fn a_ledger_that_is_away_is_asked_again_and_nothing_is_pushed_meanwhile() {
+    let mut world = World::new(3, vec![wish("orders", 3)]);
+    world.run(2 * SECOND);
+    let held = |world: &World| world.brokers.values().map(|broker| broker.pages.clone().len()).sum::<usize>();
+    let before = (held(&world), world.entries());
+    world.ledger_away = true;
+    world.desired.topics.push(wish("payments", 3));
+    world.wish();
+    world.run(20 * SECOND);
+    assert_eq!((held(&world), world.entries()), before);
+    assert!(!world.topic("payments").ready);
+    assert_eq!(world.view.waiting.as_ref().map(|waiting| waiting.reason), Some("LedgerUnavailable"));
+    assert!(world.topic("orders").ready, "what was decided goes on");
+    world.ledger_away = false;
+    world.run(8 * SECOND);
+    assert!(world.topic("payments").ready);
+    assert_eq!(world.view.waiting, None);
+}
+
+#[test]
+fn a_table_of_a_later_version_halts() {
+    let mut world = World::new(1, vec![]);
+    world.run(SECOND);
+    world.ledger.get_mut(&DocumentName::Root).unwrap().0.lines[0] = "format 2".to_owned();
+    world.restart_controller();
+    world.run(SECOND);
+    assert_eq!(world.view.waiting.as_ref().map(|waiting| waiting.reason), Some("TableOfAnotherVersion"));
+}
+
+#[test]
+fn a_restored_volume_is_refused() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    world.kill(1);
+    world.start(1);
+    world.run(2 * SECOND);
+    // The volume goes back to before the last process, which ran as session 2 under another boot id.
+    world.kill(1);
+    world.brokers.get_mut(&1).unwrap().processes.truncate(1);
+    world.start(1);
+    world.brokers.get_mut(&1).unwrap().processes.last_mut().unwrap().boot.0 += 1;
+    world.run(2 * SECOND);
+    assert_eq!(world.view.brokers[1].state, BrokerState::Refused);
+    assert!(
+        world.view.brokers[1].message.contains("restored from a copy"),
+        "{}",
+        world.view.brokers[1].message
+    );
+}
