@@ -299,3 +299,7 @@ impl FromStr for Entry {
         Entry { key, epoch, leader, members, learners, lost }.checked()
     }
 }
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

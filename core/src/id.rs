@@ -169,3 +169,7 @@ impl FromStr for ReplicaId {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "id_tests.rs"]
+mod tests;

@@ -175,3 +175,7 @@ impl TermVector {
         self.0.retain(|line| line.start < to);
     }
 }
+
+#[cfg(test)]
+#[path = "term_tests.rs"]
+mod tests;

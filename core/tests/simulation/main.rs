@@ -13,7 +13,7 @@ mod schedules;
 mod story;
 mod world;
 
-use world::World;
+use world::{Totals, World};
 
 /// So many seeds run with the normal tests: a few seconds.
 const SEEDS: u64 = 300;
@@ -24,29 +24,40 @@ fn number(name: &str) -> Option<u64> {
         .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
+/// One world's end; a panic inside is a violation too.
+fn outcome(world: &mut World) -> Result<Totals, String> {
+    let run = std::panic::AssertUnwindSafe(|| world.run());
+    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(format!("a panic: {}", text.unwrap_or_else(|| "without a text".to_owned())))
+    })
+}
+
 /// Runs a seed quietly; if something is violated, once more with its story.
-fn run(seed: u64) {
-    let Err(violation) = World::new(seed, false).run() else { return };
+fn run(seed: u64) -> Totals {
+    let violation = match outcome(&mut World::new(seed, false)) {
+        Ok(totals) => return totals,
+        Err(violation) => violation,
+    };
     let mut again = World::new(seed, true);
-    let second = again.run().err();
+    let second = outcome(&mut again).err();
     let story = again.story.last_lines(number("FULMAR_LINES").unwrap_or(80) as usize);
+    let second = second.unwrap_or_else(|| "nothing, so it was not deterministic".to_owned());
     panic!(
-        "seed {seed}: {violation}\n{story}\n(the second run says: {})\nagain: FULMAR_SEED={seed} cargo test -p fulmar-core --test simulation one_world",
-        second.as_deref().unwrap_or("nothing, so it was not deterministic")
+        "seed {seed}: {violation}\n{story}\n(the second run says: {second})\n\
+         again: FULMAR_SEED={seed} cargo test -p fulmar-core --test simulation one_world"
     );
 }
 
 #[test]
 fn one_world_after_the_other_keeps_its_promises() {
     if let Some(seed) = number("FULMAR_SEED") {
-        return run(seed);
+        run(seed);
+        return;
     }
-    let mut total = world::Totals::default();
+    let mut total = Totals::default();
     for seed in 0..number("FULMAR_SEEDS").unwrap_or(SEEDS) {
-        match World::new(seed, false).run() {
-            Ok(one) => total.add(&one),
-            Err(_) => run(seed),
-        }
+        total.add(&run(seed));
     }
     println!("{total:?}");
     // A world in which nothing happens proves nothing.

@@ -102,16 +102,14 @@ impl Operator {
 
     /// Whether this tenure may decide: Qo replicas of the entry reported, and none holds a higher one.
     fn may_decide(&mut self) -> bool {
-        if self.decided {
-            return true;
-        }
         let held = |report: &Option<Report>| report.as_ref().and_then(|report| report.promise.entry.clone());
         if let Some(higher) = self.reports.values().filter_map(held).max_by_key(|entry| entry.epoch)
             && higher.epoch > self.entry.epoch
         {
             self.entry = higher;
+            self.decided = false;
         }
-        self.decided = self.entry.members.opened_by(|replica| self.reports.contains_key(&replica));
+        self.decided |= self.entry.members.opened_by(|replica| self.reports.contains_key(&replica));
         self.decided
     }
 
