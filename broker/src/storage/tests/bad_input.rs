@@ -14,7 +14,7 @@ use crate::storage::{ReadError, blocking};
 fn volume(count: u64, size: usize, close: bool) -> (FaultyFiles, Vec<Batch>) {
     let files = FaultyFiles::default();
     let mut slow = config();
-    slow.apply_after = std::time::Duration::from_secs(60);
+    slow.apply_after = std::time::Duration::from_mins(1);
     slow.apply_bytes_max = 1 << 20;
     let running = try_open(&files, &slow).unwrap();
     let mut written = Vec::new();
@@ -126,7 +126,7 @@ fn a_file_that_is_gone_or_cut_short_is_named() {
         let error = refusal(&damaged);
         assert!(error.starts_with("/data/records.redb: "), "{error}");
         let damaged = files.backup();
-        damaged.replace(&redb_file(), &[7; 1 << 20]);
+        damaged.replace(&redb_file(), &vec![7; 1 << 20]);
         let error = refusal(&damaged);
         assert!(error.starts_with("/data/records.redb: "), "{error}");
         let damaged = files.backup();

@@ -24,7 +24,7 @@ fn run(files: &FaultyFiles, last: u64) -> (Vec<Batch>, usize) {
             std::thread::sleep(std::time::Duration::from_micros(300));
         }
     }
-    if files.changes() % 2 == 0 {
+    if files.changes().is_multiple_of(2) {
         // Half of the runs stop in order.
         let closed = running.storage.close().is_ok();
         let Running { storage, events, .. } = running;

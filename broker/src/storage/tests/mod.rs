@@ -75,8 +75,8 @@ fn stamped(
     produced.stamp(Stamp { key, base: Offset(base), term, append_time_ms: 1_000_000 + base * 10 })
 }
 
-fn sequence(producer: u128, sequence: u64) -> Option<ProducerSequence> {
-    Some(ProducerSequence { producer: ProducerId(producer), sequence })
+fn sequence(producer: u128, sequence: u64) -> ProducerSequence {
+    ProducerSequence { producer: ProducerId(producer), sequence }
 }
 
 /// An open volume and what it told.

@@ -180,7 +180,7 @@ fn producers_come_back_as_of_the_logs_end() {
     let mut expected = ProducerTable::default();
     let running = open(&files);
     for number in 0..30 {
-        let batch = stamped(key(1), number, 1, 900, term(1), sequence(5, number));
+        let batch = stamped(key(1), number, 1, 900, term(1), Some(sequence(5, number)));
         expected.note(&batch);
         running.write(key(1), number + 1, Write::Append(batch));
     }
