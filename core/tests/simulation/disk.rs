@@ -146,6 +146,21 @@ impl Disk {
         Some(last)
     }
 
+    /// Syncs all that waits.
+    pub(crate) fn sync_all(&mut self) {
+        self.commit(self.pending.len());
+    }
+
+    /// What was not synced will not survive.
+    pub(crate) fn forget_pending(&mut self) {
+        self.pending.clear();
+    }
+
+    /// Whether such a write waits for its sync.
+    pub(crate) fn is_about_to(&self, what: impl Fn(&Write) -> bool) -> bool {
+        self.pending.iter().any(|(_, write)| what(write))
+    }
+
     pub(crate) fn is_dirty(&self) -> bool {
         !self.pending.is_empty()
     }

@@ -4,6 +4,7 @@
 
 mod clients;
 mod disk;
+mod lab;
 mod network;
 mod node;
 mod observer;
