@@ -3,7 +3,12 @@
 //! The volume lies in `STORAGE_MEASURE_DIR`, or in the system's folder for temporary files. Ratios between lines of one run say
 //! more than lines of different days.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_precision_loss, reason = "a measurement, all of it a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_precision_loss,
+    reason = "a measurement, all of it a test"
+)]
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};

@@ -98,7 +98,9 @@ impl Applier {
         match worked {
             Ok(Ok(())) => {}
             Ok(Err(why)) => self.shared.fail(format!("cannot write {}: {why}", super::volume::FILE)),
-            Err(_) => self.shared.fail(format!("{}: redb panicked; the file is damaged", super::volume::FILE)),
+            Err(_) => {
+                self.shared.fail(format!("{}: redb panicked; the file is damaged", super::volume::FILE))
+            }
         }
     }
 
@@ -106,7 +108,10 @@ impl Applier {
         loop {
             self.shared.beat_applier();
             self.watch_room();
-            let wait = self.pending.since.map_or(BEAT, |since| self.pace.after.saturating_sub(since.elapsed()).min(BEAT));
+            let wait = self
+                .pending
+                .since
+                .map_or(BEAT, |since| self.pace.after.saturating_sub(since.elapsed()).min(BEAT));
             match groups.recv_timeout(wait) {
                 Ok(ToApplier::Group { ops, end, last_id, permits }) => {
                     let bytes: usize = ops.iter().map(Op::weight).sum();

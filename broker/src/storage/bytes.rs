@@ -94,7 +94,8 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn term(&mut self) -> Result<Term, Malformed> {
-        let epoch = Epoch { generation: self.u64("term's generation")?, counter: self.u64("term's counter")? };
+        let epoch =
+            Epoch { generation: self.u64("term's generation")?, counter: self.u64("term's counter")? };
         Ok(Term { epoch, process: self.process()? })
     }
 

@@ -56,7 +56,9 @@ pub enum OpenError {
         why: &'static str,
     },
     /// A file has the wrong length.
-    #[error("{path}: has {found} bytes and must have {expected}: it was cut short or grew outside this program")]
+    #[error(
+        "{path}: has {found} bytes and must have {expected}: it was cut short or grew outside this program"
+    )]
     Length {
         /// Which.
         path: PathBuf,

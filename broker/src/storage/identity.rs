@@ -68,7 +68,11 @@ impl Stored {
     pub(super) fn check(&mut self, path: &Path, expectations: &Expectations) -> Result<(), OpenError> {
         let path = path.to_owned();
         if self.ordinal != expectations.ordinal {
-            return Err(OpenError::ForeignOrdinal { path, found: self.ordinal, expected: expectations.ordinal });
+            return Err(OpenError::ForeignOrdinal {
+                path,
+                found: self.ordinal,
+                expected: expectations.ordinal,
+            });
         }
         match (self.cluster, expectations.cluster) {
             (Some(found), Some(expected)) if found != expected => {
@@ -104,7 +108,8 @@ impl Stored {
         let told = from.flag("cluster id")?;
         let cluster = ClusterId::from_bytes(from.uuid("cluster id")?);
         let journal = from.uuid("journal id")?;
-        let (prepared, clean, restored) = (from.flag("prepared")?, from.flag("clean")?, from.flag("restored")?);
+        let (prepared, clean, restored) =
+            (from.flag("prepared")?, from.flag("clean")?, from.flag("restored")?);
         let count = from.u32("processes")? as usize;
         if count > PROCESSES_MAX {
             return Err(Malformed { what: "processes" });
@@ -136,7 +141,9 @@ pub(super) fn load(files: &dyn Files, dir: &Path) -> Result<Option<Stored>, Open
     let mut bytes = vec![0; length];
     file.read_at(&mut bytes, 0).map_err(io("read", &path))?;
     let (first, second) = bytes.split_at(length / 2);
-    parse_copy(first, &path, 0).or_else(|error| parse_copy(second, &path, first.len() as u64).map_err(|_| error)).map(Some)
+    parse_copy(first, &path, 0)
+        .or_else(|error| parse_copy(second, &path, first.len() as u64).map_err(|_| error))
+        .map(Some)
 }
 
 fn parse_copy(copy: &[u8], path: &Path, at: u64) -> Result<Stored, OpenError> {
@@ -148,7 +155,8 @@ fn parse_copy(copy: &[u8], path: &Path, at: u64) -> Result<Stored, OpenError> {
     if crc32c::crc32c(body) != checksum {
         return Err(rotten("the identity's checksum does not hold, in neither of its copies"));
     }
-    let format = body.get(MAGIC.len()..MAGIC.len() + 4).map(|four| u32::from_le_bytes(four.try_into().expect("four")));
+    let format =
+        body.get(MAGIC.len()..MAGIC.len() + 4).map(|four| u32::from_le_bytes(four.try_into().expect("four")));
     if let Some(found) = format.filter(|found| *found > FORMAT) {
         return Err(OpenError::Format { path: path.to_owned(), found, known: FORMAT });
     }
@@ -159,7 +167,10 @@ fn parse_copy(copy: &[u8], path: &Path, at: u64) -> Result<Stored, OpenError> {
 pub(super) fn save(files: &dyn Files, dir: &Path, stored: &Stored) -> Result<(), OpenError> {
     let body = stored.encode();
     let mut copy = Vec::with_capacity(FRAME + body.len());
-    Writer(&mut copy).u32(u32::try_from(body.len()).expect("a few KiB")).u32(crc32c::crc32c(&body)).bytes(&body);
+    Writer(&mut copy)
+        .u32(u32::try_from(body.len()).expect("a few KiB"))
+        .u32(crc32c::crc32c(&body))
+        .bytes(&body);
     let fresh = dir.join("identity.new");
     let file = files.open(&fresh, true).map_err(io("create", &fresh))?;
     let whole = [copy.as_slice(), copy.as_slice()].concat();

@@ -146,7 +146,9 @@ impl Memory {
             Write::LogStart(start) => {
                 log.start = log.start.max((*start).min(log.end));
                 log.high_watermark = log.high_watermark.max(log.start);
-                while let Some(hot) = log.hot.pop_front_if(|hot| hot.batch.end() <= log.start && hot.id <= self.applied_id) {
+                while let Some(hot) =
+                    log.hot.pop_front_if(|hot| hot.batch.end() <= log.start && hot.id <= self.applied_id)
+                {
                     self.hot_bytes -= hot.batch.size();
                 }
             }
@@ -203,7 +205,13 @@ impl Memory {
     }
 
     /// Batches from memory; `None` if the one that holds `from` is not there.
-    pub(super) fn read(&self, key: PartitionKey, from: Offset, until: Offset, bytes_max: usize) -> Option<Vec<Batch>> {
+    pub(super) fn read(
+        &self,
+        key: PartitionKey,
+        from: Offset,
+        until: Offset,
+        bytes_max: usize,
+    ) -> Option<Vec<Batch>> {
         let log = self.logs.get(&key)?;
         if from < log.hot_from().max(log.start) {
             return None;

@@ -240,13 +240,25 @@ impl Storage {
 
     /// Batches from the one that holds `from`, all ending at or below `until`, as many as fit `bytes_max`, at least one
     /// if there is one; from memory, never blocking. `None`: they are not in memory, ask [`read`](Self::read).
-    pub fn read_hot(&self, key: PartitionKey, from: Offset, until: Offset, bytes_max: usize) -> Option<Vec<Batch>> {
+    pub fn read_hot(
+        &self,
+        key: PartitionKey,
+        from: Offset,
+        until: Offset,
+        bytes_max: usize,
+    ) -> Option<Vec<Batch>> {
         self.shared().read_hot(key, from, until, bytes_max)
     }
 
     /// The same, from memory or redb; blocks on the disk. Both checksums are checked. May give less than fits; empty
     /// only if nothing lies between `from` and `until`.
-    pub fn read(&self, key: PartitionKey, from: Offset, until: Offset, bytes_max: usize) -> Result<Vec<Batch>, ReadError> {
+    pub fn read(
+        &self,
+        key: PartitionKey,
+        from: Offset,
+        until: Offset,
+        bytes_max: usize,
+    ) -> Result<Vec<Batch>, ReadError> {
         self.shared().read(key, from, until, bytes_max)
     }
 
@@ -318,7 +330,10 @@ impl Storage {
         let _held = shared.identity.lock();
         match identity::load(shared.files.as_ref(), &shared.dir)? {
             Some(stored) => Ok(recovery::public(&stored)),
-            None => Err(OpenError::Missing { path: identity::path(&shared.dir), why: "this process has the volume open" }),
+            None => Err(OpenError::Missing {
+                path: identity::path(&shared.dir),
+                why: "this process has the volume open",
+            }),
         }
     }
 

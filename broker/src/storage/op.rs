@@ -48,7 +48,9 @@ impl Op {
         const BASE: usize = 64;
         BASE + match self {
             Op::Write(_, Write::Append(batch)) | Op::Mend(_, batch) => batch.size(),
-            Op::Write(_, Write::Reset { vector, producers, .. }) => vector.starts().len() * 40 + producers.len(),
+            Op::Write(_, Write::Reset { vector, producers, .. }) => {
+                vector.starts().len() * 40 + producers.len()
+            }
             Op::Write(_, Write::Promise(promise)) => {
                 64 + promise.entry.as_ref().map_or(0, |entry| entry.to_string().len())
             }
@@ -179,7 +181,11 @@ fn decode(kind: u8, payload: &Bytes) -> Result<Op, Malformed> {
             let key = from.key()?;
             let bytes = payload.slice_ref(from.rest());
             let batch = Batch::parse(bytes, key).map_err(|_| Malformed { what: "batch" })?;
-            return Ok(if kind == kind::APPEND { Op::Write(key, Write::Append(batch)) } else { Op::Mend(key, batch) });
+            return Ok(if kind == kind::APPEND {
+                Op::Write(key, Write::Append(batch))
+            } else {
+                Op::Mend(key, batch)
+            });
         }
         kind::CUT | kind::RESET | kind::PROMISE | kind::LOG_START | kind::MARK | kind::RELEASE => {
             Op::Write(from.key()?, decode_write(kind, &mut from)?)

@@ -24,7 +24,13 @@ type Values = ReadOnlyTable<&'static batches::KeyBytes, &'static [u8]>;
 
 impl Shared {
     /// See [`Storage::read_hot`](super::Storage::read_hot).
-    pub(super) fn read_hot(&self, key: PartitionKey, from: Offset, until: Offset, bytes_max: usize) -> Option<Vec<Batch>> {
+    pub(super) fn read_hot(
+        &self,
+        key: PartitionKey,
+        from: Offset,
+        until: Offset,
+        bytes_max: usize,
+    ) -> Option<Vec<Batch>> {
         self.memory.lock().read(key, from, until, bytes_max)
     }
 
@@ -49,7 +55,8 @@ impl Shared {
                 return Ok(Vec::new());
             }
             let wanted = Wanted { from, until: until.min(before.hot_from), bytes_max };
-            found = self.with_values(|values| batches::read(values, LogName { key, number: before.number }, wanted));
+            found = self
+                .with_values(|values| batches::read(values, LogName { key, number: before.number }, wanted));
             let after = self.place(key)?;
             if after.turns == before.turns && after.start <= from {
                 break;
@@ -81,7 +88,11 @@ impl Shared {
     }
 
     /// See [`Storage::offset_at_time`](super::Storage::offset_at_time).
-    pub(super) fn offset_at_time(&self, key: PartitionKey, at_ms: u64) -> Result<Option<(Offset, u64)>, ReadError> {
+    pub(super) fn offset_at_time(
+        &self,
+        key: PartitionKey,
+        at_ms: u64,
+    ) -> Result<Option<(Offset, u64)>, ReadError> {
         let Place { start, end, .. } = self.place(key)?;
         let (mut low, mut high) = (start, end);
         let mut found = None;

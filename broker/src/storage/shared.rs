@@ -41,7 +41,10 @@ pub(super) struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Storage").field("dir", &self.dir).field("failed", &self.failed).finish_non_exhaustive()
+        f.debug_struct("Storage")
+            .field("dir", &self.dir)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
     }
 }
 

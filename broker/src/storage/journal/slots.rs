@@ -59,7 +59,12 @@ impl Slots {
     }
 
     /// Opens what is there. The first slot tells how many there are and how long they are.
-    pub(crate) fn open(files: &dyn Files, dir: &Path, journal: [u8; 16], write: bool) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        files: &dyn Files,
+        dir: &Path,
+        journal: [u8; 16],
+        write: bool,
+    ) -> Result<Self, OpenError> {
         let first = open_one(files, &path(dir, 0), write)?;
         let shape = check_head(&first, &path(dir, 0), &journal, 0, None)?;
         let mut slots = Self { shape, journal, files: vec![(path(dir, 0), first)] };
@@ -132,7 +137,11 @@ fn check_head(
 ) -> Result<Shape, OpenError> {
     let found = file.length().map_err(io("get the length of", path))?;
     if found < ALIGN {
-        return Err(OpenError::Length { path: path.to_owned(), found, expected: expected.map_or(ALIGN, |shape| shape.slot_bytes) });
+        return Err(OpenError::Length {
+            path: path.to_owned(),
+            found,
+            expected: expected.map_or(ALIGN, |shape| shape.slot_bytes),
+        });
     }
     let mut bytes = [0; HEAD];
     file.read_at(&mut bytes, 0).map_err(io("read", path))?;
@@ -148,7 +157,8 @@ fn check_head(
     if u32_at(8) > FORMAT {
         return Err(OpenError::Format { path: path.to_owned(), found: u32_at(8), known: FORMAT });
     }
-    if &bytes[16..32] != journal || u32_at(12) != index || expected.is_some_and(|expected| expected != shape) {
+    if &bytes[16..32] != journal || u32_at(12) != index || expected.is_some_and(|expected| expected != shape)
+    {
         return Err(rotten("the slot belongs to another journal, or to another place in this one"));
     }
     shape.check().map_err(|_| rotten("the slot's size or number is out of range"))?;

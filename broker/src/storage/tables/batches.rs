@@ -16,7 +16,8 @@ use super::super::error::{ReadError, RotKind};
 use super::partition_bytes;
 
 pub(crate) type KeyBytes = [u8; 32];
-pub(crate) const TABLE: TableDefinition<'static, &'static KeyBytes, &'static [u8]> = TableDefinition::new("batches");
+pub(crate) const TABLE: TableDefinition<'static, &'static KeyBytes, &'static [u8]> =
+    TableDefinition::new("batches");
 
 /// Values end below this, key and redb's own bytes included: 65,536 would take a page of 128 KiB.
 pub(crate) const VALUE_BYTES_MAX: usize = 65_400;
@@ -86,7 +87,9 @@ fn join(batches: &[&[u8]]) -> Vec<u8> {
     let total: usize = batches.iter().map(|batch| batch.len()).sum();
     let mut value = Vec::with_capacity(INDEX_HEAD + 4 * batches.len() + total);
     value.extend_from_slice(&[0; 4]);
-    value.extend_from_slice(&u32::try_from(batches.len()).expect("a value holds below 64 KiB or one").to_le_bytes());
+    value.extend_from_slice(
+        &u32::try_from(batches.len()).expect("a value holds below 64 KiB or one").to_le_bytes(),
+    );
     for batch in batches {
         value.extend_from_slice(&u32::try_from(batch.len()).expect("a batch is at most 8 MiB").to_le_bytes());
     }
@@ -265,7 +268,9 @@ pub(crate) fn end(
     table: &impl ReadableTable<&'static KeyBytes, &'static [u8]>,
     log: LogName,
 ) -> Result<End, StorageError> {
-    let Some(row) = table.range::<&KeyBytes>(&log.first()..=&log.last())?.next_back() else { return Ok(End::Empty) };
+    let Some(row) = table.range::<&KeyBytes>(&log.first()..=&log.last())?.next_back() else {
+        return Ok(End::Empty);
+    };
     let value = Bytes::copy_from_slice(row?.1.value());
     let last = split(&value).and_then(|ranges| ranges.last().cloned());
     let last = last.and_then(|last| Batch::parse(value.slice(last), log.key).ok());
@@ -279,7 +284,9 @@ pub(crate) fn sizes(
     rows_max: usize,
 ) -> Result<Vec<(Offset, u64)>, StorageError> {
     let rows = table.range::<&KeyBytes>(&log.first()..=&log.last())?;
-    rows.take(rows_max).map(|row| row.map(|(key, value)| (base_of(key.value()), value.value().len() as u64))).collect()
+    rows.take(rows_max)
+        .map(|row| row.map(|(key, value)| (base_of(key.value()), value.value().len() as u64)))
+        .collect()
 }
 
 /// Puts a value; gives its bytes.

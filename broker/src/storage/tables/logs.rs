@@ -7,7 +7,8 @@ use redb::TableDefinition;
 use super::super::bytes::{Malformed, Reader, Writer};
 use super::PartitionBytes;
 
-pub(crate) const TABLE: TableDefinition<'static, &'static PartitionBytes, &'static [u8]> = TableDefinition::new("logs");
+pub(crate) const TABLE: TableDefinition<'static, &'static PartitionBytes, &'static [u8]> =
+    TableDefinition::new("logs");
 
 /// A replica's log as of the journal position that is stored with it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -7,7 +7,8 @@ use redb::TableDefinition;
 use super::super::bytes::{Malformed, Reader, Writer};
 
 pub(crate) type KeyBytes = [u8; 18];
-pub(crate) const TABLE: TableDefinition<'static, &'static KeyBytes, &'static [u8]> = TableDefinition::new("peers");
+pub(crate) const TABLE: TableDefinition<'static, &'static KeyBytes, &'static [u8]> =
+    TableDefinition::new("peers");
 
 pub(crate) fn key(peer: ReplicaId) -> KeyBytes {
     let mut bytes = [0; 18];

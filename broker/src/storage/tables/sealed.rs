@@ -14,7 +14,11 @@ pub(crate) fn seal(key: &[u8], body: &[u8]) -> Vec<u8> {
 /// The body, if the checksum holds.
 pub(crate) fn open<'a>(key: &[u8], row: &'a [u8]) -> Result<&'a [u8], Malformed> {
     let (stored, body) = row.split_first_chunk().ok_or(Malformed { what: "checksum" })?;
-    if u32::from_le_bytes(*stored) == checksum(key, body) { Ok(body) } else { Err(Malformed { what: "checksum" }) }
+    if u32::from_le_bytes(*stored) == checksum(key, body) {
+        Ok(body)
+    } else {
+        Err(Malformed { what: "checksum" })
+    }
 }
 
 fn checksum(key: &[u8], body: &[u8]) -> u32 {

@@ -43,7 +43,10 @@ fn vector() -> impl Strategy<Value = TermVector> {
         let lines = steps.into_iter().map(|(rise, length, process)| {
             generation += rise;
             start += length;
-            TermStart { term: Term { epoch: Epoch { generation, counter: 0 }, process }, start: Offset(start) }
+            TermStart {
+                term: Term { epoch: Epoch { generation, counter: 0 }, process },
+                start: Offset(start),
+            }
         });
         TermVector::new(lines.collect()).unwrap()
     })
@@ -56,7 +59,12 @@ fn entry() -> impl Strategy<Value = Entry> {
             ReplicaId { ordinal: Ordinal(ordinal.into()), incarnation }.to_string()
         };
         let set: Vec<String> = (0..size).map(replica).collect();
-        let line = format!("{key} epoch=4.{size} leader={} members={}of[{}]", replica(0), size.div_ceil(2), set.join(","));
+        let line = format!(
+            "{key} epoch=4.{size} leader={} members={}of[{}]",
+            replica(0),
+            size.div_ceil(2),
+            set.join(",")
+        );
         line.parse().unwrap()
     })
 }
@@ -70,8 +78,11 @@ fn promise() -> impl Strategy<Value = Promise> {
 }
 
 fn page() -> impl Strategy<Value = Page> {
-    (any::<u32>(), any::<u64>(), vec(".{0,40}", 0..10))
-        .prop_map(|(number, revision, lines)| Page { number, revision, lines })
+    (any::<u32>(), any::<u64>(), vec(".{0,40}", 0..10)).prop_map(|(number, revision, lines)| Page {
+        number,
+        revision,
+        lines,
+    })
 }
 
 fn peer() -> impl Strategy<Value = ReplicaId> {
@@ -81,7 +92,11 @@ fn peer() -> impl Strategy<Value = ReplicaId> {
 
 fn log_row() -> impl Strategy<Value = LogRow> {
     (any::<(u32, u64, bool, bool, u64)>(), (offset(), offset(), offset(), offset()), vector()).prop_map(
-        |((number, bytes, uncertain, promised, append_time_ms), (start, end, high_watermark, producers_at), vector)| LogRow {
+        |(
+            (number, bytes, uncertain, promised, append_time_ms),
+            (start, end, high_watermark, producers_at),
+            vector,
+        )| LogRow {
             number,
             start,
             end,

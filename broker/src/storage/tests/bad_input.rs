@@ -111,7 +111,12 @@ fn a_file_that_is_gone_or_cut_short_is_named() {
             let damaged = files.backup();
             damaged.cut_short(&slot(index), 20_000);
             let error = refusal(&damaged);
-            assert!(error.starts_with(&format!("/data/journal/slot-00{index}: has 20000 bytes and must have 65536")), "{error}");
+            assert!(
+                error.starts_with(&format!(
+                    "/data/journal/slot-00{index}: has 20000 bytes and must have 65536"
+                )),
+                "{error}"
+            );
             damaged.delete(&slot(index));
             assert!(refusal(&damaged).starts_with(&format!("/data/journal/slot-00{index}: missing")));
         }
@@ -147,7 +152,11 @@ fn the_identity_survives_one_flipped_bit_anywhere_and_names_itself_after_two() {
     }
     files.flip(path, 20, 1);
     files.flip(path, length / 2 + 20, 1);
-    assert!(refusal(&files).starts_with("/data/identity: byte 0: the identity's checksum"), "{}", refusal(&files));
+    assert!(
+        refusal(&files).starts_with("/data/identity: byte 0: the identity's checksum"),
+        "{}",
+        refusal(&files)
+    );
 }
 
 #[test]
@@ -198,7 +207,9 @@ fn a_flipped_bit_anywhere_in_redb_never_gives_a_wrong_batch() {
         assert!(recovered.log_end == Offset(80) || recovered.uncertain, "byte {at}: {recovered:?}");
         for batch in &written {
             match running.storage.read(key(1), batch.base(), batch.end(), 1) {
-                Ok(found) if batch.end() <= recovered.log_end => assert_eq!(found, vec![batch.clone()], "byte {at}"),
+                Ok(found) if batch.end() <= recovered.log_end => {
+                    assert_eq!(found, vec![batch.clone()], "byte {at}")
+                }
                 Ok(_) => {}
                 Err(_) => rotten += 1,
             }

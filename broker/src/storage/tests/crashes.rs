@@ -15,7 +15,11 @@ fn run(files: &FaultyFiles, last: u64) -> (Vec<Batch>, usize) {
     for seq in 1..=60u64 {
         let batch = batch_of(key(1), base, 2, 1000, term(1));
         base = batch.end().0;
-        if running.storage.write_blocking(vec![(key(1), WriteSeq(seq), Write::Append(batch.clone()))]).is_err() {
+        if running
+            .storage
+            .write_blocking(vec![(key(1), WriteSeq(seq), Write::Append(batch.clone()))])
+            .is_err()
+        {
             break;
         }
         written.push(batch);
@@ -57,7 +61,11 @@ fn a_crash_at_any_change_loses_nothing_durable() {
             files.crash(how);
             let running = open(&files);
             let found = running.log(key(1), 0);
-            assert!(found.len() >= durable, "change {last}, {how:?}: {durable} durable, {} found", found.len());
+            assert!(
+                found.len() >= durable,
+                "change {last}, {how:?}: {durable} durable, {} found",
+                found.len()
+            );
             assert_eq!(found, written[..found.len()], "change {last}, {how:?}");
             assert!(running.opened.replicas.iter().all(|(_, replica)| !replica.uncertain));
         }

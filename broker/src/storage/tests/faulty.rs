@@ -183,7 +183,8 @@ impl FaultyFiles {
             let bytes = node.lock().cached.clone();
             Arc::new(Mutex::new(Node { cached: bytes.clone(), durable: bytes, unsynced: Vec::new() }))
         };
-        let names: BTreeMap<_, _> = world.names.iter().map(|(path, node)| (path.clone(), copy(node))).collect();
+        let names: BTreeMap<_, _> =
+            world.names.iter().map(|(path, node)| (path.clone(), copy(node))).collect();
         FaultyFiles(Arc::new(Mutex::new(World { durable_names: names.clone(), names, ..World::default() })))
     }
 

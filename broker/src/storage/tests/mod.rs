@@ -88,9 +88,10 @@ struct Running {
 
 fn try_open(files: &FaultyFiles, config: &StorageConfig) -> Result<Running, OpenError> {
     let (sender, events) = channel();
-    let (storage, opened) = Storage::open_in(Arc::new(files.clone()), config, &expectations(), move |event| {
-        drop(sender.send(event));
-    })?;
+    let (storage, opened) =
+        Storage::open_in(Arc::new(files.clone()), config, &expectations(), move |event| {
+            drop(sender.send(event));
+        })?;
     Ok(Running { storage, opened, events })
 }
 

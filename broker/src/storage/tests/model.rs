@@ -151,7 +151,10 @@ impl Model {
             for (key, seq) in writes {
                 let replica = self.replicas.get_mut(&key).unwrap();
                 let seq = usize::try_from(seq.0).unwrap();
-                assert!(seq < replica.states.len() && seq >= replica.durable, "durable goes up, to what was written");
+                assert!(
+                    seq < replica.states.len() && seq >= replica.durable,
+                    "durable goes up, to what was written"
+                );
                 replica.durable = seq;
             }
         }
@@ -160,7 +163,8 @@ impl Model {
     /// What came back is the state after some write, not before the last durable one. It goes on from there.
     fn verify(&mut self, running: &Running, seed: u64) {
         for (key, replica) in &mut self.replicas {
-            let recovered = running.opened.replicas.iter().find(|(other, _)| other == key).map(|(_, found)| found);
+            let recovered =
+                running.opened.replicas.iter().find(|(other, _)| other == key).map(|(_, found)| found);
             let Some(recovered) = recovered else {
                 assert_eq!(replica.durable, 0, "seed {seed}: {key} is gone");
                 replica.restart(State::default());
@@ -227,7 +231,9 @@ fn live(files: &FaultyFiles, running: Running, model: &mut Model, chance: &mut S
         let replica = model.replicas.get_mut(&key).unwrap();
         let durable = replica.states[replica.durable].end;
         // Committed is at most durable, and never cut.
-        if chance.random_bool(0.2) && replica.states[replica.durable..].iter().all(|state| state.end >= durable) {
+        if chance.random_bool(0.2)
+            && replica.states[replica.durable..].iter().all(|state| state.end >= durable)
+        {
             replica.committed = replica.committed.max(durable);
             running.storage.note_high_watermark(key, Offset(durable));
         }

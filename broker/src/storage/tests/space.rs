@@ -27,7 +27,10 @@ fn a_failed_sync_acknowledges_nothing_and_ends_the_storage() {
     files.set(|faults| faults.fail_sync = true);
     append(&running, 2).unwrap();
     let StorageEvent::Fatal(why) = next_event(&running) else { panic!("something else was told") };
-    assert!(why.starts_with("cannot sync the journal") || why.starts_with("cannot write records.redb"), "{why}");
+    assert!(
+        why.starts_with("cannot sync the journal") || why.starts_with("cannot write records.redb"),
+        "{why}"
+    );
     assert!(matches!(append(&running, 3), Err(WriteError::Stopped(_))));
     files.set(|faults| faults.fail_sync = false);
     assert!(running.storage.close().is_err(), "no second try");

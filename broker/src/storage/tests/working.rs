@@ -97,7 +97,8 @@ fn a_batch_that_does_not_continue_the_log_is_refused_and_nothing_of_its_call_is_
     let running = open(&files);
     let first = batch_of(key(1), 0, 1, 10, term(2));
     let hole = batch_of(key(1), 5, 1, 10, term(2));
-    let calls = vec![(key(1), WriteSeq(1), Write::Append(first.clone())), (key(1), WriteSeq(2), Write::Append(hole))];
+    let calls =
+        vec![(key(1), WriteSeq(1), Write::Append(first.clone())), (key(1), WriteSeq(2), Write::Append(hole))];
     assert!(running.storage.write_blocking(calls).unwrap_err().to_string().contains("does not continue"));
     running.write(key(1), 1, Write::Append(first));
     let old = batch_of(key(1), 1, 1, 10, term(1));
@@ -110,7 +111,11 @@ fn cuts_resets_and_releases_hold_across_the_applied_boundary() {
     for settled in [false, true] {
         let files = FaultyFiles::default();
         let running = open(&files);
-        let pause = || if settled { settle() };
+        let pause = || {
+            if settled {
+                settle()
+            }
+        };
         fill(&running, key(1), 20, &[100]);
         pause();
         running.write(key(1), 21, Write::Cut { to: Offset(12) });
@@ -164,7 +169,9 @@ fn promises_marks_pages_and_peers_come_back() {
     blocking::wait(running.storage.drop_page(4)).unwrap();
     blocking::wait(running.storage.put_peer_seen(peer, process)).unwrap();
     running.storage.adopt_cluster(ClusterId(77)).unwrap();
-    assert!(running.storage.adopt_cluster(ClusterId(78)).unwrap_err().to_string().contains("belongs to cluster"));
+    assert!(
+        running.storage.adopt_cluster(ClusterId(78)).unwrap_err().to_string().contains("belongs to cluster")
+    );
     drop(running);
     files.crash(Crash::Drop);
     let opened = open(&files).opened;
@@ -237,7 +244,10 @@ fn time_and_size_say_where_retention_may_cut() {
     settle();
     assert!(running.storage.log_bytes(key(1)) <= half + 65_536);
     assert_eq!(candidate(None, Some(half + 65_536)), None);
-    assert!(matches!(running.storage.read(key(1), Offset(0), Offset(9), 1), Err(ReadError::BelowStart { .. })));
+    assert!(matches!(
+        running.storage.read(key(1), Offset(0), Offset(9), 1),
+        Err(ReadError::BelowStart { .. })
+    ));
     running.storage.close().unwrap();
     let running = open(&files);
     assert_eq!(running.opened.replicas[0].1.log_start, start);

@@ -38,7 +38,10 @@ pub(super) struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    pub(super) fn begin(transaction: &'a WriteTransaction, volume: &'a mut Volume) -> Result<Self, VolumeError> {
+    pub(super) fn begin(
+        transaction: &'a WriteTransaction,
+        volume: &'a mut Volume,
+    ) -> Result<Self, VolumeError> {
         Ok(Self {
             values: transaction.open_table(batches::TABLE)?,
             logs: transaction.open_table(logs::TABLE)?,
@@ -175,7 +178,8 @@ impl<'a> Changes<'a> {
         let left = LogName { key, number: replica.row.number };
         replica.turns += 1;
         let LogRow { uncertain, promised, append_time_ms, .. } = replica.row;
-        replica.row = LogRow { number: left.number + 1, uncertain, promised, append_time_ms, ..LogRow::default() };
+        replica.row =
+            LogRow { number: left.number + 1, uncertain, promised, append_time_ms, ..LogRow::default() };
         replica.producers = ProducerTable::default();
         replica.store_producers = true;
         self.marks.insert(&garbage::encode(left), ())?;
@@ -207,7 +211,9 @@ impl<'a> Changes<'a> {
             self.flush(key)?;
         }
         if closing {
-            self.changed.extend(self.replicas.iter().filter(|(_, replica)| replica.since_producers > 0).map(|(key, _)| *key));
+            self.changed.extend(
+                self.replicas.iter().filter(|(_, replica)| replica.since_producers > 0).map(|(key, _)| *key),
+            );
         }
         for key in std::mem::take(&mut self.changed) {
             let name = partition_bytes(key);

@@ -123,7 +123,11 @@ pub(super) fn named(dir: &Path) -> impl Fn(VolumeError) -> OpenError {
 
 impl Volume {
     /// Makes the database in an empty file.
-    pub(super) fn create(file: Arc<dyn Handle>, cache_bytes: usize, journal: [u8; 16]) -> Result<(), VolumeError> {
+    pub(super) fn create(
+        file: Arc<dyn Handle>,
+        cache_bytes: usize,
+        journal: [u8; 16],
+    ) -> Result<(), VolumeError> {
         guarded(|| {
             let mut volume = Self::open_database(file, cache_bytes, journal)?;
             volume.apply(&[], Position::START, &[], false)
@@ -131,7 +135,11 @@ impl Volume {
     }
 
     /// Opens the database in this file, which must be one of this journal.
-    pub(super) fn open(file: Arc<dyn Handle>, cache_bytes: usize, journal: [u8; 16]) -> Result<Self, VolumeError> {
+    pub(super) fn open(
+        file: Arc<dyn Handle>,
+        cache_bytes: usize,
+        journal: [u8; 16],
+    ) -> Result<Self, VolumeError> {
         guarded(|| {
             let mut volume = Self::open_database(file, cache_bytes, journal)?;
             let view = View::open(&*volume.database)?;
@@ -147,7 +155,11 @@ impl Volume {
         })
     }
 
-    fn open_database(file: Arc<dyn Handle>, cache_bytes: usize, journal: [u8; 16]) -> Result<Self, VolumeError> {
+    fn open_database(
+        file: Arc<dyn Handle>,
+        cache_bytes: usize,
+        journal: [u8; 16],
+    ) -> Result<Self, VolumeError> {
         let database = Database::builder().set_cache_size(cache_bytes).create_with_backend(Backend(file))?;
         Ok(Self {
             database: Arc::new(database),
@@ -169,7 +181,13 @@ impl Volume {
 
     /// Applies operations of the journal up to `end`, with what was noted besides, in one durable transaction.
     /// `closing` stores what is otherwise stored now and then.
-    pub(super) fn apply(&mut self, ops: &[Op], end: Position, notes: &[Note], closing: bool) -> Result<(), VolumeError> {
+    pub(super) fn apply(
+        &mut self,
+        ops: &[Op],
+        end: Position,
+        notes: &[Note],
+        closing: bool,
+    ) -> Result<(), VolumeError> {
         let transaction = self.begin()?;
         let mut meta = Meta { format: meta::FORMAT, journal: self.journal, replicas: 0, applied: end };
         {
@@ -226,7 +244,11 @@ impl Volume {
                 }
             }
         }
-        if left == SWEEP_BYTES_MAX { transaction.abort()? } else { transaction.commit()? }
+        if left == SWEEP_BYTES_MAX {
+            transaction.abort()?
+        } else {
+            transaction.commit()?
+        }
         Ok(())
     }
 
@@ -279,4 +301,3 @@ impl Volume {
         Ok(short)
     }
 }
-

@@ -24,7 +24,8 @@ impl View {
 
     pub(in super::super) fn meta(&self) -> Result<Meta, VolumeError> {
         let table = self.0.open_table(meta::TABLE)?;
-        let found = table.get(meta::KEY)?.ok_or(VolumeError::Row { table: "meta", what: "it is not there" })?;
+        let found =
+            table.get(meta::KEY)?.ok_or(VolumeError::Row { table: "meta", what: "it is not there" })?;
         let body = sealed::open(meta::KEY.as_bytes(), found.value()).map_err(row("meta"))?;
         let format = body.first_chunk().map_or(0, |four| u32::from_le_bytes(*four));
         if format > meta::FORMAT {
@@ -34,7 +35,10 @@ impl View {
     }
 
     /// All replicas, of which there must be so many.
-    pub(in super::super) fn replicas(&self, expected: u64) -> Result<BTreeMap<PartitionKey, Replica>, VolumeError> {
+    pub(in super::super) fn replicas(
+        &self,
+        expected: u64,
+    ) -> Result<BTreeMap<PartitionKey, Replica>, VolumeError> {
         let mut replicas: BTreeMap<PartitionKey, Replica> = BTreeMap::new();
         for found in self.0.open_table(logs::TABLE)?.iter()? {
             let (key, value) = found?;
@@ -95,4 +99,3 @@ impl View {
         Ok(found)
     }
 }
-
