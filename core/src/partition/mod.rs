@@ -3,6 +3,8 @@
 //! Owns terms, fencing, following, the high watermark, changes of members, producers' sequences and what retention may
 //! delete. Never reads a batch's records, and never knows where a byte lies or which socket a message takes.
 
+#[cfg(test)]
+mod bench;
 mod commit;
 mod effect;
 mod follow;
