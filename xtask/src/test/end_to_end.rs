@@ -1,12 +1,12 @@
 //! End to end: images, a Kubernetes, and the tests of `fulmar-e2e` inside it. A test that could not run is a failure.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::nextest::{self, Built, Tests};
+use super::nextest::{self, Built, Ready, Tests};
 use super::parts::Parts;
 use crate::images;
 use crate::kubernetes::choice::Cluster;
@@ -26,7 +26,7 @@ pub(crate) fn run(
     threads: u32,
     parts: &mut Parts,
 ) {
-    let tests = Tests { within: END_TO_END, filter, threads: Some(threads), built: Built::Workspace };
+    let tests = Tests { within: END_TO_END, filter, threads: Some(threads) };
     let done = match cluster {
         Ok(Cluster::LeftOut) => return parts.left_out(PART),
         Ok(Cluster::Own) => run_on_own(workspace, &tests, parts),
@@ -50,10 +50,10 @@ pub(crate) fn run_on_developers_cluster(
     if !cluster.is_up() {
         bail!("no cluster is up: `cargo xtask kubernetes up` first");
     }
-    nextest::build(workspace, Built::EndToEnd)?;
+    let ready = nextest::prepare(workspace, Built::EndToEnd)?;
     empty_logs(workspace)?;
-    let tests = Tests { within: END_TO_END, filter, threads: Some(1), built: Built::EndToEnd };
-    nextest::run_told(&mut inside(workspace, cluster, &tests)?).map(drop)
+    let tests = Tests { within: END_TO_END, filter, threads: Some(1) };
+    nextest::run_told(&mut inside(workspace, cluster, &ready, &tests)?).map(drop)
 }
 
 fn run_on_own(workspace: &Workspace, tests: &Tests<'_>, parts: &mut Parts) -> Option<()> {
@@ -62,6 +62,7 @@ fn run_on_own(workspace: &Workspace, tests: &Tests<'_>, parts: &mut Parts) -> Op
         let programs = own.programs()?;
         Ok(((), format!("in {}", programs.display())))
     })?;
+    let ready = prepare(workspace, parts)?;
     let archives = build(workspace, parts)?;
     let running: Running =
         parts.run_for("Kubernetes: start", || Ok((own.start()?, "own, three nodes".to_owned())))?;
@@ -72,7 +73,7 @@ fn run_on_own(workspace: &Workspace, tests: &Tests<'_>, parts: &mut Parts) -> Op
     })?;
     parts.run_for(PART, || {
         empty_logs(workspace)?;
-        let outcome = nextest::run_told(&mut inside(workspace, own, tests)?);
+        let outcome = nextest::run_told(&mut inside(workspace, own, &ready, tests)?);
         keep_logs_of_failure(workspace, &own.kubectl(), Some(own), outcome)
     });
     parts.run("Kubernetes: take down", || {
@@ -89,9 +90,8 @@ fn run_on_context(
     parts: &mut Parts,
 ) -> Option<()> {
     let given = std::env::var_os("FULMAR_E2E_BROKER_IMAGE").is_some();
-    if given {
-        parts.run("tests: compile", || nextest::build(workspace, Built::Workspace));
-    } else {
+    let ready = prepare(workspace, parts)?;
+    if !given {
         let archives = build(workspace, parts)?;
         parts.run_for("images: import", || {
             archives.iter().try_for_each(|archive| cleared.import(archive))?;
@@ -101,8 +101,9 @@ fn run_on_context(
     let kubeconfig = cleared.write_kubeconfig(&workspace.target().join("kubernetes/context")).ok()?;
     parts.run_for(PART, || {
         empty_logs(workspace)?;
-        let mut command = workspace.cargo("nextest");
-        command.env("PATH", nextest::path()?).args(nextest::arguments(tests));
+        let mut command = Command::new(nextest::PROGRAM);
+        command.current_dir(workspace.root());
+        ready.run_by(&mut command, tests);
         describe(&mut command, workspace, &format!("context:{}", cleared.name()));
         command.env("KUBECONFIG", &kubeconfig);
         let kubectl = || {
@@ -115,13 +116,19 @@ fn run_on_context(
     Some(())
 }
 
-/// Compiles (nothing is left to compile where the unit tests ran before) and builds the images.
-fn build(workspace: &Workspace, parts: &mut Parts) -> Option<Vec<std::path::PathBuf>> {
+/// Compiles; nothing is left to compile where the unit tests ran before.
+fn prepare(workspace: &Workspace, parts: &mut Parts) -> Option<Ready> {
+    parts.run_for("end to end: compile", || {
+        nextest::build(workspace)?;
+        Ok((nextest::prepare(workspace, Built::Workspace)?, String::new()))
+    })
+}
+
+fn build(workspace: &Workspace, parts: &mut Parts) -> Option<Vec<PathBuf>> {
     parts.run_for("images: build", || {
-        nextest::build(workspace, Built::Workspace)?;
         let archives = images::build(workspace)?;
         let sizes: Result<Vec<String>> = archives.iter().map(|archive| described(archive)).collect();
-        Ok((archives.clone(), format!("prebuilt binaries, {}", sizes?.join(", "))))
+        Ok((archives, format!("prebuilt binaries, {}", sizes?.join(", "))))
     })
 }
 
@@ -133,12 +140,11 @@ fn described(archive: &Path) -> Result<String> {
 }
 
 /// Nextest, inside the cluster's namespaces. Nothing is compiled there: there is no way out to any registry.
-fn inside(workspace: &Workspace, own: &Own, tests: &Tests<'_>) -> Result<Command> {
+fn inside(workspace: &Workspace, own: &Own, ready: &Ready, tests: &Tests<'_>) -> Result<Command> {
     let programs = own.programs()?;
-    let mut command = own.enter("cargo");
-    command.current_dir(workspace.root()).arg("nextest").args(nextest::arguments(tests)).arg("--offline");
-    workspace.set_flags(&mut command);
-    command.env("PATH", nextest::path()?);
+    let mut command = own.enter(nextest::PROGRAM);
+    command.current_dir(workspace.root());
+    ready.run_by(&mut command, tests);
     describe(&mut command, workspace, "own");
     command
         .env("FULMAR_E2E_ROOM", ROOM)

@@ -2,7 +2,9 @@
 //! Where nextest cannot be had it calls `cargo test`, and says so.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -19,8 +21,6 @@ pub(crate) struct Tests<'a> {
     pub(crate) filter: Option<&'a str>,
     /// At a time; as many as there are processors if not given.
     pub(crate) threads: Option<u32>,
-    /// What is compiled for it.
-    pub(crate) built: Built,
 }
 
 /// The packages that cargo looks at.
@@ -50,15 +50,11 @@ impl Tests<'_> {
     }
 }
 
-/// Compiles the tests of the whole workspace, and its binaries; or the end-to-end tests.
-pub(crate) fn build(workspace: &Workspace, built: Built) -> Result<()> {
+/// Compiles the tests of the whole workspace, and its binaries.
+pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     let mut tests = workspace.cargo("test");
-    tests.args(built.selection()).args(["--lib", "--bins", "--tests", "--no-run", "--quiet"]);
-    process::run(&mut tests)?;
-    match built {
-        Built::Workspace => crate::images::build_binaries(workspace),
-        Built::EndToEnd => Ok(()),
-    }
+    process::run(tests.args(["--workspace", "--lib", "--bins", "--tests", "--no-run", "--quiet"]))?;
+    crate::images::build_binaries(workspace)
 }
 
 /// Runs tests on this machine; gives nextest's summary.
@@ -67,7 +63,7 @@ pub(crate) fn run(workspace: &Workspace, tests: &Tests<'_>) -> Result<String> {
         Ok(path) => {
             let mut command = workspace.cargo("nextest");
             command.env("PATH", path);
-            run_told(command.args(arguments(tests)))
+            run_told(command.arg("run").args(Built::Workspace.selection()).args(choice(tests)))
         }
         Err(error) if tests.filter.is_some() => {
             Err(error.context("cargo nextest is missing, and a filter needs it"))
@@ -90,15 +86,45 @@ pub(crate) fn run(workspace: &Workspace, tests: &Tests<'_>) -> Result<String> {
     }
 }
 
-/// The `PATH` under which nextest is found, for whoever composes a command that runs elsewhere.
-pub(crate) fn path() -> Result<OsString> {
-    tools::NEXTEST.path()
+/// Test executables that are ready to be run without cargo, so without a compiler, a lock or a registry.
+pub(crate) struct Ready {
+    binaries: PathBuf,
+    metadata: PathBuf,
+    path: OsString,
 }
 
-/// What follows `cargo nextest`.
-pub(crate) fn arguments(tests: &Tests<'_>) -> Vec<String> {
-    let mut arguments = vec!["run".to_owned(), "--no-fail-fast".to_owned()];
-    arguments.extend(tests.built.selection().iter().map(|&word| word.to_owned()));
+/// Compiles what is selected and writes down where its executables are.
+pub(crate) fn prepare(workspace: &Workspace, built: Built) -> Result<Ready> {
+    let path = tools::NEXTEST.path()?;
+    let folder = workspace.target().join("nextest-ready");
+    fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+    let write = |name: &str, text: String| {
+        let file = folder.join(name);
+        fs::write(&file, text).with_context(|| format!("could not write {}", file.display()))?;
+        Ok::<_, anyhow::Error>(file)
+    };
+    let mut list = workspace.cargo("nextest");
+    list.env("PATH", &path).args(["list", "--list-type", "binaries-only", "--message-format", "json"]);
+    let binaries = write("binaries.json", process::output(list.args(built.selection()))?)?;
+    let mut describe = workspace.cargo("metadata");
+    let metadata = write("cargo.json", process::output(describe.args(["--format-version=1", "--offline"]))?)?;
+    Ok(Ready { binaries, metadata, path })
+}
+
+impl Ready {
+    /// Has `command`, which names no program of ours yet, run the tests.
+    pub(crate) fn run_by(&self, command: &mut Command, tests: &Tests<'_>) {
+        command.env("PATH", &self.path).args(["nextest", "run"]);
+        command.arg("--binaries-metadata").arg(&self.binaries).arg("--cargo-metadata").arg(&self.metadata);
+        command.args(choice(tests));
+    }
+}
+
+/// The program of `cargo nextest` when cargo does not call it.
+pub(crate) const PROGRAM: &str = "cargo-nextest";
+
+fn choice(tests: &Tests<'_>) -> Vec<String> {
+    let mut arguments = vec!["--no-fail-fast".to_owned()];
     // A person's filter may well match nothing in one of the parts.
     if tests.filter.is_some() {
         arguments.push("--no-tests=pass".to_owned());

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::nextest::{self, Built, Tests};
+use super::nextest::{self, Tests};
 use super::parts::Parts;
 use crate::process;
 use crate::workspace::Workspace;
@@ -11,10 +11,8 @@ const EXCEPT_END_TO_END: &str = "not package(fulmar-e2e)";
 
 /// Compiles, then runs: two rows of the table, since they are slow for different reasons.
 pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, parts: &mut Parts) {
-    let tests = Tests { within: EXCEPT_END_TO_END, filter, threads: None, built: Built::Workspace };
-    let built = parts.run_for("tests: compile", || {
-        nextest::build(workspace, Built::Workspace).map(|()| ((), String::new()))
-    });
+    let tests = Tests { within: EXCEPT_END_TO_END, filter, threads: None };
+    let built = parts.run_for("tests: compile", || nextest::build(workspace).map(|()| ((), String::new())));
     if built.is_some() {
         parts.run_for("tests: unit and integration", || {
             nextest::run(workspace, &tests).map(|summary| ((), summary))
