@@ -141,8 +141,8 @@ impl Controller {
             Input::Held { ordinal, page } => self.note_held(ordinal, page),
             Input::Reports { ordinal, request, controller_epoch, reports, topics, complete } => {
                 let asked = request != 0 || complete;
-                asked && controller_epoch != self.tenure
-                    || self.note_reports(ordinal, request, reports, topics, complete)
+                (!asked || controller_epoch == self.tenure)
+                    && self.note_reports(ordinal, request, reports, topics, complete)
             }
             Input::Heartbeat { ordinal, storage_rounds } => self.note_heartbeat(ordinal, storage_rounds),
             Input::Gossip { ordinal, alive } => self.note_gossip(ordinal, alive),
