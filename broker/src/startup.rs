@@ -148,7 +148,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
     ));
     http.open(door.clone());
     let (health, health_service) = readiness::health();
-    let router = grpc::services(&door).into_axum_router().merge(grpc::extras(health_service).context("reflection")?);
+    let router = grpc::for_programs(&door, health_service).context("reflection")?;
     let serving_grpc = tokio::spawn(listen::serve(ports.grpc, None, limits_grpc(), router, stop_clients.clone()));
     let ready = readiness::watch(replicas.clone(), pages.directory(), peers.clone(), phase.clone(), health);
     let tasks = vec![
@@ -291,5 +291,6 @@ fn internal_router(door: &Door, attendance: Attendance, peers: Peers) -> Router 
             .max_decoding_message_size(dial::MESSAGE_BYTES_MAX)
             .max_encoding_message_size(dial::MESSAGE_BYTES_MAX),
     );
-    routes.routes().into_axum_router().merge(grpc::services(door).into_axum_router())
+    grpc::services(&mut routes, door);
+    routes.routes().into_axum_router()
 }

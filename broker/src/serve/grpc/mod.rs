@@ -14,7 +14,9 @@ use fulmar_proto::v1::admin_server::AdminServer;
 use fulmar_proto::v1::log_server::LogServer;
 use fulmar_proto::v1::pub_sub_server::PubSubServer;
 use tonic::metadata::MetadataMap;
-use tonic::service::Routes;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthService;
 
 use super::listen::Caller;
 use super::{DEADLINE_DEFAULT, DEADLINE_MAX, Door, FORWARDED};
@@ -25,9 +27,8 @@ const REQUEST_BYTES_MAX: usize = BATCH_BYTES_MAX + 64 * 1024;
 /// The largest answer: a piece of about a mebibyte, or one largest batch.
 const ANSWER_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
 
-/// The services for programs, as they stand on both gRPC ports.
-pub fn services(door: &Door) -> Routes {
-    let mut routes = Routes::builder();
+/// Adds the services for programs, as they stand on both gRPC ports.
+pub fn services(routes: &mut RoutesBuilder, door: &Door) {
     routes
         .add_service(
             PubSubServer::new(door.clone())
@@ -40,19 +41,19 @@ pub fn services(door: &Door) -> Routes {
                 .max_encoding_message_size(ANSWER_BYTES_MAX),
         )
         .add_service(AdminServer::new(door.clone()));
-    routes.routes()
 }
 
-/// What only the port for programs has besides: health and reflection.
-pub fn extras(health: tonic_health::server::HealthService) -> Result<Router, tonic_reflection::server::Error> {
+/// The port for programs: the services, health and reflection.
+pub fn for_programs(door: &Door, health: HealthService) -> Result<Router, tonic_reflection::server::Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(fulmar_proto::v1::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let mut routes = Routes::builder();
+    services(&mut routes, door);
     routes
-        .add_service(tonic_health::pb::health_server::HealthServer::new(health))
+        .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     Ok(routes.routes().into_axum_router())

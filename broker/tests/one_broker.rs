@@ -1,0 +1,125 @@
+//! One broker with one replica: published is durable, durable is read, and bad input is told.
+
+mod support;
+
+use fulmar_proto::v1::start::At;
+use fulmar_proto::v1::{Earliest, Message, PublishRequest, PublishResponse, Start, SubscribeRequest};
+use support::operator::{CLUSTER, Operator, epoch, key, page};
+use support::Brokers;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+async fn one(partitions: u32) -> (Brokers, Operator) {
+    let brokers = Brokers::start(1);
+    let operator = brokers.operator(0, CLUSTER).await;
+    let me = operator.replica();
+    operator.push(&page(partitions, &[me], me, 1), 1).await;
+    for partition in 0..partitions {
+        operator.leads(key(partition), epoch(1)).await;
+    }
+    (brokers, operator)
+}
+
+async fn publish(brokers: &Brokers, value: &str) -> Result<PublishResponse, Status> {
+    let request = PublishRequest {
+        topic: "events".to_owned(),
+        key: Some("k".into()),
+        value: value.to_owned().into(),
+        ..PublishRequest::default()
+    };
+    brokers.pubsub(0).await.publish(request).await.map(tonic::Response::into_inner)
+}
+
+async fn read(brokers: &Brokers, ordinal: usize, count: usize) -> Vec<Message> {
+    let request = SubscribeRequest {
+        topics: vec!["events".to_owned()],
+        start: Some(Start { at: Some(At::Earliest(Earliest {})) }),
+        partitions: Vec::new(),
+    };
+    let mut stream = brokers.pubsub(ordinal).await.subscribe(request).await.unwrap().into_inner();
+    let mut messages = Vec::new();
+    while messages.len() < count {
+        messages.extend(stream.message().await.unwrap().unwrap().messages);
+    }
+    messages
+}
+
+#[tokio::test]
+async fn what_is_published_is_read_and_survives_kill_9() {
+    let (mut brokers, operator) = one(1).await;
+    for number in 0..10 {
+        publish(&brokers, &format!("hello {number}")).await.unwrap();
+    }
+    let messages = read(&brokers, 0, 10).await;
+    assert_eq!(messages[3].value, "hello 3");
+    assert_eq!(messages[3].key.as_deref(), Some(b"k".as_slice()));
+    drop(operator);
+    brokers.kill(0);
+    brokers.spawn(0);
+    // No operator has been there since: pages are kept, the term is opened anew.
+    let again = read(&brokers, 0, 10).await;
+    assert_eq!(again, messages);
+    let offset = publish(&brokers, "after").await.unwrap().offset;
+    assert!(offset > messages[9].offset);
+}
+
+#[tokio::test]
+async fn a_stop_by_sigterm_is_clean_and_keeps_everything() {
+    let (mut brokers, operator) = one(1).await;
+    publish(&brokers, "hello").await.unwrap();
+    assert!(brokers.terminate(0).success(), "{}", brokers.log(0));
+    assert!(operator.heard.lock().is_stopping);
+    brokers.spawn(0);
+    assert_eq!(read(&brokers, 0, 1).await[0].value, "hello");
+}
+
+fn reason(status: &Status) -> String {
+    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn wrong_requests_are_told_what_is_wrong() {
+    let (brokers, _operator) = one(2).await;
+    let mut client = brokers.pubsub(0).await;
+    let good = || PublishRequest { topic: "events".to_owned(), value: "v".into(), ..PublishRequest::default() };
+    for (request, code, wanted, says) in [
+        (PublishRequest { topic: "nothing".to_owned(), ..good() }, Code::NotFound, "UNKNOWN_TOPIC", "\"nothing\""),
+        (PublishRequest { topic: String::new(), ..good() }, Code::InvalidArgument, "INVALID_REQUEST", "topic"),
+        (PublishRequest { partition: Some(2), ..good() }, Code::NotFound, "UNKNOWN_PARTITION", "0 to 1"),
+        (
+            PublishRequest { value: vec![0; (1 << 20) + 1].into(), ..good() },
+            Code::InvalidArgument,
+            "RECORD_TOO_LARGE",
+            "1048576",
+        ),
+    ] {
+        let status = client.publish(request).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (code, wanted), "{status:?}");
+        assert!(status.message().contains(says), "{status:?}");
+        assert!(status.get_error_details().retry_info().is_none());
+    }
+    let subscribe = |topics: Vec<String>| SubscribeRequest { topics, start: None, partitions: Vec::new() };
+    let status = client.subscribe(subscribe(Vec::new())).await.unwrap_err();
+    assert_eq!(reason(&status), "INVALID_REQUEST");
+    let status = client.subscribe(subscribe(vec!["nothing".to_owned()])).await.unwrap_err();
+    assert_eq!(reason(&status), "UNKNOWN_TOPIC");
+}
+
+#[tokio::test]
+async fn a_volume_of_another_cluster_refuses_the_operator() {
+    let (brokers, operator) = one(1).await;
+    let other = "0198a5c2-7b1e-7c3d-9f00-0000000000ff";
+    let refusal = brokers.try_operator(0, other, 2).await.err().unwrap();
+    assert!(refusal.contains(CLUSTER) && refusal.contains(other), "{refusal}");
+    drop(operator);
+}
+
+#[tokio::test]
+async fn an_older_tenure_is_refused_and_a_newer_one_takes_over() {
+    let (brokers, operator) = one(1).await;
+    let newer = brokers.try_operator(0, CLUSTER, 7).await.unwrap();
+    support::eventually("the older stream ends", async || operator.heard.lock().ended.is_some()).await;
+    let refusal = brokers.try_operator(0, CLUSTER, 6).await.err().unwrap();
+    assert!(refusal.contains('7'), "{refusal}");
+    drop(newer);
+}

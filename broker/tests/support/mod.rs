@@ -1,0 +1,224 @@
+//! Real brokers as child processes on loopback, a certificate authority of their own, and an operator that says what a
+//! test tells it to.
+
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test uses its part")]
+
+pub mod operator;
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fulmar_proto::v1::pub_sub_client::PubSubClient;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use self::operator::Operator;
+
+/// A certificate authority and what it has signed.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub certificate: String,
+}
+
+/// A certificate and its key, PEM.
+pub struct Pair {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    pub fn sign(&self, name: &str) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    pub fn client(&self, name: &str) -> ClientTlsConfig {
+        let pair = self.sign(name);
+        ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.certificate))
+            .identity(Identity::from_pem(pair.certificate, pair.key))
+            .domain_name("broker.fulmar.internal")
+    }
+}
+
+/// Where one broker is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    pub internal: SocketAddr,
+    pub gossip: SocketAddr,
+}
+
+impl Ports {
+    fn free() -> Self {
+        let tcp: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let at = |at: usize| tcp[at].local_addr().unwrap();
+        Self { grpc: at(0), http: at(1), internal: at(2), gossip: udp.local_addr().unwrap() }
+    }
+}
+
+/// Some brokers.
+pub struct Brokers {
+    pub dir: TempDir,
+    pub authority: Authority,
+    pub ports: Vec<Ports>,
+    children: Vec<Option<Child>>,
+}
+
+impl Brokers {
+    /// Starts so many.
+    pub fn start(count: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        let pair = authority.sign("broker.fulmar.internal");
+        let tls = dir.path().join("tls");
+        std::fs::create_dir(&tls).unwrap();
+        for (name, content) in [
+            ("ca.crt", &authority.certificate),
+            ("tls.crt", &pair.certificate),
+            ("tls.key", &pair.key),
+            ("gossip.key", &"5a".repeat(32)),
+        ] {
+            std::fs::write(tls.join(name), content).unwrap();
+        }
+        let ports = (0..count).map(|_| Ports::free()).collect();
+        let mut brokers = Self { dir, authority, ports, children: (0..count).map(|_| None).collect() };
+        (0..count).for_each(|ordinal| brokers.spawn(ordinal));
+        brokers
+    }
+
+    pub fn data(&self, ordinal: usize) -> PathBuf {
+        self.dir.path().join(format!("data-{ordinal}"))
+    }
+
+    pub fn log(&self, ordinal: usize) -> String {
+        std::fs::read_to_string(self.log_path(ordinal)).unwrap_or_default()
+    }
+
+    fn log_path(&self, ordinal: usize) -> PathBuf {
+        self.dir.path().join(format!("log-{ordinal}"))
+    }
+
+    pub fn command(&self, ordinal: usize) -> Command {
+        let ports = self.ports[ordinal];
+        let seeds: Vec<String> = self.ports.iter().map(|ports| ports.gossip.to_string()).collect();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fulmar-broker"));
+        command
+            .args(["--name", &format!("orders-{ordinal}"), "--data"])
+            .arg(self.data(ordinal))
+            .arg("--tls")
+            .arg(self.dir.path().join("tls"))
+            .args(["--grpc-address", &ports.grpc.to_string(), "--http-address", &ports.http.to_string()])
+            .args(["--internal-address", &ports.internal.to_string()])
+            .args(["--gossip-address", &ports.gossip.to_string(), "--advertise-host", "127.0.0.1"])
+            .args(["--seeds", &seeds.join(","), "--memory-limit", "256Mi", "--journal-slot-size", "16Mi"])
+            .args(["--log-level", "info,fulmar_broker=debug"]);
+        command
+    }
+
+    /// Starts one (again), and waits until its programs' port answers.
+    pub fn spawn(&mut self, ordinal: usize) {
+        let log = File::options().create(true).append(true).open(self.log_path(ordinal)).unwrap();
+        let child = self.command(ordinal).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.children[ordinal] = Some(child);
+        let until = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(self.ports[ordinal].grpc).is_err()
+            || !self.log(ordinal).contains("the broker serves")
+        {
+            assert!(Instant::now() < until, "broker {ordinal} does not start:\n{}", self.log(ordinal));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self, ordinal: usize) {
+        let mut child = self.children[ordinal].take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn terminate(&mut self, ordinal: usize) -> std::process::ExitStatus {
+        let mut child = self.children[ordinal].take().unwrap();
+        signal(&child, rustix::process::Signal::TERM);
+        child.wait().unwrap()
+    }
+
+    pub fn signal(&self, ordinal: usize, signal_: rustix::process::Signal) {
+        signal(self.children[ordinal].as_ref().unwrap(), signal_);
+    }
+
+    pub fn has_ended(&mut self, ordinal: usize) -> bool {
+        self.children[ordinal].as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+    }
+
+    pub async fn operator(&self, ordinal: usize, cluster: &str) -> Operator {
+        self.try_operator(ordinal, cluster, 1).await.unwrap()
+    }
+
+    pub async fn try_operator(&self, ordinal: usize, cluster: &str, epoch: u64) -> Result<Operator, String> {
+        let channel = self.internal(ordinal, self.authority.client("operator.fulmar.internal")).await;
+        let channel = channel.map_err(|error| format!("{error:?}"))?;
+        Operator::attend(channel, ordinal, cluster, epoch).await
+    }
+
+    pub async fn internal(&self, ordinal: usize, tls: ClientTlsConfig) -> Result<Channel, tonic::transport::Error> {
+        let address = format!("https://{}", self.ports[ordinal].internal);
+        Endpoint::from_shared(address).unwrap().tls_config(tls)?.connect().await
+    }
+
+    pub async fn channel(&self, ordinal: usize) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.ports[ordinal].grpc)).unwrap().connect().await.unwrap()
+    }
+
+    pub async fn pubsub(&self, ordinal: usize) -> PubSubClient<Channel> {
+        PubSubClient::new(self.channel(ordinal).await).max_decoding_message_size(16 << 20)
+    }
+}
+
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+impl Drop for Brokers {
+    fn drop(&mut self) {
+        for (ordinal, child) in self.children.iter_mut().enumerate() {
+            if let Some(child) = child {
+                let _ended = child.kill();
+                let _ended = child.wait();
+            }
+            if std::thread::panicking() {
+                let path: &Path = self.dir.path();
+                let log = std::fs::read_to_string(path.join(format!("log-{ordinal}"))).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(60).collect();
+                eprintln!("--- broker {ordinal}");
+                tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+    }
+}
+
+/// Waits for something to come true.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(Instant::now() < until, "not within 20 s: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

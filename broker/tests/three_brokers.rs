@@ -1,0 +1,174 @@
+//! Three brokers, three replicas: any broker takes any message, a dead follower costs nothing, a dead leader is replaced,
+//! and a reader sees each record once, in order.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use fulmar_core::id::ReplicaId;
+use fulmar_proto::v1::admin_client::AdminClient;
+use fulmar_proto::v1::start::At;
+use fulmar_proto::v1::{
+    DescribeTopicRequest, Earliest, PublishRequest, Start, SubscribeRequest, SubscribeResponse,
+};
+use support::operator::{CLUSTER, Operator, epoch, key, page};
+use support::{Brokers, eventually};
+use tonic::Streaming;
+
+struct Three {
+    brokers: Brokers,
+    operators: Vec<Operator>,
+    replicas: Vec<ReplicaId>,
+}
+
+async fn three(partitions: u32) -> Three {
+    let brokers = Brokers::start(3);
+    let mut operators = Vec::new();
+    for ordinal in 0..3 {
+        operators.push(brokers.operator(ordinal, CLUSTER).await);
+    }
+    let replicas: Vec<ReplicaId> = operators.iter().map(Operator::replica).collect();
+    let three = Three { brokers, operators, replicas };
+    three.decide(partitions, 0, 1).await;
+    three
+}
+
+impl Three {
+    async fn decide(&self, partitions: u32, leader: usize, counter: u64) {
+        let page = page(partitions, &self.replicas, self.replicas[leader], counter);
+        for operator in &self.operators {
+            if operator.heard.lock().ended.is_none() {
+                operator.push(&page, counter).await;
+            }
+        }
+        for partition in 0..partitions {
+            self.operators[leader].leads(key(partition), epoch(counter)).await;
+        }
+    }
+
+    async fn publish(&self, at: usize, value: &str) -> u64 {
+        let request =
+            PublishRequest { topic: "events".to_owned(), value: value.to_owned().into(), ..PublishRequest::default() };
+        self.brokers.pubsub(at).await.publish(request).await.unwrap().into_inner().offset
+    }
+
+    async fn subscribe(&self, at: usize) -> Streaming<SubscribeResponse> {
+        let request = SubscribeRequest {
+            topics: vec!["events".to_owned()],
+            start: Some(Start { at: Some(At::Earliest(Earliest {})) }),
+            partitions: Vec::new(),
+        };
+        self.brokers.pubsub(at).await.subscribe(request).await.unwrap().into_inner()
+    }
+}
+
+async fn take(stream: &mut Streaming<SubscribeResponse>, count: usize) -> Vec<(u64, String)> {
+    let mut taken = Vec::new();
+    let reading = async {
+        while taken.len() < count {
+            let messages = stream.message().await.unwrap().unwrap().messages;
+            let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
+            taken.extend(messages.into_iter().map(|message| (message.offset, text(&message.value))));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reading).await.expect("messages within 20 s");
+    taken
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_broker_takes_and_gives_any_message() {
+    let three = three(1).await;
+    for at in 0..3 {
+        three.publish(at, &format!("by {at}")).await;
+    }
+    for at in 0..3 {
+        let mut stream = three.subscribe(at).await;
+        let values: Vec<String> = take(&mut stream, 3).await.into_iter().map(|(_, value)| value).collect();
+        assert_eq!(values, ["by 0", "by 1", "by 2"], "read at {at}");
+    }
+    let mut admin = AdminClient::new(three.brokers.channel(2).await);
+    let request = DescribeTopicRequest { topic: "events".to_owned() };
+    let topic = admin.describe_topic(request).await.unwrap().into_inner();
+    assert_eq!(topic.partitions[0].leader, Some(0));
+    assert!(topic.partitions[0].serving, "{topic:?}");
+    eventually("all three hold everything", async || {
+        let request = DescribeTopicRequest { topic: "events".to_owned() };
+        let topic = admin.describe_topic(request).await.unwrap().into_inner();
+        topic.partitions[0].in_sync == [0, 1, 2]
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_follower_costs_nothing_and_catches_up() {
+    let mut three = three(2).await;
+    three.publish(0, "first").await;
+    three.brokers.kill(2);
+    for number in 0..20 {
+        three.publish(number % 2, &format!("without 2: {number}")).await;
+    }
+    three.brokers.spawn(2);
+    // Broker 2 back, broker 1 gone: what is acknowledged now needs broker 2.
+    three.brokers.kill(1);
+    three.publish(0, "with 2 again").await;
+    let mut stream = three.subscribe(2).await;
+    assert_eq!(take(&mut stream, 22).await.len(), 22);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_leader_is_replaced_and_nothing_is_lost_or_read_twice() {
+    let mut three = three(1).await;
+    let mut stream = three.subscribe(1).await;
+    for number in 0..50 {
+        three.publish(number % 3, &format!("{number}")).await;
+    }
+    let mut read = take(&mut stream, 50).await;
+    three.brokers.kill(0);
+    eventually("the stream to broker 0 ends", async || three.operators[0].heard.lock().ended.is_some()).await;
+    three.decide(1, 2, 2).await;
+    for number in 50..100 {
+        three.publish(1 + number % 2, &format!("{number}")).await;
+    }
+    read.extend(take(&mut stream, 50).await);
+    let values: Vec<String> = read.iter().map(|(_, value)| value.clone()).collect();
+    let wanted: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    assert_eq!(values, wanted);
+    let offsets: BTreeSet<u64> = read.iter().map(|(offset, _)| *offset).collect();
+    assert_eq!(offsets.len(), 100);
+    // The old leader comes back as a follower and holds the same.
+    three.brokers.spawn(0);
+    three.brokers.kill(1);
+    three.publish(0, "100").await;
+    let mut stream = three.subscribe(0).await;
+    assert_eq!(take(&mut stream, 101).await.len(), 101);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_move_costs_no_publish_an_error() {
+    let three = three(1).await;
+    let publishing = async {
+        for number in 0..200 {
+            three.publish(number % 3, &format!("{number}")).await;
+        }
+    };
+    let moving = async {
+        for (counter, leader) in [(2, 1), (3, 2), (4, 0)] {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            three.decide(1, leader, counter).await;
+        }
+    };
+    tokio::join!(publishing, moving);
+    let mut stream = three.subscribe(0).await;
+    let mut values: Vec<u64> = take(&mut stream, 200).await.iter().map(|(_, value)| value.parse().unwrap()).collect();
+    values.sort_unstable();
+    assert_eq!(values, (0..200).collect::<Vec<u64>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gossip_finds_everybody() {
+    let three = three(1).await;
+    for operator in &three.operators {
+        eventually("gossip sees three", async || operator.heard.lock().alive == [0, 1, 2]).await;
+    }
+}
