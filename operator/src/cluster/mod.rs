@@ -1,0 +1,330 @@
+//! One Cluster, in phases that one can see: dereference → validate → build → apply → status.
+//!
+//! Owns the order of the phases and what is kept between two passes. Never: decides what a broker holds.
+
+pub mod apply;
+pub mod build;
+pub mod dereference;
+pub mod patience;
+pub mod remove;
+pub mod roll;
+pub mod scale;
+pub mod status;
+pub mod stewardship;
+pub mod validate;
+pub mod volumes;
+
+mod children;
+mod report;
+mod secrets;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fulmar_core::control::{BrokerState, View};
+use fulmar_crds::Cluster;
+use jiff::Timestamp;
+use kube::Resource as _;
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use crate::api::ApiError;
+use crate::certificates::{Certificates, IssueError};
+use crate::context::Context;
+use crate::events::Story;
+use crate::names::ClusterKey;
+use crate::pods::{self, BrokerPod};
+use crate::topic;
+use crate::topic::claims::{Claimed, claims};
+use crate::topic::finalizer::{self, Keeper};
+
+use self::dereference::{Seen, dereference};
+use self::patience::Patience;
+use self::roll::{Health, Step};
+use self::scale::{Floor, Scale, scale};
+use self::secrets::StoredSecrets;
+use self::status::Problem;
+use self::stewardship::Stewardship;
+use self::validate::{Wanted, validate};
+
+/// Even when nothing changes, a Cluster is looked at so often; it costs two reads.
+const LOOK_AGAIN: Duration = Duration::from_mins(5);
+
+/// What waits for others (a pod that starts, a partition that catches up) is looked at so often.
+const WAITING: Duration = Duration::from_secs(2);
+
+/// After a conflict: the watch is about to tell the newer version.
+const BEHIND: Duration = Duration::from_millis(300);
+
+/// When to look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Never: there is nothing left.
+    Over,
+    /// When something changes.
+    Change,
+    /// After so long, or when something changes.
+    After(Duration),
+}
+
+impl Next {
+    fn sooner(self, other: Duration) -> Self {
+        match self {
+            Self::Over => Self::Over,
+            Self::Change => Self::After(other),
+            Self::After(pause) => Self::After(pause.min(other)),
+        }
+    }
+}
+
+/// Why a pass was given up.
+#[derive(Debug, Error)]
+pub enum ReconcileError {
+    /// The API server did not do it.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// No certificate could be made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+}
+
+/// Looks after one Cluster.
+pub struct Attendant {
+    context: Context,
+    key: ClusterKey,
+    stewardship: Option<Stewardship>,
+    secrets: Option<StoredSecrets>,
+    patience: Patience,
+    story: Story,
+    /// Something was changed by others after it was read: the watch is about to tell.
+    behind: bool,
+}
+
+/// What a pass over a Cluster found out, for the statuses.
+struct Findings<'a> {
+    cluster: &'a Cluster,
+    seen: &'a Seen,
+    wanted: &'a Wanted,
+    claims: &'a [Claimed],
+    pods: &'a [BrokerPod],
+    scale: Scale,
+    problem: Option<Problem>,
+    roll: Option<Step>,
+}
+
+impl Attendant {
+    /// Looks after the Cluster of this name, from the next pass on.
+    pub fn new(context: Context, key: ClusterKey) -> Self {
+        let story = Story::new(context.events.clone());
+        Self {
+            context,
+            key,
+            stewardship: None,
+            secrets: None,
+            patience: Patience::default(),
+            story,
+            behind: false,
+        }
+    }
+
+    /// One pass.
+    ///
+    /// # Errors
+    /// The API server did not do something that the rest of the pass needs; the next pass tries again.
+    pub async fn reconcile(&mut self) -> Result<Next, ReconcileError> {
+        self.context.metrics.reconciles.inc();
+        self.behind = false;
+        let seen = dereference(&self.context.watches, &self.key);
+        match seen.cluster.clone() {
+            Some(cluster) if cluster.metadata.deletion_timestamp.is_none() => {
+                self.attend(&cluster, &seen).await
+            }
+            gone => self.see_off(gone.as_deref(), &seen).await,
+        }
+    }
+
+    /// Waits until there is reason for another pass.
+    pub async fn wait(&mut self, woken: &Notify, pause: Option<Duration>) {
+        let deadline = tokio::time::sleep(pause.unwrap_or(LOOK_AGAIN));
+        tokio::pin!(deadline);
+        loop {
+            let Some(stewardship) = &mut self.stewardship else {
+                tokio::select! { () = woken.notified() => {}, () = &mut deadline => {} }
+                return;
+            };
+            tokio::select! {
+                () = woken.notified() => return,
+                () = &mut deadline => return,
+                Ok(()) = stewardship.view.changed() => return,
+                Some(event) = stewardship.events.recv() => self.tell(&event),
+            }
+        }
+    }
+
+    async fn attend(&mut self, cluster: &Cluster, seen: &Seen) -> Result<Next, ReconcileError> {
+        let wanted = match validate(cluster, &self.context.config) {
+            Ok(wanted) => wanted,
+            Err(invalid) => return Ok(self.report_invalid(cluster, seen, &invalid)),
+        };
+        let claims = claims(&seen.topics, Some(wanted.settings.replicas));
+        let certificates = self.certificates(&wanted).await?;
+        let scale = self.scale(&wanted, seen);
+        let problem = self.apply(&wanted, seen, &certificates, scale).await?;
+        let nodes = &self.context.watches.nodes;
+        let pods =
+            pods::brokers(&self.key, &wanted.settings.zone_topology_key, &seen.pods, &seen.claims, nodes);
+        self.steer(&wanted, &claims, &pods, &certificates).await?;
+        let roll = self.roll(&wanted, seen, &pods, scale).await?;
+        let finalizers = self.keep_finalizers(&claims).await;
+        let findings =
+            Findings { cluster, seen, wanted: &wanted, claims: &claims, pods: &pods, scale, problem, roll };
+        let next = self.report(&findings);
+        finalizers?;
+        Ok(self.next(next, &findings, &certificates))
+    }
+
+    /// There is no Cluster, or it is going: its children go by their owner, the volumes stay unless they are owned.
+    async fn see_off(&mut self, cluster: Option<&Cluster>, seen: &Seen) -> Result<Next, ReconcileError> {
+        if let Some(stewardship) = self.stewardship.take() {
+            stewardship.stop().await;
+        }
+        self.secrets = None;
+        let claims = claims(&seen.topics, None);
+        for claimed in &claims {
+            let step = finalizer::step(claimed, Keeper::Nobody);
+            finalizer::carry_out(&self.context.client, &claimed.topic, step).await?;
+        }
+        self.report_absence(cluster.is_some(), &claims);
+        Ok(if cluster.is_none() && claims.is_empty() { Next::Over } else { Next::Change })
+    }
+
+    fn view(&self) -> Option<Arc<View>> {
+        self.stewardship.as_ref().map(|stewardship| Arc::clone(&stewardship.view.borrow()))
+    }
+
+    /// The view, if it is one of the last wish and of a whole table.
+    fn settled_view(&self) -> Option<Arc<View>> {
+        let stewardship = self.stewardship.as_ref().filter(|one| one.until_taken_up().is_none())?;
+        let view = Arc::clone(&stewardship.view.borrow());
+        (view.controller_epoch > 0 && view.waiting.is_none()).then_some(view)
+    }
+
+    fn scale(&self, wanted: &Wanted, seen: &Seen) -> Scale {
+        let set = seen.stateful_set.as_ref().and_then(|set| set.spec.as_ref());
+        let running = set.and_then(|spec| u16::try_from(spec.replicas.unwrap_or(1)).ok());
+        let floor = self.settled_view().map_or(Floor::Unknown, |view| Floor::At(view.min_brokers));
+        scale(wanted.settings.replicas, running, floor)
+    }
+
+    /// Tells the steward what is wished and where the brokers are; starts one if the certificates are in place.
+    async fn steer(
+        &mut self,
+        wanted: &Wanted,
+        claims: &[Claimed],
+        pods: &[BrokerPod],
+        certificates: &Certificates,
+    ) -> Result<(), ReconcileError> {
+        let owner = volumes::owner(wanted);
+        let in_place = self.secrets.as_ref().is_some_and(|stored| stored.have(certificates));
+        if let Some(old) = self
+            .stewardship
+            .take_if(|one| in_place && one.is_outdated(certificates, owner.as_ref(), Timestamp::now()))
+        {
+            old.stop().await;
+        }
+        if self.stewardship.is_none() && in_place {
+            let (client, metrics) = (self.context.client.clone(), Arc::clone(&self.context.metrics));
+            self.stewardship = Some(Stewardship::start(client, &self.key, certificates, owner, metrics)?);
+        }
+        if let Some(stewardship) = &mut self.stewardship {
+            stewardship.desire(topic::desire::desire(wanted.settings.replicas, claims));
+            stewardship.sight(pods);
+        }
+        Ok(())
+    }
+
+    /// Makes pods anew whose template has changed, one at a time.
+    async fn roll(
+        &mut self,
+        wanted: &Wanted,
+        seen: &Seen,
+        pods: &[BrokerPod],
+        scale: Scale,
+    ) -> Result<Option<Step>, ApiError> {
+        let Some(revision) = seen.stateful_set.as_deref().and_then(update_revision) else { return Ok(None) };
+        let step = roll::next(&revision, scale.brokers(), pods, &self.health());
+        if wanted.settings.paused {
+            return Ok(Some(step));
+        }
+        let (client, namespace) = (&self.context.client, &self.key.namespace);
+        let (outcome, pod, done) = match &step {
+            Step::Done | Step::Wait(_) => return Ok(Some(step)),
+            Step::Evict(pod) => (remove::evict(client, namespace, pod).await, pod, "PodEvicted"),
+            Step::Delete(pod) => (remove::delete(client, namespace, pod).await, pod, "PodDeleted"),
+        };
+        match outcome {
+            Ok(()) => {
+                self.context.metrics.pods_rolled.inc();
+                let note = format!("{} is made anew: the template of the brokers has changed", pod.name);
+                self.story.tell(wanted.reference(), false, done, note);
+            }
+            // The budget says no, or the pod has changed or gone: the next pass decides anew.
+            Err(ApiError::NotNow { .. } | ApiError::Conflict { .. } | ApiError::NotFound { .. }) => {
+                return Ok(Some(Step::Wait(format!("{} may not be evicted yet", pod.name))));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(Some(step))
+    }
+
+    fn health(&self) -> Health {
+        let Some(view) = self.view() else { return Health::default() };
+        let serving = view.brokers.iter().filter(|broker| broker.state == BrokerState::Serving);
+        Health {
+            settled: view.controller_epoch > 0 && view.waiting.is_none(),
+            under_replicated: view.under_replicated,
+            serving: serving.map(|broker| broker.ordinal.0).collect(),
+        }
+    }
+
+    async fn keep_finalizers(&self, claims: &[Claimed]) -> Result<(), ApiError> {
+        let view = self.settled_view();
+        let keeper = view.as_ref().map_or(Keeper::Busy, |view| Keeper::View(view));
+        for claimed in claims {
+            let step = finalizer::step(claimed, keeper);
+            match finalizer::carry_out(&self.context.client, &claimed.topic, step).await {
+                Ok(_) => {}
+                // The Topic has changed meanwhile: its new version wakes us.
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn next(&self, next: Next, findings: &Findings<'_>, certificates: &Certificates) -> Next {
+        let waits = findings.problem.is_some()
+            || matches!(findings.roll, Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_)))
+            || findings.claims.iter().any(|claimed| claimed.is_going() && claimed.is_held())
+            || findings.scale != Scale::AsWanted(findings.wanted.settings.replicas);
+        let next = if waits { next.sooner(WAITING) } else { next };
+        let next = match self.stewardship.as_ref() {
+            Some(stewardship) => stewardship.until_taken_up().map_or(next, |left| next.sooner(left)),
+            // The Secrets were just written: read them back.
+            None => next.sooner(WAITING),
+        };
+        let next = if self.behind { next.sooner(BEHIND) } else { next };
+        let until_renewal = certificates.renew_at.duration_since(Timestamp::now());
+        let until_renewal = Duration::try_from(until_renewal).unwrap_or(Duration::ZERO);
+        next.sooner(until_renewal.clamp(WAITING, LOOK_AGAIN))
+    }
+}
+
+/// The revision of the template, once the `StatefulSet`'s controller has seen the last change of it.
+fn update_revision(set: &k8s_openapi::api::apps::v1::StatefulSet) -> Option<String> {
+    let status = set.status.as_ref()?;
+    (status.observed_generation == set.meta().generation).then(|| status.update_revision.clone()).flatten()
+}

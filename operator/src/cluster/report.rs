@@ -1,0 +1,196 @@
+//! The last phase as the attendant carries it out: statuses and Events of a Cluster and its Topics.
+
+use std::time::{Duration, Instant};
+
+use fulmar_core::control::{ControlEvent, EventKind};
+use fulmar_crds::validate::SettingsError;
+use fulmar_crds::{Cluster, ClusterStatus, TopicStatus};
+use jiff::Timestamp;
+use kube::{Resource as _, ResourceExt as _};
+
+use crate::cluster::dereference::Seen;
+use crate::cluster::patience::Gist;
+use crate::cluster::roll::Step;
+use crate::cluster::status::{Facts, Problem, status};
+use crate::cluster::{Attendant, Findings, Next};
+use crate::conditions::is_true;
+use crate::statuses::Write;
+use crate::topic::claims::{Claimed, Standing, claims};
+use crate::topic::status::Home;
+
+impl Attendant {
+    /// Compares what is true with what is written, and writes what has stood long enough.
+    pub(super) fn report(&mut self, findings: &Findings<'_>) -> Next {
+        let view = self.view();
+        let facts = Facts {
+            key: &self.key,
+            cluster: findings.cluster,
+            wanted: Some(findings.wanted.settings.replicas),
+            problem: findings.problem.as_ref(),
+            scale: Some(findings.scale),
+            stateful_set: findings.seen.stateful_set.as_deref(),
+            pods: findings.pods,
+            roll: findings.roll.as_ref(),
+            view: view.as_deref(),
+        };
+        let told = status(facts, Timestamp::now());
+        let rolling = matches!(findings.roll, Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_)));
+        let next = self.write_cluster(findings.cluster, told, rolling);
+        let home = view.as_deref().map_or(Home::Silent("the brokers were not asked yet"), Home::View);
+        // A wish that the controller has not taken up yet says nothing of a new generation.
+        let fresh =
+            self.stewardship.as_ref().is_none_or(|stewardship| stewardship.until_taken_up().is_none());
+        self.write_topics(next, findings.claims, home, rolling, fresh)
+    }
+
+    /// The spec says what no rule lets through: nothing is touched, brokers go on.
+    pub(super) fn report_invalid(&mut self, cluster: &Cluster, seen: &Seen, invalid: &SettingsError) -> Next {
+        let problem = Problem { reason: "InvalidSpec", message: invalid.to_string(), stuck: true };
+        self.story.tell(cluster.object_ref(&()), true, problem.reason, problem.message.clone());
+        let view = self.view();
+        let facts = Facts {
+            key: &self.key,
+            cluster,
+            wanted: None,
+            problem: Some(&problem),
+            scale: None,
+            stateful_set: seen.stateful_set.as_deref(),
+            pods: &[],
+            roll: None,
+            view: view.as_deref(),
+        };
+        let told = status(facts, Timestamp::now());
+        let next = self.write_cluster(cluster, told, false);
+        self.write_topics(next, &claims(&seen.topics, None), Home::Invalid, false, true)
+    }
+
+    /// There is no Cluster for these Topics, or it is going.
+    pub(super) fn report_absence(&mut self, is_going: bool, claims: &[Claimed]) {
+        let home = if is_going { Home::Going } else { Home::Absent };
+        self.write_topics(Next::Change, claims, home, false, true);
+    }
+
+    /// Publishes what the controller finds worth telling.
+    pub(super) fn tell(&mut self, event: &ControlEvent) {
+        let ClusterObjects { cluster, topic } = self.objects_of(event);
+        let Some(about) = topic.or(cluster) else { return };
+        match event.kind {
+            EventKind::Normal => self.context.events.normal(about, event.reason, event.message.clone()),
+            EventKind::Warning => self.context.events.warning(about, event.reason, event.message.clone()),
+        }
+    }
+
+    fn objects_of(&self, event: &ControlEvent) -> ClusterObjects {
+        let watches = &self.context.watches;
+        let (namespace, name) = (&self.key.namespace, &self.key.name);
+        let cluster = watches.clusters.get(namespace, name).map(|cluster| cluster.object_ref(&()));
+        let topic = event.topic.as_ref().and_then(|topic| {
+            let topics = watches.topics.select(namespace, |one| one.spec.cluster_ref.name == *name);
+            let claims = claims(&topics, None);
+            let holder =
+                claims.iter().find(|one| one.holder().is_some_and(|settings| settings.name == *topic))?;
+            Some(holder.topic.object_ref(&()))
+        });
+        ClusterObjects { cluster, topic }
+    }
+
+    fn write_cluster(&mut self, cluster: &Cluster, told: ClusterStatus, rolling: bool) -> Next {
+        let before = cluster.status.clone().unwrap_or_default();
+        let object = "";
+        let mut written = cluster.clone();
+        written.status = Some(told.clone());
+        let write = Write::Cluster(Box::new(written));
+        if cluster.status.as_ref() == Some(&told) {
+            self.patience.is_content(object);
+            self.context.statuses.withdraw(&write);
+            return Next::Change;
+        }
+        let old = Gist { generation: before.observed_generation, conditions: &before.conditions };
+        let new = Gist { generation: told.observed_generation, conditions: &told.conditions };
+        // A pod count that programs read (scale) is no detail.
+        let counted = before.replicas != told.replicas || before.min_replicas != told.min_replicas;
+        let left = self.patience.left(object, old, new, rolling, Instant::now());
+        if !left.is_zero() && !counted {
+            return Next::After(left);
+        }
+        if is_true(&told.conditions, "Ready") && !is_true(&before.conditions, "Ready") {
+            let note = format!("{} brokers serve", told.brokers_ready.as_deref().unwrap_or_default());
+            self.context.events.normal(cluster.object_ref(&()), "Ready", note);
+        }
+        self.context.statuses.submit(write);
+        Next::Change
+    }
+
+    fn write_topics(
+        &mut self,
+        next: Next,
+        claims: &[Claimed],
+        home: Home<'_>,
+        rolling: bool,
+        fresh: bool,
+    ) -> Next {
+        let (mut next, now) = (next, Instant::now());
+        for claimed in claims {
+            let told = crate::topic::status::status(claimed, home, Timestamp::now());
+            let before = claimed.topic.status.clone().unwrap_or_default();
+            if !fresh
+                && before.observed_generation != told.observed_generation
+                && is_true(&told.conditions, "Ready")
+            {
+                continue;
+            }
+            if let Some(left) = self.write_topic(claimed, &before, told, rolling, now) {
+                next = next.sooner(left);
+            }
+        }
+        let names: std::collections::BTreeSet<String> =
+            claims.iter().map(|one| one.topic.name_any()).collect();
+        self.patience.keep(|object| object.is_empty() || names.contains(object));
+        next
+    }
+
+    fn write_topic(
+        &mut self,
+        claimed: &Claimed,
+        before: &TopicStatus,
+        told: TopicStatus,
+        rolling: bool,
+        now: Instant,
+    ) -> Option<Duration> {
+        let name = claimed.topic.name_any();
+        let mut topic = (*claimed.topic).clone();
+        topic.status = Some(told.clone());
+        let write = Write::Topic(Box::new(topic));
+        if claimed.topic.status.as_ref() == Some(&told) {
+            self.patience.is_content(&name);
+            self.context.statuses.withdraw(&write);
+            return None;
+        }
+        let old = Gist { generation: before.observed_generation, conditions: &before.conditions };
+        let new = Gist { generation: told.observed_generation, conditions: &told.conditions };
+        let left = self.patience.left(&name, old, new, rolling, now);
+        if !left.is_zero() {
+            return Some(left);
+        }
+        let about = claimed.topic.object_ref(&());
+        match &claimed.standing {
+            Standing::Holder(_) => {}
+            Standing::Taken { name, by } => {
+                self.story.tell(
+                    about,
+                    true,
+                    "NameTaken",
+                    format!("the older Topic {by} has the name {name}"),
+                );
+            }
+            Standing::Invalid(error) => self.story.tell(about, true, "InvalidSpec", error.to_string()),
+        }
+        self.context.statuses.submit(write);
+        None
+    }
+}
+
+struct ClusterObjects {
+    cluster: Option<k8s_openapi::api::core::v1::ObjectReference>,
+    topic: Option<k8s_openapi::api::core::v1::ObjectReference>,
+}

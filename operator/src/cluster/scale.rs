@@ -1,0 +1,44 @@
+//! How many brokers there are to be *now*: as many as are wanted, but a broker that holds replicas is never taken away.
+
+/// What is known of the brokers that hold replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Floor {
+    /// The partition table was not read yet in this tenure, or what is placed may still change.
+    Unknown,
+    /// One above the highest ordinal that holds a replica.
+    At(u16),
+}
+
+/// How many brokers there are to be, and whether that is what is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// As wanted.
+    AsWanted(u16),
+    /// More than wanted, until it is known what they hold.
+    Asking(u16),
+    /// More than wanted: they hold replicas.
+    Held(u16),
+}
+
+impl Scale {
+    /// How many brokers there are to be.
+    pub fn brokers(self) -> u16 {
+        match self {
+            Self::AsWanted(brokers) | Self::Asking(brokers) | Self::Held(brokers) => brokers,
+        }
+    }
+}
+
+/// Decides. `running` is what the `StatefulSet` says now; `None`: there is none.
+pub fn scale(wanted: u16, running: Option<u16>, floor: Floor) -> Scale {
+    let Some(running) = running.filter(|running| *running > wanted) else { return Scale::AsWanted(wanted) };
+    match floor {
+        Floor::Unknown => Scale::Asking(running),
+        Floor::At(floor) if floor > wanted => Scale::Held(floor.min(running)),
+        Floor::At(_) => Scale::AsWanted(wanted),
+    }
+}
+
+#[cfg(test)]
+#[path = "scale_tests.rs"]
+mod tests;

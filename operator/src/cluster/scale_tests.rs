@@ -1,0 +1,20 @@
+use super::*;
+
+#[test]
+fn a_broker_that_holds_replicas_is_not_taken_away() {
+    assert_eq!(scale(3, Some(5), Floor::At(5)), Scale::Held(5));
+    assert_eq!(scale(3, Some(5), Floor::At(4)), Scale::Held(4));
+    assert_eq!(scale(3, Some(5), Floor::At(3)), Scale::AsWanted(3));
+}
+
+#[test]
+fn nothing_is_taken_away_before_it_is_known_what_it_holds() {
+    assert_eq!(scale(1, Some(3), Floor::Unknown), Scale::Asking(3));
+    assert_eq!(scale(3, None, Floor::Unknown), Scale::AsWanted(3));
+}
+
+#[test]
+fn brokers_are_added_at_once() {
+    assert_eq!(scale(5, Some(3), Floor::Unknown), Scale::AsWanted(5));
+    assert_eq!(scale(5, Some(3), Floor::At(9)), Scale::AsWanted(5));
+}

@@ -1,0 +1,52 @@
+//! The Secrets of a Cluster, read by name: the operator has no right to list Secrets, so there is no watch to tell.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+
+use crate::api::find;
+use crate::certificates::{Certificates, Kept};
+use crate::cluster::build::kept;
+use crate::cluster::validate::Wanted;
+use crate::cluster::{Attendant, ReconcileError};
+
+/// What was read is believed for so long: a Secret that somebody deletes is made anew at the latest then.
+const BELIEVED: Duration = Duration::from_secs(60);
+
+/// Both Secrets as they were read last.
+pub(super) struct StoredSecrets {
+    /// The CA's.
+    pub(super) ca: Option<Secret>,
+    /// The brokers'.
+    pub(super) tls: Option<Secret>,
+    read: Instant,
+}
+
+impl StoredSecrets {
+    /// Whether what is stored is what is to be used.
+    pub(super) fn have(&self, certificates: &Certificates) -> bool {
+        let is_stored = |secret: &Option<Secret>, wanted: &Kept| {
+            secret.as_ref().is_some_and(|secret| kept(secret).data == wanted.data)
+        };
+        is_stored(&self.ca, &certificates.ca) && is_stored(&self.tls, &certificates.brokers)
+    }
+}
+
+impl Attendant {
+    /// The certificates of the Cluster: those that are stored, with what is missing or old issued anew.
+    pub(super) async fn certificates(&mut self, wanted: &Wanted) -> Result<Certificates, ReconcileError> {
+        let stored = match self.secrets.take().filter(|stored| stored.read.elapsed() < BELIEVED) {
+            Some(stored) => stored,
+            None => {
+                let api: Api<Secret> = Api::namespaced(self.context.client.clone(), &wanted.key.namespace);
+                let ca = find("read the Secret of the CA", api.get(&wanted.key.ca_secret())).await?;
+                let tls = find("read the Secret of the brokers", api.get(&wanted.key.tls_secret())).await?;
+                StoredSecrets { ca, tls, read: Instant::now() }
+            }
+        };
+        let (ca, tls) = (stored.ca.as_ref().map(kept), stored.tls.as_ref().map(kept));
+        self.secrets = Some(stored);
+        Ok(Certificates::current(ca, tls, jiff::Timestamp::now())?)
+    }
+}

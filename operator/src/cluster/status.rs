@@ -1,0 +1,237 @@
+//! The last phase for a Cluster: what is true of it now. A projection; nothing is decided from it.
+
+use fulmar_core::control::{BrokerState, BrokerView, View};
+use fulmar_crds::cluster::{BrokerStatus, Retained};
+use fulmar_crds::{Cluster, ClusterStatus};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
+
+use crate::cluster::roll::Step;
+use crate::cluster::scale::Scale;
+use crate::conditions::{Claim, Truth, conditions};
+use crate::names::ClusterKey;
+use crate::pods::BrokerPod;
+
+/// Everything that a status is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Where it is.
+    pub key: &'a ClusterKey,
+    /// The object.
+    pub cluster: &'a Cluster,
+    /// How many brokers are wanted; `None`: the spec is invalid.
+    pub wanted: Option<u16>,
+    /// Why something is not as it should be.
+    pub problem: Option<&'a Problem>,
+    /// How many brokers there are to be now.
+    pub scale: Option<Scale>,
+    /// The brokers' set.
+    pub stateful_set: Option<&'a StatefulSet>,
+    /// The pods.
+    pub pods: &'a [BrokerPod],
+    /// How the roll goes; `None`: it was not looked at.
+    pub roll: Option<&'a Step>,
+    /// What the controller says; `None`: there is none yet.
+    pub view: Option<&'a View>,
+}
+
+/// Why a Cluster is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// One `CamelCase` word.
+    pub reason: &'static str,
+    /// For a person.
+    pub message: String,
+    /// It does not pass by waiting.
+    pub stuck: bool,
+}
+
+/// The status of a Cluster.
+pub fn status(facts: Facts<'_>, now: Timestamp) -> ClusterStatus {
+    let before = facts.cluster.status.clone().unwrap_or_default();
+    let generation = facts.cluster.metadata.generation;
+    // Of a controller that has not read its table yet, nothing is taken.
+    let view = facts.view.filter(|view| view.controller_epoch > 0);
+    let serving = facts.view.map_or(0, |view| view.brokers.iter().filter(|one| serves(one)).count());
+    let claims = vec![
+        ready(&facts),
+        reconciling(&facts),
+        stalled(&facts),
+        available(&facts),
+        zones_known(&facts),
+        rollout_complete(&facts),
+    ];
+    let replicas = facts.stateful_set.and_then(|set| set.status.as_ref()).map(|status| status.replicas);
+    let selector: Vec<_> = facts.key.selector().iter().map(|(key, value)| format!("{key}={value}")).collect();
+    ClusterStatus {
+        observed_generation: generation,
+        cluster_id: view.and_then(|view| view.cluster_id).map(|id| id.to_string()).or(before.cluster_id),
+        replicas: Some(replicas.unwrap_or(0)),
+        selector: Some(selector.join(",")),
+        min_replicas: view.map(|view| i32::from(view.min_brokers.max(1))).or(before.min_replicas),
+        brokers_ready: facts.wanted.map(|wanted| format!("{serving}/{wanted}")).or(before.brokers_ready),
+        under_replicated: view
+            .map(|view| i32::try_from(view.under_replicated).unwrap_or(i32::MAX))
+            .or(before.under_replicated),
+        retained: view
+            .map(|view| Retained { topics: i32::try_from(view.retained.len()).unwrap_or(i32::MAX) })
+            .or(before.retained),
+        brokers: facts.view.map_or(before.brokers, |view| view.brokers.iter().map(broker).collect()),
+        conditions: conditions(claims, &before.conditions, generation, now),
+    }
+}
+
+fn serves(broker: &BrokerView) -> bool {
+    broker.state == BrokerState::Serving
+}
+
+fn broker(view: &BrokerView) -> BrokerStatus {
+    BrokerStatus {
+        ordinal: i32::from(view.ordinal.0),
+        incarnation: view.incarnation.map(|incarnation| incarnation.to_string()),
+        zone: view.zone.clone(),
+        state: Some(view.state.name().to_owned()),
+    }
+}
+
+/// What keeps it from being as wanted, the most telling first; `None`: nothing.
+fn obstacle(facts: &Facts<'_>) -> Option<Problem> {
+    if let Some(problem) = facts.problem {
+        return Some(problem.clone());
+    }
+    let waits = |reason, message| Some(Problem { reason, message, stuck: false });
+    let wanted = facts.wanted?;
+    if let Some(pod) = facts.pods.iter().find(|pod| pod.ordinal < wanted && pod.trouble.is_some()) {
+        let trouble = pod.trouble.as_deref().unwrap_or_default();
+        return waits("PodsNotRunning", format!("{}: {trouble}", pod.name));
+    }
+    let Some(view) = facts.view else {
+        return waits("AwaitingBrokers", "the brokers were not asked yet".to_owned());
+    };
+    if let Some(waiting) = &view.waiting {
+        return Some(Problem {
+            reason: waiting.reason,
+            message: waiting.message.clone(),
+            stuck: waiting.halted,
+        });
+    }
+    let missing: Vec<String> = (0..wanted)
+        .filter(|ordinal| !view.brokers.iter().any(|one| one.ordinal.0 == *ordinal && serves(one)))
+        .map(|ordinal| not_serving(facts.key, view, ordinal))
+        .collect();
+    if !missing.is_empty() {
+        return waits("AwaitingBrokers", missing.join("; "));
+    }
+    if view.controller_epoch == 0 {
+        return waits("AwaitingBrokers", "the partition table was not read yet".to_owned());
+    }
+    match facts.scale {
+        Some(Scale::Held(brokers)) => Some(Problem {
+            reason: "ScaleDownRefused",
+            message: format!(
+                "{brokers} brokers hold replicas, and {wanted} are wanted: spec.replicas cannot be below \
+                 status.minReplicas; lower replication factors or delete topics first"
+            ),
+            stuck: true,
+        }),
+        Some(Scale::Asking(brokers)) => {
+            waits("ScaleDownWaits", format!("{brokers} brokers run until it is known what they hold"))
+        }
+        Some(Scale::AsWanted(_)) | None => None,
+    }
+}
+
+fn not_serving(key: &ClusterKey, view: &View, ordinal: u16) -> String {
+    let pod = key.pod(ordinal);
+    match view.brokers.iter().find(|one| one.ordinal.0 == ordinal) {
+        None => format!("{pod} was not seen"),
+        Some(broker) if broker.message.is_empty() => format!("{pod} is {}", broker.state.name()),
+        Some(broker) => format!("{pod} is {}: {}", broker.state.name(), broker.message),
+    }
+}
+
+fn ready(facts: &Facts<'_>) -> Claim {
+    match obstacle(facts) {
+        Some(problem) => Claim::new("Ready", false, problem.reason, problem.message),
+        None => Claim::new("Ready", true, "Serving", "every broker wanted has joined and serves"),
+    }
+}
+
+fn reconciling(facts: &Facts<'_>) -> Claim {
+    match obstacle(facts) {
+        Some(problem) if !problem.stuck => Claim::new("Reconciling", true, problem.reason, problem.message),
+        Some(problem) => Claim::new("Reconciling", false, problem.reason, ""),
+        None => match facts.roll {
+            Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_)) => {
+                Claim::new("Reconciling", true, "RollingOut", "brokers are made anew one after the other")
+            }
+            Some(Step::Done) | None => Claim::new("Reconciling", false, "AsWanted", ""),
+        },
+    }
+}
+
+fn stalled(facts: &Facts<'_>) -> Claim {
+    match obstacle(facts) {
+        Some(problem) if problem.stuck => Claim::new("Stalled", true, problem.reason, problem.message),
+        Some(problem) => Claim::new("Stalled", false, problem.reason, ""),
+        None => Claim::new("Stalled", false, "AsWanted", ""),
+    }
+}
+
+fn available(facts: &Facts<'_>) -> Claim {
+    let Some(view) = facts.view.filter(|view| view.controller_epoch > 0) else {
+        return Claim::new(
+            "Available",
+            Truth::Unknown,
+            "AwaitingBrokers",
+            "nothing is known of the brokers yet",
+        );
+    };
+    if !view.brokers.iter().any(serves) {
+        return Claim::new("Available", false, "NoBrokers", "no broker serves");
+    }
+    let silent = |topic: &&fulmar_core::control::TopicView| topic.partitions.iter().any(|one| !one.serving);
+    match view.topics.values().filter(silent).count() {
+        0 => Claim::new("Available", true, "Serving", "programs can publish and consume"),
+        topics => {
+            let message = format!("{topics} topics have partitions that do not accept records");
+            Claim::new("Available", false, "PartitionsNotServing", message)
+        }
+    }
+}
+
+fn zones_known(facts: &Facts<'_>) -> Claim {
+    let placed: Vec<&BrokerPod> = facts.pods.iter().filter(|pod| pod.node.is_some()).collect();
+    let unknown: Vec<&str> =
+        placed.iter().filter(|pod| pod.zone.is_none()).map(|pod| pod.name.as_str()).collect();
+    let key = &facts.cluster.spec.zone_topology_key;
+    if placed.is_empty() {
+        Claim::new("ZonesKnown", Truth::Unknown, "AwaitingPods", "no pod is on a node yet")
+    } else if unknown.is_empty() {
+        Claim::new("ZonesKnown", true, "Labelled", format!("every broker's zone is known by the label {key}"))
+    } else {
+        let message = format!(
+            "neither pod nor node has the label {key}: {}; each of these brokers is taken for a zone of its own",
+            unknown.join(", ")
+        );
+        Claim::new("ZonesKnown", false, "LabelMissing", message)
+    }
+}
+
+fn rollout_complete(facts: &Facts<'_>) -> Claim {
+    let name = "RolloutComplete";
+    match facts.roll {
+        None => {
+            Claim::new(name, Truth::Unknown, "NotLookedAt", "the pods were not compared with the template")
+        }
+        Some(Step::Done) => Claim::new(name, true, "AsWanted", "every broker runs the wanted template"),
+        Some(Step::Wait(why)) => Claim::new(name, false, "Waiting", why.clone()),
+        Some(Step::Evict(pod) | Step::Delete(pod)) => {
+            Claim::new(name, false, "RollingOut", format!("{} is being made anew", pod.name))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,0 +1,142 @@
+use fulmar_core::control::Waiting;
+use fulmar_core::id::Ordinal;
+use serde_json::json;
+
+use super::*;
+use crate::cluster::fixture::cluster;
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_000).unwrap()
+}
+
+fn broker(ordinal: u16, state: BrokerState) -> BrokerView {
+    BrokerView { ordinal: Ordinal(ordinal), incarnation: None, zone: None, state, message: String::new() }
+}
+
+fn serving() -> View {
+    let brokers = (0..3).map(|ordinal| broker(ordinal, BrokerState::Serving)).collect();
+    View { controller_epoch: 7, brokers, min_brokers: 3, ..View::default() }
+}
+
+fn told(view: Option<&View>, change: impl FnOnce(&mut Facts<'_>)) -> ClusterStatus {
+    told_of(&cluster(|_| ()), &[], view, change)
+}
+
+fn told_of(
+    cluster: &Cluster,
+    pods: &[BrokerPod],
+    view: Option<&View>,
+    change: impl FnOnce(&mut Facts<'_>),
+) -> ClusterStatus {
+    let key = ClusterKey { namespace: "shop".to_owned(), name: "orders".to_owned() };
+    let set = serde_json::from_value(json!({"metadata": {}, "status": {"replicas": 3}})).unwrap();
+    let mut facts = Facts {
+        key: &key,
+        cluster,
+        wanted: Some(3),
+        problem: None,
+        scale: Some(Scale::AsWanted(3)),
+        stateful_set: Some(&set),
+        pods,
+        roll: Some(&Step::Done),
+        view,
+    };
+    change(&mut facts);
+    status(facts, now())
+}
+
+fn condition<'a>(status: &'a ClusterStatus, kind: &str) -> (&'a str, &'a str, &'a str) {
+    let one = status.conditions.iter().find(|one| one.type_ == kind).unwrap();
+    (&one.status, &one.reason, &one.message)
+}
+
+#[test]
+fn a_cluster_is_ready_when_every_broker_wanted_serves() {
+    let status = told(Some(&serving()), |_| ());
+    assert_eq!(condition(&status, "Ready").0, "True");
+    assert_eq!(condition(&status, "Available").0, "True");
+    assert_eq!(status.brokers_ready.as_deref(), Some("3/3"));
+    assert_eq!((status.replicas, status.min_replicas), (Some(3), Some(3)));
+    assert_eq!(
+        status.selector.as_deref(),
+        Some("app.kubernetes.io/instance=orders,app.kubernetes.io/name=fulmar-broker")
+    );
+}
+
+#[test]
+fn it_is_not_ready_before_the_last_of_them_serves_and_names_who_is_missing() {
+    let mut view = serving();
+    view.brokers[1].state = BrokerState::Connecting;
+    let status = told(Some(&view), |_| ());
+    assert_eq!(condition(&status, "Ready"), ("False", "AwaitingBrokers", "orders-1 is Connecting"));
+    assert_eq!(status.brokers_ready.as_deref(), Some("2/3"));
+    let status = told(None, |_| ());
+    assert_eq!(condition(&status, "Ready").0, "False");
+    assert_eq!(condition(&status, "Available").0, "Unknown");
+}
+
+#[test]
+fn it_is_not_ready_without_a_tenure() {
+    let view = View { controller_epoch: 0, ..serving() };
+    let status = told(Some(&view), |_| ());
+    assert_eq!(condition(&status, "Ready").0, "False");
+    assert_eq!(status.min_replicas, None, "nothing is taken from a table that was not read");
+}
+
+#[test]
+fn a_controller_that_halted_stalls_it() {
+    let halted = Waiting { reason: "TwoIdentities", message: "two".to_owned(), halted: true };
+    let view = View { waiting: Some(halted), ..serving() };
+    let status = told(Some(&view), |_| ());
+    assert_eq!(condition(&status, "Ready"), ("False", "TwoIdentities", "two"));
+    assert_eq!(condition(&status, "Stalled").0, "True");
+    assert_eq!(condition(&status, "Reconciling").0, "False");
+}
+
+#[test]
+fn a_scale_down_below_the_floor_is_refused_aloud() {
+    let view = View { min_brokers: 3, ..serving() };
+    let status = told(Some(&view), |facts| {
+        facts.wanted = Some(2);
+        facts.scale = Some(Scale::Held(3));
+    });
+    let (truth, reason, message) = condition(&status, "Ready");
+    assert_eq!((truth, reason), ("False", "ScaleDownRefused"));
+    assert!(message.starts_with("3 brokers hold replicas, and 2 are wanted"), "{message}");
+    assert_eq!(condition(&status, "Stalled").0, "True");
+}
+
+#[test]
+fn a_zone_that_is_not_known_is_said() {
+    let pod = BrokerPod {
+        ordinal: 0,
+        name: "orders-0".to_owned(),
+        uid: String::new(),
+        address: None,
+        zone: None,
+        node: Some("n1".to_owned()),
+        volume: None,
+        running: true,
+        ready: true,
+        leaving: false,
+        revision: None,
+        trouble: None,
+    };
+    let known = BrokerPod { zone: Some("a".to_owned()), ..pod.clone() };
+    let view = serving();
+    let status = told_of(&cluster(|_| ()), &[pod], Some(&view), |_| ());
+    assert_eq!(condition(&status, "ZonesKnown").0, "False");
+    let status = told_of(&cluster(|_| ()), &[known], Some(&view), |_| ());
+    assert_eq!(condition(&status, "ZonesKnown").0, "True");
+}
+
+#[test]
+fn conditions_stand_in_a_fixed_order_and_the_same_facts_give_the_same_status() {
+    let view = serving();
+    let first = told(Some(&view), |_| ());
+    let kinds: Vec<&str> = first.conditions.iter().map(|one| one.type_.as_str()).collect();
+    assert_eq!(kinds, ["Ready", "Reconciling", "Stalled", "Available", "ZonesKnown", "RolloutComplete"]);
+    let mut again = cluster(|_| ());
+    again.status = Some(first.clone());
+    assert_eq!(told_of(&again, &[], Some(&view), |_| ()), first);
+}

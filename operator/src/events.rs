@@ -1,0 +1,158 @@
+//! Events: the story of a Cluster and its Topics, for people (`kubectl describe`, `kubectl events`).
+//!
+//! Owns how many there may be. Never: anything that somebody decides from.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube_runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::mpsc;
+
+use crate::api::call;
+use crate::metrics::Metrics;
+use crate::names::OPERATOR;
+
+/// So many may wait to be written; more are dropped and counted: an Event is a courtesy.
+const WAITING_MAX: usize = 256;
+
+/// So many may be written at once after a quiet time.
+const BURST: f64 = 50.0;
+
+/// So many a second in the long run: etcd keeps each of them for an hour.
+const RATE: f64 = 1.0;
+
+/// The API server takes no longer note.
+const NOTE_BYTES_MAX: usize = 1_000;
+
+/// Writes Events in the background.
+#[derive(Debug, Clone)]
+pub struct Events {
+    queue: mpsc::Sender<(ObjectReference, Event)>,
+    metrics: Arc<Metrics>,
+}
+
+impl Events {
+    /// Starts the writer; it ends with the last copy of the returned value.
+    pub fn start(client: Client, instance: String, metrics: Arc<Metrics>) -> Self {
+        let reporter = Reporter { controller: OPERATOR.to_owned(), instance: Some(instance) };
+        let (queue, waiting) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(write(Recorder::new(client, reporter), waiting, Arc::clone(&metrics)));
+        Self { queue, metrics }
+    }
+
+    /// Something went as it should.
+    pub fn normal(&self, about: ObjectReference, reason: &str, note: impl Into<String>) {
+        self.tell(about, EventType::Normal, reason, note.into());
+    }
+
+    /// A person may want to look.
+    pub fn warning(&self, about: ObjectReference, reason: &str, note: impl Into<String>) {
+        self.tell(about, EventType::Warning, reason, note.into());
+    }
+
+    fn tell(&self, about: ObjectReference, type_: EventType, reason: &str, note: String) {
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(shortened(note)),
+            action: reason.to_owned(),
+            secondary: None,
+        };
+        if self.queue.try_send((about, event)).is_err() {
+            self.metrics.events_dropped.inc();
+        }
+    }
+}
+
+async fn write(
+    recorder: Recorder,
+    mut waiting: mpsc::Receiver<(ObjectReference, Event)>,
+    metrics: Arc<Metrics>,
+) {
+    let mut allowance = Allowance::full(Instant::now());
+    while let Some((about, event)) = waiting.recv().await {
+        if !allowance.take(Instant::now()) {
+            metrics.events_dropped.inc();
+            continue;
+        }
+        match call("write an Event", recorder.publish(&event, &about)).await {
+            Ok(()) => {
+                metrics.events.inc();
+            }
+            Err(error) => tracing::info!(reason = event.reason, %error, "an Event was not written"),
+        }
+    }
+}
+
+/// Events of one Cluster that are told once: a pass that comes to the same result again says nothing.
+#[derive(Debug)]
+pub struct Story {
+    events: Events,
+    told: BTreeMap<(String, String), String>,
+}
+
+/// So much is remembered as told; beyond it the memory starts anew, and a sentence may come twice.
+const TOLD_MAX: usize = 1_000;
+
+impl Story {
+    /// Nothing was told yet.
+    pub fn new(events: Events) -> Self {
+        Self { events, told: BTreeMap::new() }
+    }
+
+    /// Tells it, unless it was the last that was told of this object for this reason.
+    pub fn tell(&mut self, about: ObjectReference, is_warning: bool, reason: &str, note: String) {
+        let key = (about.uid.clone().unwrap_or_default(), reason.to_owned());
+        if self.told.get(&key) == Some(&note) {
+            return;
+        }
+        if self.told.len() >= TOLD_MAX {
+            self.told.clear();
+        }
+        self.told.insert(key, note.clone());
+        if is_warning {
+            self.events.warning(about, reason, note);
+        } else {
+            self.events.normal(about, reason, note);
+        }
+    }
+}
+
+/// A bucket that fills by [`RATE`] a second up to [`BURST`].
+#[derive(Debug)]
+struct Allowance {
+    left: f64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn full(at: Instant) -> Self {
+        Self { left: BURST, at }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.at).max(Duration::ZERO);
+        self.left = (self.left + passed.as_secs_f64() * RATE).min(BURST);
+        self.at = now;
+        if self.left < 1.0 {
+            return false;
+        }
+        self.left -= 1.0;
+        true
+    }
+}
+
+fn shortened(mut note: String) -> String {
+    if note.len() > NOTE_BYTES_MAX {
+        let end = (0..=NOTE_BYTES_MAX).rev().find(|at| note.is_char_boundary(*at)).unwrap_or(0);
+        note.truncate(end);
+    }
+    note
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

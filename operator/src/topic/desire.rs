@@ -1,0 +1,33 @@
+//! What is wished of a Cluster and its Topics, in the controller's words. No client.
+
+use fulmar_core::control::{Desired, TopicWish};
+use fulmar_crds::validate::TopicSettings;
+
+use crate::topic::claims::Claimed;
+
+/// The wish.
+pub fn desire(brokers: u16, claims: &[Claimed]) -> Desired {
+    let alive = claims.iter().filter(|claimed| !claimed.is_going());
+    Desired {
+        brokers,
+        topics: alive.filter_map(Claimed::holder).map(wish).collect(),
+        deleted: claims.iter().filter_map(Claimed::condemned).map(str::to_owned).collect(),
+    }
+}
+
+fn wish(settings: &TopicSettings) -> TopicWish {
+    let milliseconds = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    TopicWish {
+        name: settings.name.clone(),
+        partitions: settings.partitions,
+        replication_factor: settings.replication_factor,
+        ack_quorum: settings.ack_quorum,
+        max_message_bytes: settings.max_message_bytes,
+        retention_ms: settings.retention_time.map(milliseconds),
+        retention_bytes: settings.retention_bytes,
+    }
+}
+
+#[cfg(test)]
+#[path = "desire_tests.rs"]
+mod tests;
