@@ -4,8 +4,10 @@
 //! the steward do.
 
 mod bench;
+mod broker;
 mod completion;
 mod consume;
+mod dev;
 mod exit;
 mod lines;
 mod output;
@@ -38,6 +40,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Dev(dev::Dev),
     Publish(publish::Publish),
     Consume(consume::Consume),
     /// Look at topics
@@ -48,17 +51,21 @@ enum Command {
     Cluster(status::Cluster),
     Bench(bench::Bench),
     Completion(completion::Completion),
+    #[command(hide = true)]
+    Broker(Box<broker::Broker>),
 }
 
 impl Command {
     async fn run(self) -> Result<(), Failed> {
         match self {
+            Self::Dev(dev) => dev.run().await,
             Self::Publish(publish) => publish.run().await,
             Self::Consume(consume) => consume.run().await,
             Self::Topic(topic) => topic.run().await,
             Self::Cluster(cluster) => cluster.run().await,
             Self::Bench(bench) => bench.run().await,
             Self::Completion(completion) => completion.run(),
+            Self::Broker(broker) => broker.run().await,
         }
     }
 }

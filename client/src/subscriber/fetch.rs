@@ -30,6 +30,9 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 /// A reader that got nothing for so long makes sure that its leader still leads: a stopped one keeps silent too.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// What is no batch so often in a row was not spoilt on the way.
+const GARBLED_MAX: u32 = 5;
+
 /// What was ordered.
 #[derive(Debug, Clone)]
 pub(super) struct Order {
@@ -73,6 +76,9 @@ impl Reader {
     pub(super) async fn run(mut self) {
         loop {
             self.start_sessions();
+            if self.waiting.is_empty() && self.sessions.is_empty() {
+                return;
+            }
             let again = async {
                 if self.waiting.is_empty() {
                     std::future::pending::<()>().await;
@@ -87,9 +93,6 @@ impl Reader {
                     let Ok(returned) = returned else { continue };
                     self.take_back(returned).await;
                 }
-            }
-            if self.waiting.is_empty() && self.sessions.is_empty() {
-                return;
             }
         }
     }
@@ -260,7 +263,11 @@ impl Session {
             self.positions[at].term = answer.term;
         }
         for bytes in answer.batches {
-            let messages = self.positions[at].read(bytes).map_err(End::Failed)?;
+            let messages = match self.positions[at].read(bytes) {
+                Ok(messages) => messages,
+                Err(failure) if self.positions[at].garbled < GARBLED_MAX => return Err(End::Failed(failure)),
+                Err(failure) => return self.give_up(at, failure).await,
+            };
             self.progressed = true;
             if !messages.is_empty() && self.order.chunks.send(Ok(messages)).await.is_err() {
                 self.positions.clear();
@@ -284,22 +291,22 @@ impl Session {
     async fn refused(&mut self, at: usize, failure: Failure) -> Result<(), End> {
         match failure.verdict() {
             Verdict::Retry | Verdict::Unknown | Verdict::Missing => Err(End::Failed(failure)),
-            Verdict::Sequence | Verdict::Refused => {
-                let position = self.positions.swap_remove(at);
-                let partition = position.key.partition;
-                let error = match failure.reason {
-                    Some(ErrorReason::OffsetOutOfRange) => SubscribeError::OffsetOutOfRange {
-                        partition,
-                        asked: position.next,
-                        message: failure.message,
-                    },
-                    _ => SubscribeError::Refused { partition, failure },
-                };
-                if self.order.chunks.send(Err(error)).await.is_err() {
-                    self.positions.clear();
-                }
-                Ok(())
-            }
+            Verdict::Sequence | Verdict::Refused => self.give_up(at, failure).await,
         }
+    }
+
+    async fn give_up(&mut self, at: usize, failure: Failure) -> Result<(), End> {
+        let position = self.positions.swap_remove(at);
+        let partition = position.key.partition;
+        let error = match failure.reason {
+            Some(ErrorReason::OffsetOutOfRange) => {
+                SubscribeError::OffsetOutOfRange { partition, asked: position.next, message: failure.message }
+            }
+            _ => SubscribeError::Refused { partition, failure },
+        };
+        if self.order.chunks.send(Err(error)).await.is_err() {
+            self.positions.clear();
+        }
+        Ok(())
     }
 }

@@ -21,11 +21,13 @@ pub(super) struct Position {
     pub(super) term: Bytes,
     /// Bytes that were delivered since the last credit.
     pub(super) uncredited: usize,
+    /// How often in a row what came at this offset was no batch.
+    pub(super) garbled: u32,
 }
 
 impl Position {
     pub(super) fn new(key: PartitionKey, next: u64, end: Option<u64>) -> Self {
-        Self { key, next, end, term: Bytes::new(), uncredited: 0 }
+        Self { key, next, end, term: Bytes::new(), uncredited: 0, garbled: 0 }
     }
 
     /// Whether everything that was asked for was read.
@@ -37,8 +39,10 @@ impl Position {
     pub(super) fn read(&mut self, bytes: Bytes) -> Result<Vec<Message>, Failure> {
         let size = bytes.len();
         let batch = Batch::parse(bytes, self.key).map_err(|error| {
+            self.garbled += 1;
             Failure::garbled(format!("partition {}, at offset {}: {error}", self.key.partition, self.next))
         })?;
+        self.garbled = 0;
         self.uncredited += size;
         let offsets = batch.base().0..;
         let wanted = |offset: u64| offset >= self.next && self.end.is_none_or(|end| offset < end);

@@ -21,7 +21,7 @@ use fulmar_client::v1::{self, ErrorReason, produce_response::Outcome};
 use fulmar_core::batch::{Batch, ProducedBatch, Stamp};
 use fulmar_core::id::{PartitionKey, ProducerId, TopicId};
 use fulmar_core::offset::Offset;
-use fulmar_core::term::Term;
+use fulmar_core::term::{Epoch, Term};
 use futures::Stream;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -129,7 +129,8 @@ impl World {
         }
         let base = log.end;
         let key = PartitionKey { topic: TOPIC_ID, partition };
-        let batch = batch.stamp(Stamp { key, base: Offset(base), term: Term::default(), append_time_ms: 1 });
+        let term = Term { epoch: Epoch { generation: 1, counter: 1 }, ..Term::default() };
+        let batch = batch.stamp(Stamp { key, base: Offset(base), term, append_time_ms: 1 });
         log.end = batch.end().0;
         log.batches.push(batch);
         self.appended.fetch_add(1, Ordering::SeqCst);

@@ -1,0 +1,60 @@
+//! `fulmar dev`: a whole cluster on this machine, from the YAML that `kubectl apply` takes.
+//!
+//! Owns the order of things: read the files, lock the folder, look at the ports, start the brokers, run the controller
+//! ([`fulmar_steward`]) with files in the place of the Kubernetes API, apply what is saved, stop in order. Never decides what
+//! a manifest may say (`fulmar_crds::admission` does) or who leads (`fulmar_core::control` does).
+
+mod brokers;
+mod certificates;
+mod folder;
+mod ledger;
+mod manifest;
+mod picture;
+mod ports;
+mod session;
+mod watch;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::exit::Failed;
+use folder::Folder;
+use manifest::Manifest;
+use ports::Ports;
+use session::Session;
+
+/// Run a whole cluster on this machine
+///
+/// Reads the Cluster and the Topics that `kubectl apply` takes, starts the brokers as processes on loopback, and applies
+/// the files again whenever they are saved. A Topic that is taken out of the files is deleted by its deletionPolicy.
+/// Ctrl-C stops; the next start finds the data.
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// A file with the Cluster, its Topics, or both; may be repeated
+    #[arg(short, long = "file", value_name = "FILE", required = true, num_args = 1..)]
+    files: Vec<PathBuf>,
+    /// The folder that keeps everything [default: $XDG_STATE_HOME/fulmar/dev/CLUSTER, else
+    /// ~/.local/state/fulmar/dev/CLUSTER]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where each broker's four ports begin: PORT for broker 0, PORT+10 for broker 1 … [default: the usual ports, 50051
+    /// gRPC, 50052 internal, 8080 HTTP, 7946/udp gossip, and 10 more for each further broker]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port_base: Option<u16>,
+}
+
+impl Dev {
+    pub(crate) async fn run(self) -> Result<(), Failed> {
+        let first = Manifest::read(&self.files, &[])?;
+        let folder = Folder::open(self.data, &first.cluster.name)?;
+        // What was applied before the last stop binds as it would in Kubernetes.
+        let manifest = Manifest::read(&self.files, &folder.applied()?)?;
+        let ports = Ports::plan(self.port_base, manifest.cluster.replicas)?;
+        ports.check_free(0..manifest.cluster.replicas)?;
+        let tls = certificates::prepare(&folder)?;
+        folder.keep_applied(&manifest.documents)?;
+        let saved = watch::watch(&self.files)?;
+        Session::start(self.files, folder, ports, tls, manifest).run(saved).await
+    }
+}

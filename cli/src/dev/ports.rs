@@ -1,0 +1,105 @@
+//! Which ports the brokers listen on, all on loopback.
+//!
+//! Owns their numbers, and saying which one is taken and what for before anything starts.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::Range;
+
+use crate::exit::Failed;
+
+/// Between the ports of one broker and those of the next: room for its four and a few to come.
+const STEP: u16 = 10;
+
+/// The ports of one broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BrokerPorts {
+    pub(crate) grpc: u16,
+    pub(crate) internal: u16,
+    pub(crate) http: u16,
+    pub(crate) gossip: u16,
+}
+
+impl BrokerPorts {
+    fn uses(self) -> [(u16, &'static str, bool); 4] {
+        [
+            (self.grpc, "gRPC", false),
+            (self.internal, "internal", false),
+            (self.http, "HTTP", false),
+            (self.gossip, "gossip (udp)", true),
+        ]
+    }
+}
+
+/// The plan for all.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    base: Option<u16>,
+}
+
+/// A port on loopback.
+pub(crate) fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+impl Ports {
+    /// Refuses a base that leaves no room for so many brokers.
+    pub(crate) fn plan(base: Option<u16>, brokers: u16) -> Result<Self, Failed> {
+        let ports = Self { base };
+        ports.fit(brokers)?;
+        Ok(ports)
+    }
+
+    /// Whether there is room for so many brokers.
+    pub(crate) fn fit(self, brokers: u16) -> Result<(), Failed> {
+        let last = u32::from(self.base.unwrap_or(50_051)) + u32::from(STEP) * u32::from(brokers);
+        if last <= u32::from(u16::MAX) {
+            return Ok(());
+        }
+        Err(Failed::Usage(format!("{brokers} brokers need ports up to {last}: choose a lower --port-base")))
+    }
+
+    /// Those of one broker.
+    pub(crate) fn of(self, ordinal: u16) -> BrokerPorts {
+        let step = STEP * ordinal;
+        match self.base {
+            None => BrokerPorts {
+                grpc: 50_051 + step,
+                internal: 50_052 + step,
+                http: 8080 + step,
+                gossip: 7946 + step,
+            },
+            Some(base) => {
+                let base = base + step;
+                BrokerPorts { grpc: base, internal: base + 1, http: base + 2, gossip: base + 3 }
+            }
+        }
+    }
+
+    /// Names every port of these brokers that is taken.
+    pub(crate) fn check_free(self, brokers: Range<u16>) -> Result<(), Failed> {
+        let mut taken = Vec::new();
+        for ordinal in brokers {
+            for (port, what, is_udp) in self.of(ordinal).uses() {
+                let bound = if is_udp {
+                    UdpSocket::bind(loopback(port)).map(drop)
+                } else {
+                    TcpListener::bind(loopback(port)).map(drop)
+                };
+                if let Err(error) = bound {
+                    taken.push(format!("\n  127.0.0.1:{port}, {what} of broker {ordinal}: {error}"));
+                }
+            }
+        }
+        if taken.is_empty() {
+            return Ok(());
+        }
+        Err(Failed::Failure(format!(
+            "these ports cannot be used; free them, or move all with --port-base:{}",
+            taken.concat()
+        )))
+    }
+}
+
+#[cfg(test)]
+#[path = "ports_tests.rs"]
+mod tests;
