@@ -159,7 +159,7 @@ fn the_example_of_the_format_page_is_what_the_code_writes() {
     let page = include_str!("FORMAT.md");
     let (_, rest) = page.split_once("```hex\n").unwrap();
     let (example, _) = rest.split_once("```").unwrap();
-    let written: String = batch.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let written = batch.bytes().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let on_page: String = example.split_whitespace().collect();
     assert_eq!(on_page, written, "the page should say:\n{}", lines(&written));
     assert_eq!(Batch::parse(batch.bytes().clone(), key()).unwrap().records().collect::<Vec<_>>(), records);

@@ -114,7 +114,9 @@ proptest! {
     fn the_table_is_a_function_of_snapshot_and_log(log in any_log(), start in any::<prop::sample::Index>(), at in any::<prop::sample::Index>()) {
         let start = start.index(log.len() + 1);
         let mut whole = ProducerTable::default();
-        log.iter().for_each(|batch| whole.note(batch));
+        for batch in &log {
+            whole.note(batch);
+        }
         // A follower that begins at the leader's log start, with what the leader knows of before.
         let mut follower = whole.before(Offset(start as u64));
         log[start..].iter().for_each(|batch| follower.note(batch));
@@ -129,7 +131,9 @@ proptest! {
     #[test]
     fn a_changed_snapshot_is_refused_or_at_least_well_formed(log in any_log(), at in any::<prop::sample::Index>(), bit in 0..8u8, length in any::<prop::sample::Index>()) {
         let mut table = ProducerTable::default();
-        log.iter().for_each(|batch| table.note(batch));
+        for batch in &log {
+            table.note(batch);
+        }
         let mut bytes = table.encode();
         let short = &bytes[..length.index(bytes.len() + 1)];
         prop_assert!(short.is_empty() || short.len() == bytes.len() || ProducerTable::decode(short).is_err());

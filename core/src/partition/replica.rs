@@ -48,12 +48,20 @@ pub struct Replica {
     pub(super) unreadable: Option<Offset>,
     pub(super) in_sync: Vec<ReplicaId>,
     pub(super) caught_up_seen: Vec<ReplicaId>,
-    started: bool,
-    release_is_due: bool,
+    life: Life,
     written: WriteSeq,
     synced: WriteSeq,
     parked: VecDeque<(WriteSeq, Parked)>,
     effects: Vec<Effect>,
+}
+
+#[derive(Debug)]
+enum Life {
+    /// Not stepped yet. A process ended between a tombstone and the release of its records: they are still to go.
+    Fresh {
+        release_is_due: bool,
+    },
+    Started,
 }
 
 /// What a replica does now.
@@ -121,8 +129,7 @@ impl Replica {
             unreadable: None,
             in_sync: Vec::new(),
             caught_up_seen: Vec::new(),
-            started: false,
-            release_is_due,
+            life: Life::Fresh { release_is_due },
             written: WriteSeq(0),
             synced: WriteSeq(0),
             parked: VecDeque::new(),
@@ -173,10 +180,8 @@ impl Replica {
     }
 
     fn start(&mut self, now: Now) {
-        if std::mem::replace(&mut self.started, true) {
-            return;
-        }
-        if self.release_is_due {
+        let Life::Fresh { release_is_due } = std::mem::replace(&mut self.life, Life::Started) else { return };
+        if release_is_due {
             self.write(Write::Release);
         }
         if self.uncertain {

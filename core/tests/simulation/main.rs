@@ -2,9 +2,14 @@
 //!
 //! `FULMAR_SEEDS=5000` runs more seeds, `FULMAR_SEED=17` that one alone, with its story.
 
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of this small world fit everywhere")]
+
+mod blows;
 mod clients;
+mod daily;
 mod disk;
 mod lab;
+mod links;
 mod network;
 mod node;
 mod observer;
@@ -19,6 +24,7 @@ use world::{Totals, World};
 /// So many seeds run with the normal tests: a few seconds.
 const SEEDS: u64 = 300;
 
+#[cfg(test)]
 fn number(name: &str) -> Option<u64> {
     std::env::var(name)
         .ok()
@@ -35,6 +41,7 @@ fn outcome(world: &mut World) -> Result<Totals, String> {
 }
 
 /// Runs a seed quietly; if something is violated, once more with its story.
+#[cfg(test)]
 fn run(seed: u64) -> Totals {
     let violation = match outcome(&mut World::new(seed, false)) {
         Ok(totals) => return totals,

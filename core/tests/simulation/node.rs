@@ -26,15 +26,15 @@ pub(crate) struct Node {
     pub(crate) started_ms: u64,
     /// A copy of the volume, to be restored one day.
     pub(crate) copy: Option<Disk>,
-    /// It runs on such a copy.
-    pub(crate) is_restored: bool,
+    /// It runs on such a copy; the volume's last session before that.
+    pub(crate) restored_after: Option<u64>,
 }
 
 impl Node {
     pub(crate) fn new(number: usize, random: &mut Random) -> Self {
         let disk = Disk::new(1 << 8 | number as u128);
         let skew_ms = random.below(2000);
-        Self { number, disk, broker: None, life: 0, skew_ms, started_ms: 0, copy: None, is_restored: false }
+        Self { number, disk, broker: None, life: 0, skew_ms, started_ms: 0, copy: None, restored_after: None }
     }
 
     pub(crate) fn ordinal(&self) -> Ordinal {
@@ -84,6 +84,6 @@ impl Node {
         self.broker = None;
         self.disk = Disk::new(self.disk.incarnation.0 + (1 << 8));
         self.copy = None;
-        self.is_restored = false;
+        self.restored_after = None;
     }
 }

@@ -163,7 +163,7 @@ impl Operator {
             Members::Joint { new, .. } if is_committed => {
                 let mut next = self.next();
                 next.members = Members::One(new.clone());
-                next.leader = self.lead(
+                next.leader = Self::lead(
                     &next.members,
                     sight,
                     random,
@@ -177,14 +177,14 @@ impl Operator {
             {
                 let mut next = self.next();
                 next.members = Members::One(old);
-                next.leader = self.lead(&next.members, sight, random, None);
+                next.leader = Self::lead(&next.members, sight, random, None);
                 next.learners.clear();
                 Some(next)
             }
             Members::Joint { new, .. } if lost.iter().any(|one| !self.entry.lost.contains(one)) => {
                 let mut next = self.next();
                 next.lost = lost.into_iter().filter(|one| !new.contains(*one)).collect();
-                next.leader = self.lead(&next.members, sight, random, next.leader);
+                next.leader = Self::lead(&next.members, sight, random, next.leader);
                 Some(next)
             }
             Members::One(old) if !lost.is_empty() || (!calm && random.chance(60)) => {
@@ -193,7 +193,7 @@ impl Operator {
                 next.lost = lost.into_iter().filter(|one| !new.contains(*one)).collect();
                 next.members = Members::Joint { old, new };
                 next.learners.clear();
-                next.leader = self.lead(&next.members, sight, random, next.leader);
+                next.leader = Self::lead(&next.members, sight, random, next.leader);
                 Some(next)
             }
             Members::One(_) | Members::Joint { .. } => {
@@ -204,9 +204,9 @@ impl Operator {
                 }
                 let lost = std::mem::take(&mut self.entry.lost);
                 let mut next = self.next();
-                self.entry.lost = lost.clone();
+                self.entry.lost.clone_from(&lost);
                 next.lost = lost;
-                next.leader = self.lead(&next.members, sight, random, None);
+                next.leader = Self::lead(&next.members, sight, random, None);
                 if random.chance(200) {
                     next.learners =
                         sight.volumes.iter().copied().filter(|one| !next.members.contains(*one)).collect();
@@ -217,7 +217,6 @@ impl Operator {
     }
 
     fn lead(
-        &self,
         members: &Members,
         sight: &Sight,
         random: &mut Random,

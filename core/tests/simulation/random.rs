@@ -1,4 +1,4 @@
-//! Numbers from a seed, the same in every version of every library (SplitMix64: Steele, Lea, Flood 2014).
+//! Numbers from a seed, the same in every version of every library (`SplitMix64`: Steele, Lea, Flood 2014).
 
 pub(crate) struct Random(u64);
 

@@ -62,12 +62,15 @@ fn vector(vector: &TermVector) -> String {
 }
 
 pub(crate) fn entry(entry: &Entry) -> String {
-    let list =
+    let names =
         |replicas: &[ReplicaId]| replicas.iter().map(|one| replica(*one)).collect::<Vec<_>>().join(",");
-    let sets: Vec<String> =
-        entry.members.sets().map(|set| format!("{}of[{}]", set.ack_quorum(), list(set.replicas()))).collect();
+    let sets: Vec<String> = entry
+        .members
+        .sets()
+        .map(|set| format!("{}of[{}]", set.ack_quorum(), names(set.replicas())))
+        .collect();
     let leader = entry.leader.map_or("none".to_owned(), replica);
-    let (learners, lost) = (list(&entry.learners), list(&entry.lost));
+    let (learners, lost) = (names(&entry.learners), names(&entry.lost));
     format!("{} leader {leader} {} learners [{learners}] lost [{lost}]", entry.epoch, sets.join("+"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fulmar_core::broker::{Accepted, Conclusion, HelloRefusal, Input, conclude, conclude_from_operator};
+use fulmar_core::broker::Input;
 use fulmar_core::id::{PartitionKey, ReplicaId};
 use fulmar_core::offset::Offset;
 use fulmar_core::partition::{self, Effect, Message, Report, Ticket};
@@ -12,7 +12,7 @@ use crate::clients::{Attempt, Clients, Producer, Reader};
 use crate::network::{Network, Weather};
 use crate::node::{Node, key};
 use crate::observer::Observer;
-use crate::operator::{Operator, Order, Sight};
+use crate::operator::{Operator, Order};
 use crate::random::Random;
 use crate::story::Story;
 
@@ -56,7 +56,7 @@ impl Totals {
 }
 
 #[derive(Debug)]
-enum Event {
+pub(crate) enum Event {
     Message { to: usize, to_process: Process, from: ReplicaId, from_process: Process, message: Message },
     PeerDown { node: usize, life: u64, peer: ReplicaId, process: Process },
     Sync { node: usize, life: u64 },
@@ -76,38 +76,40 @@ enum Event {
 
 /// How often which blow falls: each world has its own mix, and some it does not know at all.
 #[derive(Debug, Default)]
-struct Swarm {
-    crash: u64,
-    drop_commit: u64,
-    lose_volume: u64,
-    restore_volume: u64,
-    cut: u64,
-    tenure: u64,
-    restore_table: u64,
-    retain: u64,
-    each_ms: u64,
-    sync_ms: u64,
+pub(crate) struct Swarm {
+    pub(crate) crash: u64,
+    pub(crate) drop_commit: u64,
+    pub(crate) lose_volume: u64,
+    pub(crate) restore_volume: u64,
+    pub(crate) cut: u64,
+    pub(crate) tenure: u64,
+    pub(crate) restore_table: u64,
+    pub(crate) retain: u64,
+    pub(crate) each_ms: u64,
+    pub(crate) sync_ms: u64,
 }
 
 pub(crate) struct World {
-    random: Random,
+    pub(crate) random: Random,
     pub(crate) story: Story,
-    now_ms: u64,
-    sequence: u64,
-    events: BTreeMap<(u64, u64), Event>,
-    nodes: Vec<Node>,
-    network: Network,
-    operator: Operator,
-    operator_knows: BTreeMap<ReplicaId, fulmar_core::term::Session>,
-    clients: Clients,
-    observer: Observer,
-    swarm: Swarm,
-    calm: bool,
-    ack_quorum: u8,
+    pub(crate) now_ms: u64,
+    pub(crate) sequence: u64,
+    pub(crate) events: BTreeMap<(u64, u64), Event>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) network: Network,
+    pub(crate) operator: Operator,
+    pub(crate) operator_knows: BTreeMap<ReplicaId, fulmar_core::term::Session>,
+    pub(crate) clients: Clients,
+    pub(crate) observer: Observer,
+    pub(crate) swarm: Swarm,
+    pub(crate) calm: bool,
+    pub(crate) ack_quorum: u8,
     /// Volumes that lost something and are not whole again.
-    damaged: BTreeSet<ReplicaId>,
-    totals: Totals,
-    violation: Option<String>,
+    pub(crate) damaged: BTreeSet<ReplicaId>,
+    pub(crate) totals: Totals,
+    pub(crate) violation: Option<String>,
+    /// Which process of a broker has met which session of another one.
+    pub(crate) met: BTreeSet<(usize, u64, usize, u64)>,
 }
 
 impl World {
@@ -132,7 +134,7 @@ impl World {
             crash: maybe(&mut random, 200),
             drop_commit: maybe(&mut random, 900),
             lose_volume: maybe(&mut random, 40),
-            restore_volume: maybe(&mut random, 40),
+            restore_volume: maybe(&mut random, 150),
             cut: maybe(&mut random, 100),
             tenure: maybe(&mut random, 60),
             restore_table: maybe(&mut random, 30),
@@ -160,12 +162,13 @@ impl World {
             damaged: BTreeSet::new(),
             totals: Totals { tenures: 1, ..Totals::default() },
             violation: None,
+            met: BTreeSet::new(),
         };
         world.set_going();
         world
     }
 
-    fn set_going(&mut self) {
+    pub(crate) fn set_going(&mut self) {
         for node in 0..self.nodes.len() {
             self.at(node as u64, Event::Start { node });
         }
@@ -181,7 +184,7 @@ impl World {
         self.at(STORM_MS, Event::Calm);
     }
 
-    fn at(&mut self, in_ms: u64, event: Event) {
+    pub(crate) fn at(&mut self, in_ms: u64, event: Event) {
         self.sequence += 1;
         self.events.insert((self.now_ms + in_ms, self.sequence), event);
     }
@@ -206,7 +209,7 @@ impl World {
     }
 
     /// After the calm somebody must lead, and hold everything.
-    fn end(&mut self) -> Result<(), String> {
+    pub(crate) fn end(&mut self) -> Result<(), String> {
         let leader = self.nodes.iter().find(|node| {
             node.replica().is_some_and(|replica| {
                 replica.readable().is_some()
@@ -228,7 +231,7 @@ impl World {
         Ok(())
     }
 
-    fn happen(&mut self, event: Event) {
+    pub(crate) fn happen(&mut self, event: Event) {
         match event {
             Event::Message { to, to_process, from, from_process, message } => {
                 if self.nodes[to].process() == Some(to_process) {
@@ -273,7 +276,7 @@ impl World {
         }
     }
 
-    fn input(&mut self, node: usize, input: Input) {
+    pub(crate) fn input(&mut self, node: usize, input: Input) {
         let now_ms = self.now_ms;
         let now = self.nodes[node].now(now_ms);
         let Some(broker) = self.nodes[node].broker.as_mut() else { return };
@@ -287,14 +290,14 @@ impl World {
         }
     }
 
-    fn settle(&mut self, node: usize) {
+    pub(crate) fn settle(&mut self, node: usize) {
         let now = self.nodes[node].now(self.now_ms);
         let Some(broker) = self.nodes[node].broker.as_mut() else { return };
         let effects = broker.settle(now);
         self.carry_out(node, effects);
     }
 
-    fn carry_out(&mut self, node: usize, effects: Vec<(PartitionKey, Effect)>) {
+    pub(crate) fn carry_out(&mut self, node: usize, effects: Vec<(PartitionKey, Effect)>) {
         for (_, effect) in effects {
             if let Err(violation) = self.carry_out_one(node, effect) {
                 self.violation.get_or_insert(violation);
@@ -310,7 +313,7 @@ impl World {
         }
     }
 
-    fn carry_out_one(&mut self, node: usize, effect: Effect) -> Result<(), String> {
+    pub(crate) fn carry_out_one(&mut self, node: usize, effect: Effect) -> Result<(), String> {
         if let Some(line) = self.story.is_told().then(|| crate::story::effect(&effect)).flatten() {
             self.story.line(self.now_ms, || format!("{node} -> {line}"));
         }
@@ -328,7 +331,7 @@ impl World {
                 self.nodes[node].disk.write(seq, write);
                 self.sync_soon(node);
             }
-            Effect::Send { to, message } => self.send(node, to, message),
+            Effect::Send { to, message } => self.send(node, to, &message),
             Effect::Ship { to, term, from, until, bytes_max, high_watermark, log_start, fetch } => {
                 let batches = self.nodes[node].disk.read(from, until, bytes_max.min(400));
                 let end = batches.last().map_or(from, fulmar_core::batch::Batch::end);
@@ -338,7 +341,7 @@ impl World {
                 } else {
                     Message::Append { term, from, batches, high_watermark, log_start }
                 };
-                self.send(node, to, message);
+                self.send(node, to, &message);
                 let life = self.nodes[node].life;
                 self.at(1, Event::Shipped { node, life, to, until: end, bytes });
             }
@@ -357,7 +360,7 @@ impl World {
                     .replica()
                     .is_some_and(|replica| replica.report().is_some_and(|report| !report.uncertain));
                 let this = &self.nodes[node];
-                if is_whole && !this.disk.durable.uncertain && !this.is_restored {
+                if is_whole && !this.disk.durable.uncertain && this.restored_after.is_none() {
                     let id = self.nodes[node].id();
                     self.damaged.remove(&id);
                 }
@@ -366,20 +369,7 @@ impl World {
         Ok(())
     }
 
-    fn acknowledge(&mut self, node: usize, ticket: Ticket, base: Offset) -> Result<(), String> {
-        let Some(Attempt { producer, number }) = self.clients.tickets.remove(&ticket) else { return Ok(()) };
-        let value = self.clients.producers[producer].value(number);
-        self.observer.acknowledged(&self.nodes, &self.nodes[node], &self.damaged, base, value)?;
-        // The answer may not arrive: then the client asks again.
-        if self.random.chance(self.network.weather.loss) {
-            self.clients.producers[producer].unheard(number);
-        } else {
-            self.clients.producers[producer].acknowledged(number);
-        }
-        Ok(())
-    }
-
-    fn sync_soon(&mut self, node: usize) {
+    pub(crate) fn sync_soon(&mut self, node: usize) {
         if !self.nodes[node].disk.sync_is_due {
             self.nodes[node].disk.sync_is_due = true;
             let life = self.nodes[node].life;
@@ -388,7 +378,7 @@ impl World {
         }
     }
 
-    fn sync(&mut self, node: usize) {
+    pub(crate) fn sync(&mut self, node: usize) {
         if self.nodes[node].broker.is_none() {
             return;
         }
@@ -402,36 +392,7 @@ impl World {
         }
     }
 
-    fn number(&self, replica: ReplicaId) -> Option<usize> {
-        self.nodes.iter().position(|node| node.id() == replica)
-    }
-
-    fn send(&mut self, from: usize, to: ReplicaId, message: Message) {
-        let Some(number) = self.number(to) else { return };
-        let (Some(from_process), Some(to_process)) =
-            (self.nodes[from].process(), self.nodes[number].process())
-        else {
-            return;
-        };
-        if !self.network.is_connected(from, number) || self.network.is_cut(from, number, self.now_ms) {
-            return;
-        }
-        let sender = self.nodes[from].id();
-        for delay in self.network.delays(&mut self.random) {
-            self.at(
-                delay,
-                Event::Message {
-                    to: number,
-                    to_process,
-                    from: sender,
-                    from_process,
-                    message: message.clone(),
-                },
-            );
-        }
-    }
-
-    fn start(&mut self, node: usize) {
+    pub(crate) fn start(&mut self, node: usize) {
         if self.nodes[node].broker.is_some() {
             return;
         }
@@ -444,325 +405,6 @@ impl World {
             if let Err(violation) = self.observer.believes_committed(&self.nodes[node], high_watermark) {
                 self.violation.get_or_insert(format!("on disk: {violation}"));
             }
-        }
-    }
-
-    fn crash(&mut self, node: usize, drops_commit: bool) {
-        if self.nodes[node].broker.is_none() {
-            return;
-        }
-        self.story.line(self.now_ms, || {
-            format!("{node} crashes{}", if drops_commit { " and loses its last commit" } else { "" })
-        });
-        self.totals.crashes += 1;
-        self.totals.dropped_commits += u64::from(drops_commit);
-        self.disconnect_all(node);
-        self.nodes[node].crash(&mut self.random, drops_commit);
-        let back = self.random.between(10, 4000);
-        self.at(back, Event::Start { node });
-    }
-
-    fn disconnect_all(&mut self, node: usize) {
-        for other in 0..self.nodes.len() {
-            self.disconnect(node, other);
-        }
-    }
-
-    fn disconnect(&mut self, a: usize, b: usize) {
-        if a == b || !self.network.disconnect(a, b) {
-            return;
-        }
-        for (node, peer) in [(a, b), (b, a)] {
-            if let Some(process) = self.nodes[peer].process() {
-                let (life, peer) = (self.nodes[node].life, self.nodes[peer].id());
-                let notice = self.random.between(0, 300);
-                self.at(notice, Event::PeerDown { node, life, peer, process });
-            }
-        }
-    }
-
-    /// Brokers dial each other; both judge the other's hello. The operator does the like.
-    fn connect(&mut self) {
-        for a in 0..self.nodes.len() {
-            for b in a + 1..self.nodes.len() {
-                // Peers that restarted since have forgotten whom they saw; the operator has not. So it is asked first.
-                let is_restored = self.nodes[a].is_restored || self.nodes[b].is_restored;
-                let both = self.nodes[a].broker.is_some() && self.nodes[b].broker.is_some() && !is_restored;
-                if both && !self.network.is_connected(a, b) && !self.network.is_cut(a, b, self.now_ms) {
-                    self.shake_hands(a, b);
-                }
-            }
-            self.meet_operator(a);
-        }
-    }
-
-    fn shake_hands(&mut self, a: usize, b: usize) {
-        let mut accepted: Vec<(usize, Accepted)> = Vec::new();
-        for (here, there) in [(a, b), (b, a)] {
-            let to = self.nodes[here].ordinal();
-            let Some(hello) = self.nodes[there].broker.as_ref().map(|broker| broker.identity().hello(to))
-            else {
-                return;
-            };
-            let Some(broker) = self.nodes[here].broker.as_mut() else { return };
-            match broker.hear(&hello) {
-                Ok(one) => accepted.push((here, one)),
-                Err(HelloRefusal::UnknownProcess { seen }) => {
-                    return self.refused(there, conclude(seen, &self.nodes[there].disk.processes));
-                }
-                Err(other) => {
-                    self.violation.get_or_insert(format!("{here} refuses {there}: {other}"));
-                    return;
-                }
-            }
-        }
-        self.network.connect(a, b);
-        for (here, one) in accepted {
-            self.input(here, Input::PeerUp(one));
-        }
-    }
-
-    fn refused(&mut self, node: usize, conclusion: Conclusion) {
-        self.story.line(self.now_ms, || format!("{node} is refused and concludes {conclusion:?}"));
-        self.disconnect_all(node);
-        match conclusion {
-            Conclusion::SecondProcess => self.nodes[node].crash(&mut self.random, false),
-            Conclusion::Restored => self.nodes[node].lose_volume(),
-        }
-        self.at(100, Event::Start { node });
-    }
-
-    fn meet_operator(&mut self, node: usize) {
-        if self.now_ms < self.operator.down_until || self.random.chance(500) {
-            return;
-        }
-        let this = &self.nodes[node];
-        let (Some(broker), id) = (&this.broker, this.id()) else { return };
-        let session = broker.identity().process().session;
-        let remembered = self.operator_knows.get(&id).copied().unwrap_or_default();
-        let conclusion =
-            conclude_from_operator(broker.identity(), (id.incarnation, remembered), &this.disk.processes);
-        // A restored volume has another uid, which the operator remembers too: sessions alone may come out equal.
-        let conclusion = conclusion.or(this.is_restored.then_some(Conclusion::Restored));
-        if let Some(conclusion) = conclusion {
-            return self.refused(node, conclusion);
-        }
-        self.operator_knows.insert(id, session);
-        if remembered < session {
-            self.input(node, Input::OperatorUp);
-        }
-    }
-
-    fn client(&mut self, client: usize) {
-        let again = self.random.between(5, 150);
-        self.at(again, Event::Client(client));
-        let now_ms = self.now_ms;
-        let producer = &mut self.clients.producers[client];
-        let Some((number, batch)) = producer.next_batch(now_ms) else { return };
-        let leading = self
-            .nodes
-            .iter()
-            .position(|node| node.replica().is_some_and(|replica| replica.leading().is_some()));
-        let node = match leading.filter(|_| self.random.chance(700)) {
-            Some(node) => node,
-            None => self.random.below(self.nodes.len() as u64) as usize,
-        };
-        self.clients.next_ticket += 1;
-        let ticket = Ticket(self.clients.next_ticket);
-        self.clients.tickets.insert(ticket, Attempt { producer: client, number });
-        for delay in self.network.delays(&mut self.random).into_iter().take(1) {
-            self.at(delay, Event::Produce { node, ticket, batch: batch.clone() });
-        }
-    }
-
-    fn reader(&mut self, number: usize) {
-        let again = self.random.between(5, 300);
-        self.at(again, Event::Reader(number));
-        let node = self.random.below(self.nodes.len() as u64) as usize;
-        let Some(replica) = self.nodes[node].replica() else { return };
-        let (Some(term), Some(high_watermark)) = (replica.leading(), replica.readable()) else { return };
-        let reader = &mut self.clients.readers[number];
-        // A fetch carries the highest term that the reader saw; a lower leader answers NOT_LEADER.
-        if reader.term.is_some_and(|seen| term < seen) {
-            return;
-        }
-        if high_watermark < reader.high_watermark {
-            let seen = reader.high_watermark;
-            self.violation.get_or_insert(format!(
-                "reader {number} sees the high watermark fall from {seen} to {high_watermark}"
-            ));
-            return;
-        }
-        (reader.term, reader.high_watermark) = (Some(term), high_watermark);
-        reader.at = reader.at.max(replica.log_start());
-        self.totals.reads += 1;
-        for batch in self.nodes[node].disk.read(reader.at, high_watermark, 4000) {
-            let known = self.observer.committed.get(&batch.base());
-            if batch.base() != reader.at || known != Some(&batch) {
-                self.violation.get_or_insert(format!(
-                    "reader {number} at {} reads from broker {node} what others do not",
-                    reader.at
-                ));
-                return;
-            }
-            reader.at = batch.end();
-        }
-    }
-
-    fn sight(&self) -> Sight {
-        let up = self.nodes.iter().filter(|node| node.broker.is_some()).map(Node::id).collect();
-        Sight { volumes: self.nodes.iter().map(Node::id).collect(), up }
-    }
-
-    fn operator_turn(&mut self) {
-        let again = self.random.between(100, 500);
-        self.at(again, Event::Operator);
-        if self.now_ms < self.operator.down_until {
-            return;
-        }
-        let sight = self.sight();
-        let before = self.operator.entry.epoch;
-        let orders = self.operator.act(&sight, &mut self.random, self.calm);
-        if self.operator.entry.epoch != before {
-            let entry = crate::story::entry(&self.operator.entry);
-            self.story.line(self.now_ms, || format!("operator decides {entry}"));
-        }
-        for (to, order) in orders {
-            for delay in self.network.delays(&mut self.random) {
-                self.at(delay, Event::Order { to, order: order.clone() });
-            }
-        }
-        self.forget_damage();
-    }
-
-    /// A lost volume matters no more once no entry in force names it.
-    fn forget_damage(&mut self) {
-        let Some(committed) = &self.operator.committed else { return };
-        if *committed == self.operator.entry
-            && matches!(committed.members, fulmar_core::entry::Members::One(_))
-        {
-            let nodes: Vec<ReplicaId> = self.nodes.iter().map(Node::id).collect();
-            self.damaged.retain(|volume| committed.members.contains(*volume) || nodes.contains(volume));
-        }
-    }
-
-    fn order(&mut self, to: ReplicaId, order: Order) {
-        let Some(node) = self.number(to) else { return };
-        match order {
-            Order::Assign(entry) => self.input(node, Input::Assign(vec![entry])),
-            Order::Release(epoch) => self.input(node, Input::Release { key: key(), epoch }),
-            Order::StopAppends => self.input(node, Input::Partition(key(), partition::Input::StopAppends)),
-            Order::Ask(generation) => {
-                let Some(reports) = self.nodes[node].broker.as_ref().and_then(|broker| broker.all_reports())
-                else {
-                    return;
-                };
-                let report = reports.into_iter().next().map(|(_, report)| report);
-                for delay in self.network.delays(&mut self.random) {
-                    self.at(delay, Event::Report { generation, from: to, report: report.clone() });
-                }
-            }
-        }
-    }
-
-    /// Whether the world may damage one more volume: with Qa copies, Qa − 1 may be hurt at a time.
-    fn may_damage(&self, node: usize) -> bool {
-        let id = self.nodes[node].id();
-        let concerned = self.operator.entry.concerns(id) || self.nodes[node].disk.durable.exists;
-        let others = self.damaged.iter().filter(|one| **one != id).count();
-        !concerned || others + 1 < usize::from(self.ack_quorum)
-    }
-
-    fn blow(&mut self) {
-        if self.calm {
-            return;
-        }
-        let again = self.random.between(1, 2 * self.swarm.each_ms);
-        self.at(again, Event::Blow);
-        let node = self.random.below(self.nodes.len() as u64) as usize;
-        let other = self.random.below(self.nodes.len() as u64) as usize;
-        let Swarm {
-            crash, drop_commit, lose_volume, restore_volume, cut, tenure, restore_table, retain, ..
-        } = self.swarm;
-        if self.random.chance(crash * 3) {
-            let drops =
-                self.random.chance(drop_commit) && self.may_damage(node) && self.nodes[node].broker.is_some();
-            if drops {
-                self.damaged.insert(self.nodes[node].id());
-            }
-            self.crash(node, drops);
-        }
-        if self.random.chance(cut * 3) && node != other {
-            let until = self.now_ms + self.random.between(100, 8000);
-            self.network.cut(node, other, until);
-            if self.random.chance(500) {
-                self.disconnect(node, other);
-            }
-        }
-        if self.random.chance(lose_volume) && self.may_damage(node) {
-            self.lose_volume(node);
-        }
-        if self.random.chance(restore_volume) && self.may_damage(node) {
-            self.restore_volume(node);
-        }
-        if self.random.chance(tenure) {
-            self.totals.tenures += 1;
-            self.operator.take_over(self.now_ms);
-            self.operator.down_until = self.now_ms + self.random.below(5000);
-        }
-        if self.random.chance(restore_table) {
-            self.totals.tenures += 1;
-            self.operator.restore(&mut self.random, self.now_ms);
-            self.story.line(self.now_ms, || "the table is restored from a backup".to_owned());
-        }
-        if self.random.chance(retain) {
-            let base = self.observer.committed.keys().rev().nth(self.random.below(20) as usize).copied();
-            if let Some(base) = base {
-                self.input(node, Input::Partition(key(), partition::Input::Retain(base)));
-            }
-        }
-        if self.random.chance(100) {
-            self.nodes[node].copy = Some(self.nodes[node].disk.clone());
-        }
-    }
-
-    fn lose_volume(&mut self, node: usize) {
-        self.story.line(self.now_ms, || format!("{node} loses its volume"));
-        self.totals.lost_volumes += 1;
-        let id = self.nodes[node].id();
-        if self.operator.entry.concerns(id) || self.nodes[node].disk.durable.exists {
-            self.damaged.insert(id);
-        }
-        self.disconnect_all(node);
-        self.nodes[node].lose_volume();
-        self.at(500, Event::Start { node });
-    }
-
-    /// An old copy of the volume is put in its place.
-    fn restore_volume(&mut self, node: usize) {
-        let Some(copy) =
-            self.nodes[node].copy.take().filter(|copy| copy.incarnation == self.nodes[node].disk.incarnation)
-        else {
-            return;
-        };
-        self.story.line(self.now_ms, || format!("{node} is restored from a copy of its volume"));
-        self.totals.restored_volumes += 1;
-        self.damaged.insert(self.nodes[node].id());
-        self.disconnect_all(node);
-        self.nodes[node].broker = None;
-        self.nodes[node].disk = copy;
-        self.nodes[node].is_restored = true;
-        self.nodes[node].disk.crash(&mut self.random, false);
-        self.at(500, Event::Start { node });
-    }
-
-    fn come_to_rest(&mut self) {
-        self.story.line(self.now_ms, || "calm".to_owned());
-        self.calm = true;
-        self.network.heal();
-        self.operator.down_until = 0;
-        for node in 0..self.nodes.len() {
-            self.at(1, Event::Start { node });
         }
     }
 }
