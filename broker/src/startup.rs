@@ -136,6 +136,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
         tls: tls.clone(),
         attached: attendance.attached(),
         metrics: Arc::default(),
+        stop: stop_clients.clone(),
     });
     let attached = attendance.attached();
     let internal_router = internal_router(&door, attendance, peers.clone());

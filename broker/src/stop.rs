@@ -34,11 +34,9 @@ pub(crate) async fn stop(mut broker: Broker, grace: Duration) -> Result<(), Stri
     }
     settle(&broker, until).await;
     broker.stop_clients.cancel();
-    for server in std::mem::take(&mut broker.clients) {
-        let abort = server.abort_handle();
-        if timeout(DRAIN_MAX, server).await.is_err() {
-            abort.abort();
-        }
+    let servers = futures::future::join_all(broker.clients.iter_mut());
+    if timeout(DRAIN_MAX, servers).await.is_err() {
+        info!("connections of programs that did not end are cut");
     }
     broker.stop_internal.cancel();
     broker.tasks.clear();

@@ -19,8 +19,11 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use fulmar_core::id::Ordinal;
+use fulmar_proto::v1::ErrorReason;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
+use self::error::Failure;
 use self::forward::Channels;
 use self::metrics::Metrics;
 use crate::brokers::Brokers;
@@ -49,6 +52,8 @@ struct Shared {
     channels: Channels,
     attached: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
+    /// Streams of programs end: they go to another broker.
+    stop: CancellationToken,
     /// Where the next record without a key goes.
     turn: AtomicU32,
 }
@@ -68,15 +73,22 @@ pub struct Parts {
     pub attached: watch::Receiver<bool>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Ends programs' streams.
+    pub stop: CancellationToken,
 }
 
 impl Door {
     /// Opens for nobody yet: servers are given it.
     pub fn new(parts: Parts) -> Self {
-        let Parts { replicas, directory, brokers, tls, attached, metrics } = parts;
+        let Parts { replicas, directory, brokers, tls, attached, metrics, stop } = parts;
         let channels = Channels::new(brokers.clone(), tls);
         let turn = AtomicU32::new(rand::random());
-        Self { shared: Arc::new(Shared { replicas, directory, brokers, channels, attached, metrics, turn }) }
+        Self { shared: Arc::new(Shared { replicas, directory, brokers, channels, attached, metrics, stop, turn }) }
+    }
+
+    /// For streams that end because this broker stops.
+    fn leaving() -> Failure {
+        Failure::new(ErrorReason::NotServing, "this broker is stopping: go on at another one")
     }
 
     /// This broker.

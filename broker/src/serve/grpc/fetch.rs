@@ -8,6 +8,7 @@ use fulmar_core::offset::Offset;
 use fulmar_proto::v1::{FetchRequest, FetchResponse};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 use tracing::debug;
@@ -40,24 +41,31 @@ struct Delivered {
 impl Door {
     pub(super) fn fetch(&self, requests: Streaming<FetchRequest>) -> mpsc::Receiver<Result<FetchResponse, Status>> {
         let (queue, responses) = mpsc::channel(RESPONSES_MAX);
-        tokio::spawn(steer(self.clone(), requests, queue));
+        tokio::spawn(steer(self.clone(), requests, queue, self.shared.stop.child_token()));
         responses
     }
 }
 
 /// Reads the stream of requests; ends when the program ends it, and what is delivered with it.
-async fn steer(door: Door, mut requests: Streaming<FetchRequest>, queue: Queue) {
+async fn steer(door: Door, mut requests: Streaming<FetchRequest>, queue: Queue, end: CancellationToken) {
     let mut delivered: BTreeMap<PartitionKey, Delivered> = BTreeMap::new();
     loop {
         let request = tokio::select! {
             () = queue.closed() => return,
+            () = end.cancelled() => {
+                if door.shared.stop.is_cancelled() {
+                    // The program may be gone.
+                    let _gone = timeout(STALLED_MAX, queue.send(Err(Door::leaving().into()))).await;
+                }
+                return;
+            }
             request = requests.message() => request,
         };
         let request = match request {
             Ok(Some(request)) => request,
             Ok(None) => {
                 // No more requests; what there is credit for still goes out.
-                queue.closed().await;
+                tokio::select! { () = queue.closed() => {}, () = end.cancelled() => {} }
                 return;
             }
             Err(status) => {
@@ -65,7 +73,7 @@ async fn steer(door: Door, mut requests: Streaming<FetchRequest>, queue: Queue) 
                 return;
             }
         };
-        if let Err(failure) = take(&door, &mut delivered, &queue, request) {
+        if let Err(failure) = take(&door, &mut delivered, (&queue, &end), request) {
             // The program may be gone.
             let _gone = timeout(STALLED_MAX, queue.send(Err(failure.into()))).await;
             return;
@@ -77,7 +85,7 @@ async fn steer(door: Door, mut requests: Streaming<FetchRequest>, queue: Queue) 
 fn take(
     door: &Door,
     delivered: &mut BTreeMap<PartitionKey, Delivered>,
-    queue: &Queue,
+    (queue, end): (&Queue, &CancellationToken),
     request: FetchRequest,
 ) -> Result<(), Failure> {
     let key = PartitionKey { topic: topic_id(&request.topic_id)?, partition: request.partition };
@@ -101,7 +109,8 @@ fn take(
         return Err(Failure::invalid("partition", format!("at most {PARTITIONS_MAX} partitions in one stream")));
     }
     let (newest, requests) = watch::channel(request);
-    let delivery = Delivery { door: door.clone(), key, queue: queue.clone(), requests };
+    let (queue, end) = (queue.clone(), end.clone());
+    let delivery = Delivery { door: door.clone(), key, queue, end, requests };
     delivered.insert(key, Delivered { newest, _task: AbortOnDropHandle::new(tokio::spawn(delivery.run())) });
     Ok(())
 }
@@ -110,6 +119,8 @@ struct Delivery {
     door: Door,
     key: PartitionKey,
     queue: Queue,
+    /// Ends the whole stream.
+    end: CancellationToken,
     requests: watch::Receiver<FetchRequest>,
 }
 
@@ -201,6 +212,10 @@ impl Delivery {
             term: term_bytes(fed.term),
             error: None,
         };
-        matches!(timeout(STALLED_MAX, self.queue.send(Ok(response))).await, Ok(Ok(())))
+        let is_sent = matches!(timeout(STALLED_MAX, self.queue.send(Ok(response))).await, Ok(Ok(())));
+        if !is_sent {
+            self.end.cancel();
+        }
+        is_sent
     }
 }

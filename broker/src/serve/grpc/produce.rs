@@ -85,6 +85,8 @@ async fn take(door: Door, mut requests: Streaming<ProduceRequest>, put: mpsc::Se
     loop {
         let request = tokio::select! {
             () = answers.closed() => return,
+            // What is under way is answered; then the stream ends, and the program goes on at another broker.
+            () = door.shared.stop.cancelled() => return,
             request = requests.message() => request,
         };
         match request {

@@ -18,6 +18,7 @@ use fulmar_proto::v1::{FetchRequest, FetchResponse, Message, SubscribeRequest, S
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::{debug, info};
 
@@ -56,9 +57,11 @@ impl Door {
         let starts = futures::future::try_join_all(starts).await?;
         let (queue, messages) = mpsc::channel(RESPONSES_MAX);
         queue.try_send(Ok(SubscribeResponse::default())).expect("the queue is new");
+        // One that ends takes the others along.
+        let end = self.shared.stop.child_token();
         for ((topic, key), next) in chosen.into_iter().zip(starts) {
-            let follower = Follower { door: self.clone(), topic, key, next, seen: None, queue: queue.clone() };
-            tokio::spawn(follower.run());
+            let (door, queue, end) = (self.clone(), queue.clone(), end.clone());
+            tokio::spawn(Follower { door, topic, key, next, seen: None, queue, end }.run());
         }
         Ok(messages)
     }
@@ -119,6 +122,7 @@ struct Follower {
     next: Offset,
     seen: Option<Term>,
     queue: Queue,
+    end: CancellationToken,
 }
 
 /// Why a follower stops looking at one source.
@@ -133,6 +137,21 @@ enum Left {
 
 impl Follower {
     async fn run(mut self) {
+        let end = self.end.clone();
+        let failure = tokio::select! {
+            () = end.cancelled() => self.door.shared.stop.is_cancelled().then(Door::leaving),
+            left = self.follow() => left,
+        };
+        if let Some(failure) = failure {
+            let failure = failure.with("topic", &self.topic.name).with("partition", self.key.partition);
+            // The program may be gone, or be told by another follower.
+            let _gone = timeout(STALLED_MAX, self.queue.send(Err(failure.into()))).await;
+        }
+        end.cancel();
+    }
+
+    /// Until the program is gone or too slow, or nobody can go on: then why.
+    async fn follow(&mut self) -> Option<Failure> {
         loop {
             let me = self.door.shared.replicas.me();
             let left = match self.door.leader(self.key) {
@@ -141,24 +160,18 @@ impl Follower {
                 None => Left::Elsewhere,
             };
             match left {
-                Left::Closed => return,
-                Left::Failed(failure) => {
-                    let failure = failure.with("topic", &self.topic.name).with("partition", self.key.partition);
-                    // The program may be gone.
-                    let _gone = timeout(STALLED_MAX, self.queue.send(Err(failure.into()))).await;
-                    return;
-                }
+                Left::Closed => return None,
+                Left::Failed(failure) => return Some(failure),
                 Left::Elsewhere => {
                     tokio::select! {
-                        () = self.queue.closed() => return,
+                        () = self.queue.closed() => return None,
                         () = sleep(RETRY_EVERY) => {}
                     }
                 }
             }
             // Deleted or retained meanwhile?
             if let Err(failure) = self.door.topic_of(self.key.topic) {
-                let _gone = timeout(STALLED_MAX, self.queue.send(Err(failure.into()))).await;
-                return;
+                return Some(failure);
             }
         }
     }
