@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::test::end_to_end;
+use crate::test::nextest::Built;
 use crate::workspace::Workspace;
 use own::Own;
 
@@ -30,6 +31,10 @@ pub(crate) enum Command {
         /// A nextest filter expression, as in `--filter 'test(restart)'`
         #[arg(long, value_name = "EXPR")]
         filter: Option<String>,
+        /// Compile the end-to-end tests alone, though another crate does not compile just now; it may choose other features of what
+        /// they share, and compile that again
+        #[arg(long)]
+        alone: bool,
     },
     /// Copy what the cluster and its components say about themselves to target/e2e-logs
     Logs,
@@ -53,8 +58,9 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Shell { command } => cluster.shell(&command),
-        Command::Test { filter } => {
-            end_to_end::run_on_developers_cluster(&workspace, &cluster, filter.as_deref())
+        Command::Test { filter, alone } => {
+            let built = if alone { Built::EndToEnd } else { Built::Workspace };
+            end_to_end::run_on_developers_cluster(&workspace, &cluster, built, filter.as_deref())
         }
         Command::Logs => {
             let folder = logs::collect(&workspace, &cluster.kubectl(), Some(&cluster))?;

@@ -45,12 +45,13 @@ pub(crate) fn run(
 pub(crate) fn run_on_developers_cluster(
     workspace: &Workspace,
     cluster: &Own,
+    built: Built,
     filter: Option<&str>,
 ) -> Result<()> {
     if !cluster.is_up() {
         bail!("no cluster is up: `cargo xtask kubernetes up` first");
     }
-    let ready = nextest::prepare(workspace, Built::EndToEnd)?;
+    let ready = nextest::prepare(workspace, built)?;
     empty_logs(workspace)?;
     let tests = Tests { within: END_TO_END, filter, threads: Some(1) };
     nextest::run_told(&mut inside(workspace, cluster, &ready, &tests)?).map(drop)

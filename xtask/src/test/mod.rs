@@ -3,7 +3,7 @@
 
 mod checks;
 pub(crate) mod end_to_end;
-mod nextest;
+pub(crate) mod nextest;
 mod parts;
 mod units;
 
