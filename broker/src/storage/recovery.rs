@@ -79,6 +79,11 @@ fn check(config: &StorageConfig) -> Result<(), OpenError> {
         ("group_bytes_max", config.group_bytes_max),
         ("apply_bytes_max", config.apply_bytes_max),
     ];
+    if config.apply_bytes_max > config.unapplied_bytes_max {
+        let what =
+            "at most unapplied_bytes_max: else writers wait for a transaction that waits for them".to_owned();
+        return Err(OpenError::Config { field: "apply_bytes_max", what });
+    }
     match sizes.iter().find(|(_, bytes)| !(4096..=1 << 30).contains(bytes)) {
         Some((field, _)) => Err(OpenError::Config { field, what: "from 4 KiB to 1 GiB".to_owned() }),
         None => Ok(()),

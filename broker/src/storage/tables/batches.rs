@@ -122,19 +122,28 @@ pub(crate) fn split(value: &[u8]) -> Option<Vec<Range<usize>>> {
         }
         return Some(ranges);
     }
-    // The true count is one for which the batches end with the value.
-    (1..=value.len() / 4).find_map(|count| walk(value, INDEX_HEAD + 4 * count, count))
+    // The true count is the one for which the batches end with the value, and the index is wrong in one place at most.
+    (1..=value.len() / 4).find_map(|count| walk(value, count))
 }
 
-fn walk(value: &[u8], mut at: usize, count: usize) -> Option<Vec<Range<usize>>> {
+/// Goes from batch to batch by what each says of its length, if there are so many.
+fn walk(value: &[u8], count: usize) -> Option<Vec<Range<usize>>> {
+    let mut at = INDEX_HEAD + 4 * count;
     let mut ranges = Vec::new();
+    let mut wrong = 0;
     while at < value.len() {
-        let end = at.checked_add(Batch::announced_size(&value[at..])?).filter(|end| *end <= value.len())?;
-        ranges.push(at..end);
-        at = end;
-        if ranges.len() > count {
+        let length = Batch::announced_size(&value[at..])?;
+        let end = at.checked_add(length).filter(|end| *end <= value.len() && ranges.len() < count)?;
+        let said = &value[INDEX_HEAD + 4 * ranges.len()..][..4];
+        wrong += usize::from(u32::try_from(length).ok()?.to_le_bytes() != said);
+        // Fields of the index may look like lengths, but hardly like a batch's version and attributes, too.
+        let looks_like_one =
+            value.get(at + 4..at + 8).is_some_and(|head| head[0] == 1 && head[2..] == [0, 0]);
+        if wrong > 1 || !looks_like_one {
             return None;
         }
+        ranges.push(at..end);
+        at = end;
     }
     (ranges.len() == count).then_some(ranges)
 }

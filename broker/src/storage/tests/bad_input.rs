@@ -13,10 +13,7 @@ use crate::storage::{ReadError, blocking};
 /// A volume with some batches; the last ones are only in the journal, and sealed, unless it was closed.
 fn volume(count: u64, size: usize, close: bool) -> (FaultyFiles, Vec<Batch>) {
     let files = FaultyFiles::default();
-    let mut slow = config();
-    slow.apply_after = std::time::Duration::from_mins(1);
-    slow.apply_bytes_max = 1 << 20;
-    let running = try_open(&files, &slow).unwrap();
+    let running = try_open(&files, &slow_to_apply()).unwrap();
     let mut written = Vec::new();
     let mut base = 0;
     for seq in 1..=count {

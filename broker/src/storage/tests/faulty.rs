@@ -1,6 +1,6 @@
 //! Files in memory that forget what was not synced, tear writes, flip bits, fill up, and fail when told to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +25,12 @@ struct Node {
     cached: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Unsynced>,
+    /// What was durable after each of the last syncs, newest last.
+    history: VecDeque<Vec<u8>>,
 }
+
+/// Syncs whose outcome is kept: one commit of redb takes two.
+const HISTORY_MAX: usize = 3;
 
 fn apply(bytes: &mut Vec<u8>, change: &Unsynced) {
     match change {
@@ -81,6 +86,7 @@ struct FaultyHandle {
     node: Arc<Mutex<Node>>,
     life: u64,
     writable: bool,
+    keeps_history: bool,
 }
 
 #[derive(Debug)]
@@ -160,7 +166,13 @@ impl FaultyFiles {
     pub(in crate::storage) fn replace(&self, path: &Path, bytes: &[u8]) {
         let world = self.0.lock();
         let mut node = world.names[path].lock();
-        *node = Node { cached: bytes.to_vec(), durable: bytes.to_vec(), unsynced: Vec::new() };
+        *node = Node { cached: bytes.to_vec(), durable: bytes.to_vec(), ..Node::default() };
+    }
+
+    /// Puts a redb file back to the commit before the one that a start would find now.
+    pub(in crate::storage) fn step_back(&self, path: &Path) {
+        let older = self.0.lock().names[path].lock().history.front().cloned().unwrap();
+        self.replace(path, &older);
     }
 
     pub(in crate::storage) fn cut_short(&self, path: &Path, length: usize) {
@@ -181,7 +193,7 @@ impl FaultyFiles {
         let world = self.0.lock();
         let copy = |node: &Arc<Mutex<Node>>| {
             let bytes = node.lock().cached.clone();
-            Arc::new(Mutex::new(Node { cached: bytes.clone(), durable: bytes, unsynced: Vec::new() }))
+            Arc::new(Mutex::new(Node { cached: bytes.clone(), durable: bytes, ..Node::default() }))
         };
         let names: BTreeMap<_, _> =
             world.names.iter().map(|(path, node)| (path.clone(), copy(node))).collect();
@@ -213,8 +225,9 @@ impl FaultyFiles {
         if create {
             world.names.entry(path.to_owned()).or_default();
         }
+        let keeps_history = path.extension().is_some_and(|extension| extension == "redb");
         let node = world.names.get(path).cloned().ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(FaultyHandle { world: self.clone(), node, life: world.life, writable }))
+        Ok(Arc::new(FaultyHandle { world: self.clone(), node, life: world.life, writable, keeps_history }))
     }
 }
 
@@ -336,6 +349,13 @@ impl Handle for FaultyHandle {
         let unsynced = std::mem::take(&mut node.unsynced);
         for change in &unsynced {
             apply(&mut node.durable, change);
+        }
+        if self.keeps_history {
+            let durable = node.durable.clone();
+            node.history.push_back(durable);
+            if node.history.len() > HISTORY_MAX {
+                node.history.pop_front();
+            }
         }
         Ok(())
     }

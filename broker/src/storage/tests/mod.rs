@@ -38,6 +38,17 @@ fn config() -> StorageConfig {
     }
 }
 
+/// The applier commits only when the journal has no slot left.
+fn slow_to_apply() -> StorageConfig {
+    let mebibyte = 1024 * 1024;
+    StorageConfig {
+        unapplied_bytes_max: mebibyte,
+        apply_bytes_max: mebibyte,
+        apply_after: Duration::from_secs(30),
+        ..config()
+    }
+}
+
 fn expectations() -> Expectations {
     Expectations { ordinal: Ordinal(0), cluster: None }
 }

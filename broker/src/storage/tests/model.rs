@@ -270,7 +270,8 @@ fn story(seed: u64) {
             }
             files.crash(crash(chance));
         }
-        let running = try_open(&files, &config()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let settings = if chance.random_bool(0.5) { config() } else { slow_to_apply() };
+        let running = try_open(&files, &settings).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         model.verify(&running, seed);
         live(&files, running, &mut model, chance);
         files.crash(crash(chance));
