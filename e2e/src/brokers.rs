@@ -10,7 +10,7 @@ use crate::nodes::Process;
 use crate::{installation, wait};
 
 /// From `kubectl apply` to Ready, on two cores that three brokers, three nodes and a control plane share.
-pub const READY_WITHIN: Duration = Duration::from_secs(120);
+pub const READY_WITHIN: Duration = Duration::from_mins(2);
 
 /// The Cluster's name in every test.
 pub const NAME: &str = "orders";

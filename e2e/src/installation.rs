@@ -11,7 +11,7 @@ use crate::wait;
 pub const NAMESPACE: &str = "fulmar-system";
 
 /// A start of the operator with its CRDs, on a busy machine of two cores.
-const INSTALLED_WITHIN: Duration = Duration::from_secs(120);
+const INSTALLED_WITHIN: Duration = Duration::from_mins(2);
 
 /// Installs the chart unless it is, and waits until the operator is there.
 pub fn ensure(environment: &Environment) -> Result<()> {

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 const UNDER_WAY: usize = 2_000;
 
 /// How long a record may take while brokers restart one after the other.
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
+const DELIVERY_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// What was acknowledged: where each record stands, and its hash.
 #[derive(Debug, Default)]

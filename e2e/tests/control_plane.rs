@@ -59,7 +59,7 @@ async fn brokers_serve_while_the_api_server_is_away_for_a_minute() {
     let environment = Environment::get().unwrap();
     let client = brokers.client(0).await.unwrap();
     let away = environment.nodes().unwrap().without_api_server().unwrap();
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_mins(1);
     let mut acknowledged = Acknowledged::default();
     let mut seed = 0;
     while Instant::now() < until {
@@ -70,7 +70,7 @@ async fn brokers_serve_while_the_api_server_is_away_for_a_minute() {
     acknowledged.compare(&client, "events").await.unwrap();
     println!("{} records acknowledged without an API server", acknowledged.count());
     // The operator finds its way back: a new Topic becomes Ready.
-    wait::until_so("the API server is back", Duration::from_secs(60), || {
+    wait::until_so("the API server is back", Duration::from_mins(1), || {
         environment.kubectl(&["get", "--raw", "/readyz"]).map(|_| true)
     })
     .unwrap();

@@ -24,7 +24,7 @@ async fn a_deleted_topic_and_a_deleted_cluster_come_back_with_their_records() {
     let id = brokers.get("flt/events").unwrap()["status"]["topicId"].clone();
 
     brokers.kubectl(&["delete", "flt/events", DELETED_WITHIN]).unwrap();
-    wait::until_so("the Cluster counts the retained topic", Duration::from_secs(60), || {
+    wait::until_so("the Cluster counts the retained topic", Duration::from_mins(1), || {
         Ok(brokers.get("flc/orders")?["status"]["retained"]["topics"] == 1)
     })
     .unwrap();
@@ -35,7 +35,7 @@ async fn a_deleted_topic_and_a_deleted_cluster_come_back_with_their_records() {
     acknowledged.compare(&client, "events").await.unwrap();
 
     brokers.kubectl(&["delete", "flc/orders", "flt/events", DELETED_WITHIN]).unwrap();
-    wait::until_so("no broker is left", Duration::from_secs(180), || {
+    wait::until_so("no broker is left", Duration::from_mins(3), || {
         Ok(brokers.kubectl(&["get", "pods", "-o", "name"])?.trim().is_empty())
     })
     .unwrap();
