@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fulmar_core::id::ReplicaId;
+use fulmar_proto::internal::v1 as proto;
+use fulmar_proto::internal::v1::from_operator::Message as Down;
 use fulmar_proto::v1::admin_client::AdminClient;
 use fulmar_proto::v1::start::At;
 use fulmar_proto::v1::{
@@ -153,7 +155,11 @@ async fn a_planned_move_costs_no_publish_an_error() {
         }
     };
     let moving = async {
-        for (counter, leader) in [(2, 1), (3, 2), (4, 0)] {
+        for (counter, leader, before) in [(2, 1, 0), (3, 2, 1), (4, 0, 2)] {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            // As the controller moves a leader: no new publishes, the followers reach the log's end, then another epoch.
+            let stop = proto::StopAppends { partition: key(0).to_string() };
+            three.operators[before].say(Down::StopAppends(stop)).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
             three.decide(1, leader, counter).await;
         }

@@ -375,7 +375,10 @@ impl Actor {
                 error!(partition = %key, reason, "the replica has halted: it keeps everything and says nothing");
             }
             let serving = replica.leading().filter(|_| replica.readable().is_some());
+            let entry = replica.promise().entry.as_ref();
             let state = State {
+                epoch: entry.map(|entry| entry.epoch).unwrap_or_default(),
+                leader: entry.and_then(|entry| entry.leader),
                 serving: serving.filter(|_| !self.broker.sends_readers_elsewhere(key, now)),
                 high_watermark: replica.high_watermark(),
                 log_start: replica.log_start(),

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fulmar_core::id::PartitionKey;
+use fulmar_core::id::{PartitionKey, ReplicaId};
 use fulmar_core::offset::Offset;
-use fulmar_core::term::Term;
+use fulmar_core::term::{Epoch, Term};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 /// One replica, as readers need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct State {
+    /// The decision that it holds, and whom that names: newer than the pages if a peer told it while the operator was away.
+    pub epoch: Epoch,
+    /// Who should lead by that decision.
+    pub leader: Option<ReplicaId>,
     /// The term that it leads, its opening record committed: consumers may read here.
     pub serving: Option<Term>,
     /// What is committed, as far as it knows.

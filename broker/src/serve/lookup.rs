@@ -52,9 +52,15 @@ impl Door {
         Err(Failure::new(ErrorReason::UnknownPartition, message).with("topic", &topic.name).with("partition", partition))
     }
 
-    /// Who should lead a partition.
+    /// Who should lead a partition, by the newest decision that this broker knows: of the pages, or of its replica, which
+    /// hears from its peers while the operator is away.
     pub(super) fn leader(&self, key: PartitionKey) -> Option<ReplicaId> {
-        self.directory().entry(key)?.leader
+        let directory = self.directory();
+        let entry = directory.entry(key);
+        match self.shared.replicas.states().get(key) {
+            Some(state) if entry.is_none_or(|entry| entry.epoch < state.epoch) => state.leader,
+            Some(_) | None => entry?.leader,
+        }
     }
 
     /// Tells where the leader is.
