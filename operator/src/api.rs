@@ -74,7 +74,8 @@ impl ApiError {
         match code {
             404 => Self::NotFound { what },
             409 => Self::Conflict { what, message },
-            429 => Self::NotNow { what, message },
+            // 410: a listing in parts took so long that its snapshot is gone.
+            410 | 429 => Self::NotNow { what, message },
             // 500 may come after etcd took the write; server-side apply of an unknown field is a 500 too, and is shown.
             500.. => Self::OutcomeUnknown { what, message: format!("{code} {reason}: {message}") },
             _ => Self::Refused { what, code, reason, message },

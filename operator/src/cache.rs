@@ -52,7 +52,7 @@ impl<K: ResourceExt + Clone> Cache<K> {
             }
             Event::Apply(object) => inner.put(object),
             Event::Delete(object) => inner.objects.remove(&key(&object)).into_iter().collect(),
-            Event::InitDone => inner.finish_listing(scope),
+            Event::InitDone => inner.finish_listing(scope.as_ref()),
         }
     }
 
@@ -99,10 +99,12 @@ impl<K: ResourceExt + Clone> Inner<K> {
         replaced.into_iter().chain(std::iter::once(object)).collect()
     }
 
-    fn finish_listing(&mut self, scope: &Option<String>) -> Vec<Arc<K>> {
-        self.listed.insert(scope.clone());
-        let Some(listing) = self.listings.remove(scope) else { return Vec::new() };
-        let in_scope = |key: &Key| scope.as_ref().is_none_or(|namespace| key.0 == *namespace);
+    fn finish_listing(&mut self, scope: Option<&String>) -> Vec<Arc<K>> {
+        let whole = scope.cloned();
+        let listing = self.listings.remove(&whole);
+        self.listed.insert(whole);
+        let Some(listing) = listing else { return Vec::new() };
+        let in_scope = |key: &Key| scope.is_none_or(|namespace| key.0 == *namespace);
         let gone: Vec<Key> =
             self.objects.keys().filter(|key| in_scope(key) && !listing.contains(*key)).cloned().collect();
         gone.iter().filter_map(|key| self.objects.remove(key)).collect()

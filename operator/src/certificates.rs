@@ -219,7 +219,8 @@ fn fingerprint(ca: &Kept) -> String {
     hexadecimal(&Sha256::digest(certificate.trim().as_bytes())[..16])
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// Two digits a byte.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("writing to a string does not fail");
         text

@@ -46,7 +46,7 @@ pub struct Config {
     #[arg(long, env = "FULMAR_LOG_FORMAT", value_enum, default_value = "json")]
     pub log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug or trace, or a filter such as info,fulmar_operator=debug.
+    /// What is logged: error, warn, info, debug or trace, or a filter such as `info,fulmar_operator=debug`.
     #[arg(long, env = "FULMAR_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
 

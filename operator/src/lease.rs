@@ -66,7 +66,7 @@ impl Candidate {
                 }
                 Err(error) if error.is_conflict() => {}
                 Err(error) => {
-                    tracing::warn!(%error, lease = %self.name, "cannot stand for election, trying again")
+                    tracing::warn!(%error, lease = %self.name, "cannot stand for election, trying again");
                 }
             }
             tokio::time::sleep(self.renewal).await;

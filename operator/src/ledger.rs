@@ -116,7 +116,9 @@ impl Ledger for KubernetesLedger {
             // Without a resourceVersion the answer is as new as the question.
             let mut parameters = ListParams::default().labels(&labels.join(",")).limit(PAGE_OF_LIST);
             parameters.continue_token = from;
-            let list = call("load the partition table", self.api.list(&parameters)).await.map_err(unread)?;
+            let list = call("load the partition table", self.api.list(&parameters))
+                .await
+                .map_err(|error| unread(&error))?;
             from = list.metadata.continue_.filter(|token| !token.is_empty());
             for object in list.items {
                 documents.extend(from_object(&self.key, object)?);
@@ -143,7 +145,7 @@ impl Ledger for KubernetesLedger {
                 self.metrics.table_writes.inc();
                 Ok(Revision(written.resource_version().unwrap_or_default()))
             }
-            Err(error) => Err(unwritten(&self.metrics, error)),
+            Err(error) => Err(unwritten(&self.metrics, &error)),
         }
     }
 
@@ -155,12 +157,12 @@ impl Ledger for KubernetesLedger {
         match call("delete a page of the partition table", deleted).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(unwritten(&self.metrics, error)),
+            Err(error) => Err(unwritten(&self.metrics, &error)),
         }
     }
 }
 
-fn unwritten(metrics: &Metrics, error: ApiError) -> LedgerError {
+fn unwritten(metrics: &Metrics, error: &ApiError) -> LedgerError {
     match error {
         // A page that is gone is not at the revision that was expected.
         ApiError::Conflict { .. } | ApiError::NotFound { .. } => LedgerError::Conflict,
@@ -174,10 +176,9 @@ fn unwritten(metrics: &Metrics, error: ApiError) -> LedgerError {
 }
 
 /// Of a read no outcome is unknown: it was not read.
-fn unread(error: ApiError) -> LedgerError {
+fn unread(error: &ApiError) -> LedgerError {
     match error {
         ApiError::Refused { .. } => LedgerError::Refused(error.to_string()),
-        // A listing in parts that took too long starts again: 410.
         ApiError::Conflict { .. }
         | ApiError::NotFound { .. }
         | ApiError::NotNow { .. }

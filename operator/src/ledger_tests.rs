@@ -58,7 +58,7 @@ fn an_object_that_is_no_page_of_ours_is_left_alone() {
 #[test]
 fn what_came_of_a_timeout_is_not_known_and_a_conflict_is_certain() {
     let what = "write";
-    let ledger = |error| unwritten(&Metrics::new(), error);
+    let ledger = |error| unwritten(&Metrics::new(), &error);
     let unknown = ledger(ApiError::OutcomeUnknown { what, message: String::new() });
     assert!(matches!(unknown, LedgerError::OutcomeUnknown(_)));
     assert_eq!(ledger(ApiError::Conflict { what, message: String::new() }), LedgerError::Conflict);

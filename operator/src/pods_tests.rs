@@ -6,7 +6,7 @@ fn key() -> ClusterKey {
     ClusterKey { namespace: "shop".to_owned(), name: "orders".to_owned() }
 }
 
-fn pod(name: &str, labels: Value, status: Value) -> Arc<Pod> {
+fn pod(name: &str, labels: &Value, status: &Value) -> Arc<Pod> {
     Arc::new(
         serde_json::from_value(json!({
             "metadata": {
@@ -29,14 +29,14 @@ fn node(zone: &str) -> Cache<PartialObjectMeta<Node>> {
     nodes
 }
 
-fn one(labels: Value, status: Value) -> BrokerPod {
+fn one(labels: &Value, status: &Value) -> BrokerPod {
     brokers(&key(), "zone", &[pod("orders-0", labels, status)], &[], &node("from-node")).remove(0)
 }
 
 #[test]
 fn the_pods_own_label_names_the_zone_before_the_nodes() {
-    assert_eq!(one(json!({"zone": "from-pod"}), json!({})).zone.as_deref(), Some("from-pod"));
-    assert_eq!(one(json!({}), json!({})).zone.as_deref(), Some("from-node"));
+    assert_eq!(one(&json!({"zone": "from-pod"}), &json!({})).zone.as_deref(), Some("from-pod"));
+    assert_eq!(one(&json!({}), &json!({})).zone.as_deref(), Some("from-node"));
 }
 
 #[test]
@@ -48,27 +48,27 @@ fn a_container_that_ended_runs_no_more_and_one_that_waits_to_be_started_again_ne
         }]})
     };
     let ended = json!({"terminated": {"exitCode": 137}});
-    assert!(!one(json!({}), status(ended.clone(), json!({}))).running);
+    assert!(!one(&json!({}), &status(ended.clone(), json!({}))).running);
     let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}});
-    let crashed = one(json!({}), status(waiting.clone(), ended.clone()));
+    let crashed = one(&json!({}), &status(waiting.clone(), ended.clone()));
     assert!(!crashed.running);
     assert_eq!(crashed.trouble.as_deref(), Some("CrashLoopBackOff: back-off 10s"));
     let starting = json!({"waiting": {"reason": "ContainerCreating"}});
-    assert!(one(json!({}), status(starting, json!({}))).running);
-    assert!(one(json!({}), status(json!({"running": {}}), ended)).running);
+    assert!(one(&json!({}), &status(starting, json!({}))).running);
+    assert!(one(&json!({}), &status(json!({"running": {}}), ended)).running);
 }
 
 #[test]
 fn pods_of_another_owner_or_name_are_not_brokers() {
-    let mut foreign = (*pod("orders-1", json!({}), json!({}))).clone();
+    let mut foreign = (*pod("orders-1", &json!({}), &json!({}))).clone();
     foreign.metadata.owner_references = None;
-    let longer = pod("orders-eu-0", json!({}), json!({}));
+    let longer = pod("orders-eu-0", &json!({}), &json!({}));
     assert!(brokers(&key(), "zone", &[Arc::new(foreign), longer], &[], &Cache::default()).is_empty());
 }
 
 #[test]
 fn brokers_come_in_the_order_of_their_numbers() {
-    let pods = ["orders-10", "orders-2", "orders-0"].map(|name| pod(name, json!({}), json!({})));
+    let pods = ["orders-10", "orders-2", "orders-0"].map(|name| pod(name, &json!({}), &json!({})));
     let ordinals: Vec<_> =
         brokers(&key(), "zone", &pods, &[], &Cache::default()).iter().map(|b| b.ordinal).collect();
     assert_eq!(ordinals, [0, 2, 10]);

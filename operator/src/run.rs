@@ -72,14 +72,12 @@ async fn operate(config: Config) -> anyhow::Result<()> {
     let outcome = act(&clusters, context, &mut held, stop).await;
     // First nobody acts any more, then the Lease is given back.
     clusters.end().await;
-    match outcome {
-        Some(lost) => Err(lost.into()),
-        None => {
-            held.release().await;
-            tracing::info!("stopped");
-            Ok(())
-        }
+    if let Some(lost) = outcome {
+        return Err(lost.into());
     }
+    held.release().await;
+    tracing::info!("stopped");
+    Ok(())
 }
 
 async fn act(

@@ -82,15 +82,15 @@ impl Statuses {
                 Turn::At(time) => tokio::time::sleep_until(time).await,
                 Turn::Now(key, write) => {
                     let outcome = write.carry_out(&client).await;
-                    self.settle(key, write, outcome, &metrics);
+                    self.settle(&key, write, outcome, &metrics);
                     tokio::time::sleep(PACE).await;
                 }
             }
         }
     }
 
-    fn settle(&self, key: Key, write: Write, outcome: Result<(), ApiError>, metrics: &Metrics) {
-        let (kind, namespace, name) = &key;
+    fn settle(&self, key: &Key, write: Write, outcome: Result<(), ApiError>, metrics: &Metrics) {
+        let (kind, namespace, name) = key;
         let mut queue = self.queue.lock();
         queue.written.insert(key.clone(), Instant::now());
         match outcome {
@@ -104,7 +104,7 @@ impl Statuses {
             }
             Err(error @ (ApiError::NotNow { .. } | ApiError::OutcomeUnknown { .. })) => {
                 tracing::info!(%kind, %namespace, %name, %error, "a status was not written, trying again");
-                if !queue.waiting.contains_key(&key) {
+                if !queue.waiting.contains_key(key) {
                     queue.put(write);
                 }
             }
@@ -126,20 +126,17 @@ impl Queue {
         let mut earliest: Option<Instant> = None;
         for at in 0..self.order.len() {
             let key = &self.order[at];
-            match self.written.get(key) {
-                Some(written) => {
-                    let due = *written + GAP;
-                    earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
-                }
-                None => {
-                    let Some(key) = self.order.remove(at) else { continue };
-                    return match self.waiting.remove(&key) {
-                        Some(write) => Turn::Now(key, write),
-                        // Withdrawn: the next look finds the next one.
-                        None => Turn::At(now),
-                    };
-                }
+            if let Some(written) = self.written.get(key) {
+                let due = *written + GAP;
+                earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
+                continue;
             }
+            let Some(key) = self.order.remove(at) else { continue };
+            return match self.waiting.remove(&key) {
+                Some(write) => Turn::Now(key, write),
+                // Withdrawn: the next look finds the next one.
+                None => Turn::At(now),
+            };
         }
         earliest.map_or(Turn::Never, Turn::At)
     }

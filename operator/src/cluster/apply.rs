@@ -82,13 +82,12 @@ where
     let api: Api<K> = Api::namespaced(client.clone(), &namespace);
     let mut patch = marked(wanted);
     let read;
-    let live = match cached {
-        Some(cached) => Some(cached),
+    let live = if cached.is_some() {
+        cached
+    } else {
         // The watch sees only what carries our labels, and may be behind.
-        None => {
-            read = find("look for a child", api.get(&name)).await?;
-            read.as_ref()
-        }
+        read = find("look for a child", api.get(&name)).await?;
+        read.as_ref()
     };
     let mut parameters = PatchParams::apply(FIELD_MANAGER);
     if let Some(live) = live {
@@ -110,8 +109,7 @@ where
 /// What is sent: the object with the hash of itself.
 fn marked<K: Serialize>(wanted: &K) -> Value {
     let mut patch = serde_json::to_value(wanted).expect("the types of the API have string keys");
-    let hash: String =
-        Sha256::digest(patch.to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hash = crate::certificates::hexadecimal(&Sha256::digest(patch.to_string())[..8]);
     patch["metadata"]["annotations"][ANNOTATION_APPLIED] = hash.into();
     patch
 }

@@ -296,7 +296,7 @@ impl Attendant {
         for claimed in claims {
             let step = finalizer::step(claimed, keeper);
             match finalizer::carry_out(&self.context.client, &claimed.topic, step).await {
-                Ok(_) => {}
+                Ok(()) => {}
                 // The Topic has changed meanwhile: its new version wakes us.
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error),

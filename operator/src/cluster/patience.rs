@@ -15,7 +15,7 @@ const DIP: Duration = Duration::from_secs(10);
 const DETAIL: Duration = Duration::from_secs(5);
 
 /// And while brokers are restarted one after the other, each of which touches every topic, this old.
-const DETAIL_WHILE_ROLLING: Duration = Duration::from_secs(120);
+const DETAIL_WHILE_ROLLING: Duration = Duration::from_mins(2);
 
 /// What is compared of a status: the generation it speaks of, and its conditions.
 #[derive(Debug, Clone, Copy)]

@@ -35,7 +35,7 @@ impl Attendant {
         };
         let told = status(facts, Timestamp::now());
         let rolling = matches!(findings.roll, Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_)));
-        let next = self.write_cluster(findings.cluster, told, rolling);
+        let next = self.write_cluster(findings.cluster, &told, rolling);
         let home = view.as_deref().map_or(Home::Silent("the brokers were not asked yet"), Home::View);
         // A wish that the controller has not taken up yet says nothing of a new generation.
         let fresh =
@@ -60,7 +60,7 @@ impl Attendant {
             view: view.as_deref(),
         };
         let told = status(facts, Timestamp::now());
-        let next = self.write_cluster(cluster, told, false);
+        let next = self.write_cluster(cluster, &told, false);
         self.write_topics(next, &claims(&seen.topics, None), Home::Invalid, false, true)
     }
 
@@ -94,13 +94,13 @@ impl Attendant {
         ClusterObjects { cluster, topic }
     }
 
-    fn write_cluster(&mut self, cluster: &Cluster, told: ClusterStatus, rolling: bool) -> Next {
+    fn write_cluster(&mut self, cluster: &Cluster, told: &ClusterStatus, rolling: bool) -> Next {
         let before = cluster.status.clone().unwrap_or_default();
         let object = "";
         let mut written = cluster.clone();
         written.status = Some(told.clone());
         let write = Write::Cluster(Box::new(written));
-        if cluster.status.as_ref() == Some(&told) {
+        if cluster.status.as_ref() == Some(told) {
             self.patience.is_content(object);
             self.context.statuses.withdraw(&write);
             return Next::Change;
@@ -139,7 +139,7 @@ impl Attendant {
             {
                 continue;
             }
-            if let Some(left) = self.write_topic(claimed, &before, told, rolling, now) {
+            if let Some(left) = self.write_topic(claimed, &before, &told, rolling, now) {
                 next = next.sooner(left);
             }
         }
@@ -153,7 +153,7 @@ impl Attendant {
         &mut self,
         claimed: &Claimed,
         before: &TopicStatus,
-        told: TopicStatus,
+        told: &TopicStatus,
         rolling: bool,
         now: Instant,
     ) -> Option<Duration> {
@@ -161,7 +161,7 @@ impl Attendant {
         let mut topic = (*claimed.topic).clone();
         topic.status = Some(told.clone());
         let write = Write::Topic(Box::new(topic));
-        if claimed.topic.status.as_ref() == Some(&told) {
+        if claimed.topic.status.as_ref() == Some(told) {
             self.patience.is_content(&name);
             self.context.statuses.withdraw(&write);
             return None;

@@ -12,7 +12,7 @@ use crate::cluster::validate::Wanted;
 use crate::cluster::{Attendant, ReconcileError};
 
 /// What was read is believed for so long: a Secret that somebody deletes is made anew at the latest then.
-const BELIEVED: Duration = Duration::from_secs(60);
+const BELIEVED: Duration = Duration::from_mins(1);
 
 /// Both Secrets as they were read last.
 pub(super) struct StoredSecrets {
@@ -36,17 +36,17 @@ impl StoredSecrets {
 impl Attendant {
     /// The certificates of the Cluster: those that are stored, with what is missing or old issued anew.
     pub(super) async fn certificates(&mut self, wanted: &Wanted) -> Result<Certificates, ReconcileError> {
-        let stored = match self.secrets.take().filter(|stored| stored.read.elapsed() < BELIEVED) {
-            Some(stored) => stored,
-            None => {
-                let api: Api<Secret> = Api::namespaced(self.context.client.clone(), &wanted.key.namespace);
-                let ca = find("read the Secret of the CA", api.get(&wanted.key.ca_secret())).await?;
-                let tls = find("read the Secret of the brokers", api.get(&wanted.key.tls_secret())).await?;
-                StoredSecrets { ca, tls, read: Instant::now() }
-            }
-        };
+        let believed = self.secrets.take().filter(|stored| stored.read.elapsed() < BELIEVED);
+        let stored = if let Some(stored) = believed { stored } else { self.read_secrets(wanted).await? };
         let (ca, tls) = (stored.ca.as_ref().map(kept), stored.tls.as_ref().map(kept));
         self.secrets = Some(stored);
         Ok(Certificates::current(ca, tls, jiff::Timestamp::now())?)
+    }
+
+    async fn read_secrets(&self, wanted: &Wanted) -> Result<StoredSecrets, ReconcileError> {
+        let api: Api<Secret> = Api::namespaced(self.context.client.clone(), &wanted.key.namespace);
+        let ca = find("read the Secret of the CA", api.get(&wanted.key.ca_secret())).await?;
+        let tls = find("read the Secret of the brokers", api.get(&wanted.key.tls_secret())).await?;
+        Ok(StoredSecrets { ca, tls, read: Instant::now() })
     }
 }

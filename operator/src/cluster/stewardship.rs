@@ -73,7 +73,7 @@ impl Stewardship {
         })
     }
 
-    /// Whether another one should take its place: its certificate is old, the CA is another, or the table is to have
+    /// Whether another one should take its place: its task has ended, its certificate is old, the CA is another, or the table is to have
     /// another owner (every tenure writes every page anew).
     pub fn is_outdated(
         &self,
@@ -81,7 +81,10 @@ impl Stewardship {
         owner: Option<&OwnerReference>,
         now: Timestamp,
     ) -> bool {
-        now >= self.renew_at || self.trusted != certificates.trusted() || self.owner.as_ref() != owner
+        self.view.has_changed().is_err()
+            || now >= self.renew_at
+            || self.trusted != certificates.trusted()
+            || self.owner.as_ref() != owner
     }
 
     /// Tells what is wished, if that is another wish than before.

@@ -44,7 +44,7 @@ pub fn step(claimed: &Claimed, keeper: Keeper<'_>) -> Step {
     let policy = claimed.topic.spec.deletion_policy;
     match (claimed.is_going(), claimed.is_held(), policy) {
         (false, false, DeletionPolicy::Delete) => Step::Set,
-        (false, true, DeletionPolicy::Retain) | (true, true, DeletionPolicy::Retain) => Step::Lift,
+        (_, true, DeletionPolicy::Retain) => Step::Lift,
         (true, true, DeletionPolicy::Delete) => going(claimed, keeper),
         (false, true, DeletionPolicy::Delete) | (_, false, _) => Step::Keep,
     }
@@ -69,16 +69,18 @@ fn is_gone(view: &View, name: &str) -> bool {
     settled && !view.topics.contains_key(name) && !view.retained.iter().any(|retained| retained == name)
 }
 
-/// Carries it out. Whether the finalizer was lifted.
-pub async fn carry_out(client: &Client, topic: &Topic, step: Step) -> Result<bool, ApiError> {
+/// Carries it out.
+pub async fn carry_out(client: &Client, topic: &Topic, step: Step) -> Result<(), ApiError> {
     match step {
-        Step::Keep => Ok(false),
-        Step::Set => write(client, topic, true).await.map(|()| false),
-        Step::Lift => write(client, topic, false).await.map(|()| true),
-        Step::LiftIfNamespaceGoes if is_namespace_going(client, topic).await? => {
-            write(client, topic, false).await.map(|()| true)
+        Step::Keep => Ok(()),
+        Step::Set => write(client, topic, true).await,
+        Step::Lift => write(client, topic, false).await,
+        Step::LiftIfNamespaceGoes => {
+            if is_namespace_going(client, topic).await? {
+                write(client, topic, false).await?;
+            }
+            Ok(())
         }
-        Step::LiftIfNamespaceGoes => Ok(false),
     }
 }
 
