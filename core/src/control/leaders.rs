@@ -128,16 +128,26 @@ impl Controller {
         self.decide(entry, true);
     }
 
-    /// Whether a member that is not dead has still to report, and is worth waiting for.
+    /// Whether a member has still to report that is worth waiting for: one that is not dead, or any if the others have come
+    /// back only after the leader's death, so that it may come back too.
     fn awaits_reports(&self, key: PartitionKey) -> bool {
         let entry = &self.plan.entries[&key];
-        entry.members.replicas().into_iter().any(|replica| {
+        let members = entry.members.replicas();
+        let coming = members.iter().any(|replica| {
             let Some(broker) = self.brokers.get(&replica.ordinal) else { return false };
             let coming =
                 broker.answered_at.is_none() && broker.dead_since.is_none() && broker.refused.is_none();
             let since = self.ruling.1.max(broker.known_since).max(broker.heard_at);
             coming && self.now.saturating_sub(since) < REPORTS_PATIENCE
-        })
+        });
+        let leader = entry.leader.and_then(|leader| self.brokers.get(&leader.ordinal));
+        let died = leader.and_then(|broker| broker.dead_since).unwrap_or(self.ruling.1);
+        let seasoned = |replica| {
+            let answered = self.serving(replica).and_then(|broker| broker.answered_at);
+            answered.is_some_and(|at| at <= died || self.now.saturating_sub(at) >= REPORTS_PATIENCE)
+        };
+        let all_serve = members.iter().all(|replica| self.serving(*replica).is_some());
+        coming || !all_serve && !entry.members.opened_by(seasoned)
     }
 
     /// A planned move: publishing stops, the target's log reaches the leader's, then it is elected.

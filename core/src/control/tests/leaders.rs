@@ -85,6 +85,30 @@ fn a_returned_leader_keeps_its_partitions() {
 }
 
 #[test]
+fn when_many_return_a_leader_that_is_a_little_late_keeps_its_partitions() {
+    let mut world = World::new(3, vec![wish("orders", 3)]);
+    world.run(2 * SECOND);
+    for broker in 0..3 {
+        world.brokers.get_mut(&broker).unwrap().up = false;
+    }
+    for broker in 0..3 {
+        world.kill(broker);
+    }
+    world.run(SECOND);
+    let entries = world.entries();
+    let late = entries.values().next().unwrap().leader.unwrap().ordinal.0;
+    for broker in (0..3).filter(|broker| *broker != late) {
+        world.start(broker);
+    }
+    world.run(2 * SECOND);
+    assert_eq!(world.entries(), entries, "it is waited for");
+    world.start(late);
+    world.run(2 * SECOND);
+    assert_eq!(world.entries(), entries);
+    assert!(world.topic("orders").ready);
+}
+
+#[test]
 fn a_stopping_broker_hands_its_partitions_over_and_gets_none_back_meanwhile() {
     let mut world = World::new(3, vec![wish("orders", 6)]);
     world.run(2 * SECOND);
