@@ -38,6 +38,8 @@ pub(super) struct Settled {
 pub(super) struct Publishes {
     /// Appended, by the end that has to be committed.
     appended: BTreeMap<(Offset, Ticket), Offset>,
+    /// Where each of them stands above.
+    ends: BTreeMap<Ticket, Offset>,
     /// For a term that is opening.
     waiting: VecDeque<(Ticket, ProducedBatch)>,
     waiting_bytes: usize,
@@ -59,17 +61,30 @@ impl Publishes {
         std::mem::take(&mut self.waiting)
     }
 
+    fn append(&mut self, ticket: Ticket, end: Offset, base: Offset) {
+        self.appended.insert((end, ticket), base);
+        self.ends.insert(ticket, end);
+    }
+
     pub(super) fn settle(&mut self, committed: Offset) -> Vec<Settled> {
         let above = self.appended.split_off(&(committed.plus(1), Ticket(0)));
         let settled = std::mem::replace(&mut self.appended, above);
+        for (_, ticket) in settled.keys() {
+            self.ends.remove(ticket);
+        }
         settled.into_iter().map(|((_, ticket), base)| Settled { ticket, base }).collect()
     }
 
     pub(super) fn lose_above(&mut self, to: Offset) -> Vec<Ticket> {
-        self.appended.split_off(&(to.plus(1), Ticket(0))).into_keys().map(|(_, ticket)| ticket).collect()
+        let lost = self.appended.split_off(&(to.plus(1), Ticket(0)));
+        for (_, ticket) in lost.keys() {
+            self.ends.remove(ticket);
+        }
+        lost.into_keys().map(|(_, ticket)| ticket).collect()
     }
 
     pub(super) fn give_up(&mut self) -> Vec<Ticket> {
+        self.ends.clear();
         std::mem::take(&mut self.appended).into_keys().map(|(_, ticket)| ticket).collect()
     }
 
@@ -78,9 +93,12 @@ impl Publishes {
     }
 
     pub(super) fn forget(&mut self, ticket: Ticket) {
-        self.appended.retain(|(_, other), _| *other != ticket);
-        self.waiting.retain(|(other, _)| *other != ticket);
-        self.waiting_bytes = self.waiting.iter().map(|(_, batch)| batch.size()).sum();
+        if let Some(end) = self.ends.remove(&ticket) {
+            self.appended.remove(&(end, ticket));
+        } else if let Some(at) = self.waiting.iter().position(|(other, _)| *other == ticket) {
+            let gone = self.waiting.remove(at);
+            self.waiting_bytes -= gone.map_or(0, |(_, batch)| batch.size());
+        }
     }
 }
 
@@ -120,7 +138,7 @@ impl Replica {
                     return Ok(Some(base));
                 }
                 Admission::Duplicate { base, end } => {
-                    self.publishes.appended.insert((end, ticket), base);
+                    self.publishes.append(ticket, end, base);
                     return Ok(None);
                 }
                 Admission::Refused(refusal) => return Err(refusal),
@@ -128,7 +146,7 @@ impl Replica {
         }
         let base = self.log.end;
         let batch = batch.stamp(Stamp { key: self.key, base, term, append_time_ms });
-        self.publishes.appended.insert((batch.end(), ticket), base);
+        self.publishes.append(ticket, batch.end(), base);
         self.append_own(&batch);
         Ok(None)
     }
