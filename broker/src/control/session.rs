@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fulmar_core::broker::{Conclusion, PROTOCOL, ProtocolRange, conclude_from_operator};
+use fulmar_core::broker::{Conclusion, PROTOCOL, ProtocolRange, conclude, conclude_from_operator};
 use fulmar_core::id::{ClusterId, Ordinal};
-use fulmar_core::term::Session;
+use fulmar_core::term::{BootId, Process, Session};
 use fulmar_proto::internal::v1::from_broker::Message as Up;
 use fulmar_proto::internal::v1::from_operator::Message as Down;
 use fulmar_proto::internal::v1::{self as proto, FromBroker, FromOperator};
@@ -42,13 +42,18 @@ pub(super) async fn run(attendance: Attendance, mut inbound: Streaming<FromOpera
     };
     let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
     let end = CancellationToken::new();
+    let controller_epoch = hello.controller_epoch;
+    let session = Attending { attendance: attendance.clone(), send, controller_epoch };
+    if hello.cluster_id.is_empty() && check_call(&attendance, &hello).is_ok() {
+        return session.answer_inquiry(inbound).await;
+    }
     if let Err(why) = greet(&attendance, &hello, number, &end).await {
         attendance.leave_place(number);
-        return refuse(&send, why).await;
+        // The operator learns from it why: the volume is another Cluster's, or a newer tenure was here.
+        let _gone = session.say_hello().await;
+        return refuse(&session.send, why).await;
     }
-    let controller_epoch = hello.controller_epoch;
     info!(controller_epoch, "the operator attends");
-    let session = Attending { attendance: attendance.clone(), send, controller_epoch };
     let why = session.attend(inbound, &end).await;
     if attendance.leave_place(number) {
         // Fails only when the actor has ended.
@@ -72,6 +77,20 @@ async fn hello(inbound: &mut Streaming<FromOperator>) -> Result<proto::OperatorH
     }
 }
 
+/// Whether this broker is meant, in words that it understands.
+fn check_call(attendance: &Attendance, hello: &proto::OperatorHello) -> Result<(), String> {
+    let me = attendance.shared.replicas.me();
+    if hello.ordinal != u32::from(me.ordinal.0) {
+        return Err(format!("this is broker {}, the operator means {}", me.ordinal, hello.ordinal));
+    }
+    let theirs = hello.protocol.unwrap_or_default();
+    let theirs = ProtocolRange { min: theirs.minimum, max: theirs.maximum };
+    match PROTOCOL.common(theirs) {
+        Some(_) => Ok(()),
+        None => Err(format!("no common protocol: {PROTOCOL:?} here, {theirs:?} there")),
+    }
+}
+
 /// Checks who calls whom, and adopts the Cluster on an empty volume.
 async fn greet(
     attendance: &Attendance,
@@ -79,26 +98,22 @@ async fn greet(
     number: u64,
     end: &CancellationToken,
 ) -> Result<(), String> {
+    check_call(attendance, hello)?;
     let shared = &attendance.shared;
-    let me = shared.replicas.me();
-    if hello.ordinal != u32::from(me.ordinal.0) {
-        return Err(format!("this is broker {}, the operator means {}", me.ordinal, hello.ordinal));
-    }
-    let theirs = hello.protocol.unwrap_or_default();
-    let theirs = ProtocolRange { min: theirs.minimum, max: theirs.maximum };
-    if PROTOCOL.common(theirs).is_none() {
-        return Err(format!("no common protocol: {PROTOCOL:?} here, {theirs:?} there"));
-    }
     let cluster: ClusterId =
         hello.cluster_id.parse().map_err(|error| format!("hello: cluster_id: {error}"))?;
     let storage = shared.replicas.storage().clone();
     let adopted = tokio::task::spawn_blocking(move || storage.adopt_cluster(cluster).and_then(|()| storage.identity()));
     let volume = adopted.await.map_err(|_| "cancelled")?.map_err(|error| error.to_string())?;
     if let Ok(incarnation) = hello.known_incarnation.parse() {
-        let remembered = (incarnation, Session(hello.known_session));
         let ours = shared.replicas.identity();
-        let conclusion = conclude_from_operator(ours, remembered, &volume.processes);
-        let restored = (hello.restored && incarnation == ours.incarnation).then_some(Conclusion::Restored);
+        let session = Session(hello.known_session);
+        let seen = Process { session, boot: BootId(hello.known_boot) };
+        let is_mine = incarnation == ours.incarnation;
+        // A process that was seen and that the volume lacks: a copy; one that is later than this: a second process.
+        let lacks = is_mine && hello.known_boot != 0 && conclude(seen, &volume.processes) == Conclusion::Restored;
+        let restored = (lacks || is_mine && hello.restored).then_some(Conclusion::Restored);
+        let conclusion = conclude_from_operator(ours, (incarnation, session), &volume.processes);
         if let Some(conclusion) = restored.or(conclusion) {
             warn!(?conclusion, "the operator remembers a later process of this volume");
             attendance.conclude(conclusion).await;
@@ -119,6 +134,31 @@ struct Attending {
 }
 
 impl Attending {
+    /// An operator that does not know its Cluster's id yet asks whose volume this is: it is told, and nothing is adopted.
+    async fn answer_inquiry(self, mut inbound: Streaming<FromOperator>) {
+        if self.say_hello().await.is_err() {
+            return;
+        }
+        let mut heartbeat = interval(HEARTBEAT_EVERY);
+        let mut heard = Instant::now();
+        while heard.elapsed() < SILENCE_MAX {
+            tokio::select! {
+                message = inbound.message() => {
+                    heard = Instant::now();
+                    if !matches!(message, Ok(Some(_))) {
+                        return;
+                    }
+                }
+                _ = heartbeat.tick() => {
+                    let storage_rounds = self.attendance.shared.replicas.storage().heartbeat().journal;
+                    if self.say(Up::Heartbeat(proto::Heartbeat { storage_rounds })).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
     /// Why it ended.
     async fn attend(self, mut inbound: Streaming<FromOperator>, end: &CancellationToken) -> String {
         match self.converse(&mut inbound, end).await {
