@@ -119,8 +119,9 @@ fn redb_stepping_back_by_one_commit_loses_nothing() {
             running.write(key(1), 2 * seq, Write::Promise(promise));
             running.durable(key(1), 2 * seq);
         }
-        drop(running);
+        // Before the handle goes: redb would close its file in order.
         files.crash(Crash::Kill);
+        drop(running);
         files.step_back(&redb_file());
         let running = try_open(&files, &config()).unwrap_or_else(|error| panic!("after {count}: {error}"));
         assert_eq!(running.log(key(1), 0), written);

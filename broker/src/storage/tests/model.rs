@@ -249,6 +249,10 @@ fn live(files: &FaultyFiles, running: Running, model: &mut Model, chance: &mut S
     }
     let Running { storage, events, .. } = running;
     let closed = chance.random_bool(0.2) && storage.close().is_ok();
+    if !closed && chance.random_bool(0.7) {
+        // In the middle of whatever its threads do; a dropped handle lets redb close its file in order.
+        files.crash(crash(chance));
+    }
     drop(storage);
     model.note(events.try_iter());
     if closed {
