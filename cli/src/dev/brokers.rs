@@ -205,6 +205,8 @@ fn spawn(plan: &Plan) -> io::Result<(Child, Option<ChildStdin>)> {
         .args(["--memory-limit", &plan.memory_limit.to_string()])
         .args(["--journal-slot-size", JOURNAL_SLOT, "--shutdown-grace", SHUTDOWN_GRACE])
         .args(["--log-format", "text"])
+        // The log is a file.
+        .env("NO_COLOR", "1")
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log)

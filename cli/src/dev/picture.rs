@@ -237,6 +237,12 @@ fn is_ready(view: &View, wanted: u16) -> bool {
     serving >= usize::from(wanted) && view.waiting.is_none() && view.topics.values().all(|topic| topic.ready)
 }
 
+/// Whether that a topic is not ready is to be said: not again while the reason is the same, and not for each topic when the
+/// whole Cluster waits.
+fn is_news(topic: &TopicView, old: Option<&TopicView>, view: &View) -> bool {
+    !topic.ready && view.waiting.is_none() && old.is_none_or(|old| old.ready || old.reason != topic.reason)
+}
+
 /// What a person should notice between two views.
 fn changes(before: &View, after: &View) -> Vec<String> {
     let mut lines = Vec::new();
@@ -253,7 +259,7 @@ fn changes(before: &View, after: &View) -> Vec<String> {
         let old = before.topics.get(name);
         if topic.ready && old.is_none_or(|old| !old.ready) {
             lines.push(format!("topic {name} is ready"));
-        } else if !topic.ready && old.is_none_or(|old| old.ready || old.message != topic.message) {
+        } else if is_news(topic, old, after) {
             lines.push(format!("topic {name} is not ready: {}: {}", topic.reason, topic.message));
         }
         let Some(old) = old else { continue };
@@ -268,7 +274,7 @@ fn changes(before: &View, after: &View) -> Vec<String> {
         }
     }
     if let Some(waiting) = &after.waiting
-        && before.waiting.as_ref() != Some(waiting)
+        && before.waiting.as_ref().is_none_or(|old| old.reason != waiting.reason)
     {
         lines.push(format!("{}: {}", waiting.reason, waiting.message));
     }

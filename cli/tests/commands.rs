@@ -1,0 +1,107 @@
+//! What can be said of the commands without a broker: help, arguments, exit codes, first contact.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::process::Output;
+
+use assert_cmd::Command;
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fulmar"));
+    command.env_remove("FULMAR_SERVER").args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs what must fail, and gives what it said.
+fn refused(code: i32, arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
+    assert!(output.stdout.is_empty(), "{arguments:?} wrote to standard output");
+    error
+}
+
+#[test]
+fn every_command_has_help() {
+    let commands: [&[&str]; 10] = [
+        &[],
+        &["dev"],
+        &["publish"],
+        &["consume"],
+        &["topic"],
+        &["topic", "list"],
+        &["topic", "describe"],
+        &["cluster", "status"],
+        &["bench"],
+        &["completion"],
+    ];
+    for command in commands {
+        let output = run(&[command, &["--help"]].concat());
+        assert!(output.status.success(), "{command:?}");
+        assert!(text(&output.stdout).contains("Usage: fulmar"), "{command:?}");
+    }
+    let help = text(&run(&["--help"]).stdout);
+    assert!(help.contains("Exit codes:") && !help.contains("  broker"), "{help}");
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_named_and_end_with_2() {
+    let cases: [(&[&str], &str); 11] = [
+        (&[], "Usage"),
+        (&["pubish"], "publish"),
+        (&["publish"], "<TOPIC>"),
+        (&["publish", "t", "v", "--keyy", "k"], "--key"),
+        (&["publish", "t", "v", "--file", "f"], "--file"),
+        (&["publish", "t", "v", "--header", "h"], "NAME=VALUE"),
+        (&["publish", "t", "v", "--timeout", "soon"], "--timeout"),
+        (&["consume", "t", "--from", "yesterday"], "earliest, latest"),
+        (&["consume", "t", "-o", "xml"], "possible values: value, json, raw"),
+        (&["topic", "list", "--server", "ftp://x"], "the scheme is http"),
+        (&["dev"], "--file <FILE>"),
+    ];
+    for (arguments, said) in cases {
+        let error = refused(2, arguments);
+        assert!(error.contains(said), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn an_environment_that_makes_no_sense_is_named() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fulmar"));
+    let output = command.env("FULMAR_SERVER", "localhost").args(["topic", "list"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("the port is missing"));
+}
+
+#[test]
+fn no_broker_is_said_in_one_line_and_ends_with_3() {
+    let server = ["--server", "http://127.0.0.1:1", "--request-timeout", "300ms"];
+    let commands: [&[&str]; 5] = [
+        &["publish", "t", "v"],
+        &["consume", "t"],
+        &["topic", "list"],
+        &["topic", "describe", "t"],
+        &["cluster", "status"],
+    ];
+    for command in commands {
+        let error = refused(3, &[command, &server].concat());
+        assert!(error.starts_with("fulmar: no broker answers at http://127.0.0.1:1"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn completion_scripts_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(&["completion", shell]);
+        let script = text(&output.stdout);
+        assert!(
+            output.status.success() && script.contains("consume") && script.contains("until-end"),
+            "{shell}"
+        );
+    }
+    assert!(refused(2, &["completion", "tcsh"]).contains("possible values: bash, zsh, fish"));
+}
