@@ -78,6 +78,13 @@ impl Brokers {
         self.environment.kubectl(&all)
     }
 
+    /// A file of the repository as this test may name it to `kubectl`: its text, in the folder of logs.
+    pub fn path_of(&self, name: &str, text: &str) -> Result<String> {
+        let path = self.environment.logs.join(name.replace('/', "-"));
+        std::fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))?;
+        Ok(path.to_string_lossy().into_owned())
+    }
+
     /// Waits until a resource, such as `flt/orders.v1`, is Ready for its newest generation.
     pub fn await_ready(&self, resource: &str) -> Result<()> {
         self.await_condition(resource, "Ready", "True", READY_WITHIN)

@@ -1,0 +1,46 @@
+//! Promise: what docs/operations.md tells a person to type works, line by line, in its order.
+
+// A test's functions may end it, and print what they saw.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+use fulmar_e2e::brokers::Brokers;
+use fulmar_e2e::installation;
+
+const PAGE: &str = include_str!("../../docs/operations.md");
+const EXAMPLE: &str = include_str!("../../examples/orders.yaml");
+const EXAMPLE_PATH: &str = "examples/orders.yaml";
+
+/// The lines of the blocks marked `sh`.
+fn commands() -> Vec<&'static str> {
+    let mut commands = Vec::new();
+    let mut inside = false;
+    for line in PAGE.lines() {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            command if inside => commands.push(command),
+            _ => {}
+        }
+    }
+    commands
+}
+
+#[test]
+fn every_line_of_the_operations_page_works() {
+    let brokers = Brokers::apply("operations", EXAMPLE).unwrap();
+    let example = brokers.path_of(EXAMPLE_PATH, EXAMPLE).unwrap();
+    let commands = commands();
+    assert!(commands.len() > 10, "the page has blocks marked sh");
+    for command in commands {
+        let words: Vec<&str> = command
+            .split_whitespace()
+            .map(|word| if word == EXAMPLE_PATH { example.as_str() } else { word })
+            .collect();
+        assert_eq!(words[0], "kubectl", "{command}");
+        println!(
+            "$ {command}\n{}",
+            brokers.kubectl(&words[1..]).unwrap_or_else(|error| panic!("{command}: {error:#}"))
+        );
+    }
+    installation::scale(fulmar_e2e::environment::Environment::get().unwrap(), 1).unwrap();
+}
