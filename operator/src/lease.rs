@@ -209,3 +209,7 @@ impl Held {
 fn parameters() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
 }
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;

@@ -131,7 +131,9 @@ fn candidate(config: &Config) -> Candidate {
 
 fn start_log(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log_level)
-        .with_context(|| format!("--log-level (FULMAR_LOG_LEVEL) {:?} is not a filter", config.log_level))?;
+        .with_context(|| format!("--log-level (FULMAR_LOG_LEVEL) {:?} is not a filter", config.log_level))?
+        // It calls every failed request an error; what fails is said where it is handled.
+        .add_directive("kube_client::client=off".parse().context("a directive of our own")?);
     let log = tracing_subscriber::fmt().with_env_filter(filter);
     match config.log_format {
         LogFormat::Text => log.init(),

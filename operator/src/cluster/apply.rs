@@ -102,8 +102,28 @@ where
         patch["metadata"]["uid"] = live.uid().into();
         patch["metadata"]["resourceVersion"] = live.resource_version().into();
     }
-    call("apply a child", api.patch(&name, &parameters, &Patch::Apply(&patch))).await?;
-    Ok(if live.is_some() { Applied::Changed } else { Applied::Created })
+    let outcome = call("apply a child", api.patch(&name, &parameters, &Patch::Apply(&patch))).await;
+    let Some(_) = live else { return outcome.map(|_| Applied::Created).map_err(ApplyError::from) };
+    match outcome {
+        Ok(applied) if is_as_wanted(&patch, &applied) => {}
+        Ok(applied) => {
+            patch["metadata"]["resourceVersion"] = applied.resource_version().into();
+            replace_lists(&api, &name, &patch).await?;
+        }
+        Err(ApiError::Refused { code: 422, .. }) => replace_lists(&api, &name, &patch).await?,
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Applied::Changed)
+}
+
+/// Server-side apply merges lists and leaves what somebody else has put into them: a second port of the same name, which
+/// is refused, or one more than wanted. A merge patch replaces them whole.
+async fn replace_lists<K>(api: &Api<K>, name: &str, patch: &Value) -> Result<(), ApiError>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    call("put a child right", api.patch(name, &parameters, &Patch::Merge(patch))).await.map(drop)
 }
 
 /// What is sent: the object with the hash of itself.

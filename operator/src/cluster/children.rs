@@ -79,6 +79,7 @@ impl Attendant {
         count(apply(&client, &children.policy, cached.as_deref(), epoch).await?);
         let brokers = apply(&client, &children.stateful_set, seen.stateful_set.as_deref(), epoch).await?;
         count(brokers);
+        self.template_in_place = brokers == Applied::Unchanged;
 
         self.context.metrics.applies.inc_by(changes);
         self.tell_of_brokers(wanted, seen, children, brokers);

@@ -101,6 +101,8 @@ pub struct Attendant {
     story: Story,
     /// Something was changed by others after it was read: the watch is about to tell.
     behind: bool,
+    /// The brokers' set was found as it should be in this pass: what the watch tells of it is not of an older template.
+    template_in_place: bool,
 }
 
 /// What a pass over a Cluster found out, for the statuses.
@@ -127,6 +129,7 @@ impl Attendant {
             patience: Patience::default(),
             story,
             behind: false,
+            template_in_place: false,
         }
     }
 
@@ -137,6 +140,7 @@ impl Attendant {
     pub async fn reconcile(&mut self) -> Result<Next, ReconcileError> {
         self.context.metrics.reconciles.inc();
         self.behind = false;
+        self.template_in_place = false;
         let seen = dereference(&self.context.watches, &self.key);
         match seen.cluster.clone() {
             Some(cluster) if cluster.metadata.deletion_timestamp.is_none() => {
@@ -254,7 +258,12 @@ impl Attendant {
         pods: &[BrokerPod],
         scale: Scale,
     ) -> Result<Option<Step>, ApiError> {
-        let Some(revision) = seen.stateful_set.as_deref().and_then(update_revision) else { return Ok(None) };
+        if !self.template_in_place && !wanted.settings.paused {
+            return Ok(Some(Step::Wait("the template is not in place yet".to_owned())));
+        }
+        let Some(revision) = seen.stateful_set.as_deref().and_then(update_revision) else {
+            return Ok(Some(Step::Wait("the template was not taken up yet".to_owned())));
+        };
         let step = roll::next(&revision, scale.brokers(), pods, &self.health());
         if wanted.settings.paused {
             return Ok(Some(step));

@@ -17,6 +17,20 @@ const DETAIL: Duration = Duration::from_secs(5);
 /// And while brokers are restarted one after the other, each of which touches every topic, this old.
 const DETAIL_WHILE_ROLLING: Duration = Duration::from_mins(2);
 
+/// What the object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A Cluster: there are few, and each of its conditions is worth a write.
+    Cluster,
+    /// A Topic: there may be thousands, and a broker that is restarted touches all of them.
+    Topic {
+        /// Brokers are being made anew one after the other.
+        rolling: bool,
+    },
+    /// A Topic whose Cluster is gone or invalid: that is no dip.
+    Homeless,
+}
+
 /// What is compared of a status: the generation it speaks of, and its conditions.
 #[derive(Debug, Clone, Copy)]
 pub struct Gist<'a> {
@@ -44,11 +58,11 @@ impl Patience {
         object: &str,
         old: Gist<'_>,
         new: Gist<'_>,
-        rolling: bool,
+        subject: Subject,
         now: Instant,
     ) -> Duration {
         let since = *self.since.entry(object.to_owned()).or_insert(now);
-        may_stand(old, new, rolling).saturating_sub(now.saturating_duration_since(since))
+        may_stand(old, new, subject).saturating_sub(now.saturating_duration_since(since))
     }
 
     /// Forgets objects that are not there any more.
@@ -57,16 +71,28 @@ impl Patience {
     }
 }
 
-fn may_stand(old: Gist<'_>, new: Gist<'_>, rolling: bool) -> Duration {
-    if old.generation != new.generation {
+fn may_stand(old: Gist<'_>, new: Gist<'_>, subject: Subject) -> Duration {
+    if old.generation != new.generation || subject == Subject::Homeless {
         return Duration::ZERO;
     }
     match (is_true(old.conditions, "Ready"), is_true(new.conditions, "Ready")) {
         (true, false) => DIP,
         (false, _) => Duration::ZERO,
-        (true, true) if rolling => DETAIL_WHILE_ROLLING,
-        (true, true) => DETAIL,
+        (true, true) => match subject {
+            Subject::Homeless => Duration::ZERO,
+            Subject::Cluster if flips(old, new) => Duration::ZERO,
+            Subject::Topic { rolling: true } => DETAIL_WHILE_ROLLING,
+            Subject::Cluster | Subject::Topic { rolling: false } => DETAIL,
+        },
     }
+}
+
+/// Whether any condition has another status.
+fn flips(old: Gist<'_>, new: Gist<'_>) -> bool {
+    let status = |gist: Gist<'_>| -> Vec<(String, String)> {
+        gist.conditions.iter().map(|one| (one.type_.clone(), one.status.clone())).collect()
+    };
+    status(old) != status(new)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@ use jiff::Timestamp;
 use super::*;
 use crate::conditions::{Claim, conditions};
 
+const ROLLING: Subject = Subject::Topic { rolling: true };
+
 fn ready(truth: bool) -> Vec<Condition> {
     conditions(vec![Claim::new("Ready", truth, "Because", "")], &[], Some(1), Timestamp::UNIX_EPOCH)
 }
@@ -16,11 +18,14 @@ fn a_dip_of_ready_is_written_only_when_it_lasts() {
     let (up, down) = (ready(true), ready(false));
     let mut patience = Patience::default();
     let start = Instant::now();
-    assert_eq!(patience.left("orders", gist(&up), gist(&down), false, start), DIP);
+    assert_eq!(patience.left("orders", gist(&up), gist(&down), Subject::Cluster, start), DIP);
     let later = start + Duration::from_secs(9);
-    assert_eq!(patience.left("orders", gist(&up), gist(&down), false, later), Duration::from_secs(1));
+    assert_eq!(
+        patience.left("orders", gist(&up), gist(&down), Subject::Cluster, later),
+        Duration::from_secs(1)
+    );
     patience.is_content("orders");
-    assert_eq!(patience.left("orders", gist(&up), gist(&down), false, later), DIP);
+    assert_eq!(patience.left("orders", gist(&up), gist(&down), Subject::Cluster, later), DIP);
 }
 
 #[test]
@@ -28,9 +33,9 @@ fn becoming_ready_and_a_new_generation_are_written_at_once() {
     let (up, down) = (ready(true), ready(false));
     let mut patience = Patience::default();
     let now = Instant::now();
-    assert!(patience.left("a", gist(&down), gist(&up), false, now).is_zero());
+    assert!(patience.left("a", gist(&down), gist(&up), Subject::Cluster, now).is_zero());
     let next = Gist { generation: Some(2), conditions: &down };
-    assert!(patience.left("b", gist(&up), next, true, now).is_zero());
+    assert!(patience.left("b", gist(&up), next, ROLLING, now).is_zero());
 }
 
 #[test]
@@ -38,6 +43,18 @@ fn details_wait_longer_while_brokers_are_restarted() {
     let up = ready(true);
     let now = Instant::now();
     let mut patience = Patience::default();
-    assert_eq!(patience.left("a", gist(&up), gist(&up), false, now), DETAIL);
-    assert_eq!(patience.left("b", gist(&up), gist(&up), true, now), DETAIL_WHILE_ROLLING);
+    assert_eq!(patience.left("a", gist(&up), gist(&up), Subject::Topic { rolling: false }, now), DETAIL);
+    assert_eq!(patience.left("b", gist(&up), gist(&up), ROLLING, now), DETAIL_WHILE_ROLLING);
+}
+
+#[test]
+fn a_condition_of_a_cluster_that_flips_is_written_at_once() {
+    let both = |rolled: bool| {
+        let claims =
+            vec![Claim::new("Ready", true, "So", ""), Claim::new("RolloutComplete", rolled, "So", "")];
+        conditions(claims, &[], Some(1), Timestamp::UNIX_EPOCH)
+    };
+    let (before, after) = (both(true), both(false));
+    let mut patience = Patience::default();
+    assert!(patience.left("", gist(&before), gist(&after), Subject::Cluster, Instant::now()).is_zero());
 }

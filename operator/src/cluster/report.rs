@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::cluster::dereference::Seen;
-use crate::cluster::patience::Gist;
+use crate::cluster::patience::{Gist, Subject};
 use crate::cluster::roll::Step;
 use crate::cluster::status::{Facts, Problem, status};
 use crate::cluster::{Attendant, Findings, Next};
@@ -35,12 +35,12 @@ impl Attendant {
         };
         let told = status(facts, Timestamp::now());
         let rolling = matches!(findings.roll, Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_)));
-        let next = self.write_cluster(findings.cluster, &told, rolling);
+        let next = self.write_cluster(findings.cluster, &told);
         let home = view.as_deref().map_or(Home::Silent("the brokers were not asked yet"), Home::View);
         // A wish that the controller has not taken up yet says nothing of a new generation.
         let fresh =
             self.stewardship.as_ref().is_none_or(|stewardship| stewardship.until_taken_up().is_none());
-        self.write_topics(next, findings.claims, home, rolling, fresh)
+        self.write_topics(next, findings.claims, home, Subject::Topic { rolling }, fresh)
     }
 
     /// The spec says what no rule lets through: nothing is touched, brokers go on.
@@ -60,14 +60,14 @@ impl Attendant {
             view: view.as_deref(),
         };
         let told = status(facts, Timestamp::now());
-        let next = self.write_cluster(cluster, &told, false);
-        self.write_topics(next, &claims(&seen.topics, None), Home::Invalid, false, true)
+        let next = self.write_cluster(cluster, &told);
+        self.write_topics(next, &claims(&seen.topics, None), Home::Invalid, Subject::Homeless, true)
     }
 
     /// There is no Cluster for these Topics, or it is going.
     pub(super) fn report_absence(&mut self, is_going: bool, claims: &[Claimed]) {
         let home = if is_going { Home::Going } else { Home::Absent };
-        self.write_topics(Next::Change, claims, home, false, true);
+        self.write_topics(Next::Change, claims, home, Subject::Homeless, true);
     }
 
     /// Publishes what the controller finds worth telling.
@@ -94,7 +94,7 @@ impl Attendant {
         ClusterObjects { cluster, topic }
     }
 
-    fn write_cluster(&mut self, cluster: &Cluster, told: &ClusterStatus, rolling: bool) -> Next {
+    fn write_cluster(&mut self, cluster: &Cluster, told: &ClusterStatus) -> Next {
         let before = cluster.status.clone().unwrap_or_default();
         let object = "";
         let mut written = cluster.clone();
@@ -109,7 +109,7 @@ impl Attendant {
         let new = Gist { generation: told.observed_generation, conditions: &told.conditions };
         // A pod count that programs read (scale) is no detail.
         let counted = before.replicas != told.replicas || before.min_replicas != told.min_replicas;
-        let left = self.patience.left(object, old, new, rolling, Instant::now());
+        let left = self.patience.left(object, old, new, Subject::Cluster, Instant::now());
         if !left.is_zero() && !counted {
             return Next::After(left);
         }
@@ -126,7 +126,7 @@ impl Attendant {
         next: Next,
         claims: &[Claimed],
         home: Home<'_>,
-        rolling: bool,
+        subject: Subject,
         fresh: bool,
     ) -> Next {
         let (mut next, now) = (next, Instant::now());
@@ -139,7 +139,7 @@ impl Attendant {
             {
                 continue;
             }
-            if let Some(left) = self.write_topic(claimed, &before, &told, rolling, now) {
+            if let Some(left) = self.write_topic(claimed, &before, &told, subject, now) {
                 next = next.sooner(left);
             }
         }
@@ -154,7 +154,7 @@ impl Attendant {
         claimed: &Claimed,
         before: &TopicStatus,
         told: &TopicStatus,
-        rolling: bool,
+        subject: Subject,
         now: Instant,
     ) -> Option<Duration> {
         let name = claimed.topic.name_any();
@@ -168,7 +168,7 @@ impl Attendant {
         }
         let old = Gist { generation: before.observed_generation, conditions: &before.conditions };
         let new = Gist { generation: told.observed_generation, conditions: &told.conditions };
-        let left = self.patience.left(&name, old, new, rolling, now);
+        let left = self.patience.left(&name, old, new, subject, now);
         if !left.is_zero() {
             return Some(left);
         }
