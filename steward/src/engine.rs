@@ -135,7 +135,7 @@ impl Running {
             Effect::Load => self.load(),
             Effect::Write { document, expected } => self.write(document, expected),
             Effect::Attend { ordinal, address, greeting, afresh } => {
-                self.attend(ordinal, address, greeting, afresh)
+                self.attend(ordinal, address, greeting, afresh);
             }
             Effect::Leave(ordinal) => self.leave(ordinal),
             Effect::Push { ordinal, page } => self.send(ordinal, Down::Page(convert::page_to_proto(&page))),

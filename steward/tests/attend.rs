@@ -123,13 +123,19 @@ async fn a_broker_that_refuses_is_shown_with_its_reason() {
     let authority = Authority::new();
     let brokers = brokers(1, &authority).await;
     brokers[0].volume.lock().unwrap().refuses = Some("controllerEpoch 3 is over".to_owned());
-    let steward = Steward::start(StewardConfig::new(authority.operator()), Arc::new(MemoryLedger::default()));
+    let mut steward =
+        Steward::start(StewardConfig::new(authority.operator()), Arc::new(MemoryLedger::default()));
+    let mut events = steward.events();
     steward.desire(desired(1, &[]));
     see(&steward, &brokers);
     let refused =
         |view: &View| view.brokers.first().is_some_and(|broker| broker.state == BrokerState::Refused);
     let view = until(&steward, "refused", refused).await;
     assert_eq!(view.brokers[0].message, "controllerEpoch 3 is over");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let told =
+        std::iter::from_fn(|| events.try_recv().ok()).filter(|event| event.reason == "BrokerRefused").count();
+    assert_eq!(told, 1, "people are not told at each dial");
     brokers[0].volume.lock().unwrap().refuses = None;
     until(&steward, "serving", |view| view.brokers[0].state == BrokerState::Serving).await;
     steward.stop().await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::control::broker::Broker;
 use crate::control::controller::Controller;
@@ -12,6 +13,9 @@ use crate::control::tenure::Phase;
 use crate::control::view::EventKind;
 use crate::id::Ordinal;
 use crate::term::Process;
+
+/// People are told of a refusal that goes on so often.
+const REFUSAL_AGAIN: Duration = Duration::from_mins(1);
 
 impl Controller {
     pub(super) fn note_sightings(&mut self, sightings: Vec<Sighting>) -> bool {
@@ -25,6 +29,7 @@ impl Controller {
             if !self.sightings.get(ordinal).is_some_and(same) {
                 broker.dial_refused = false;
                 broker.refused = None;
+                broker.refusal = None;
                 broker.restored = false;
                 broker.known_since = now;
             }
@@ -106,8 +111,10 @@ impl Controller {
         let now = self.now;
         let broker = self.brokers.entry(ordinal).or_insert_with(|| new_broker(now));
         broker.accepted = false;
-        if broker.refused.as_deref() != Some(why) {
-            broker.refused = Some(why.to_owned());
+        broker.refused = Some(why.to_owned());
+        let told = broker.refusal.as_ref().is_some_and(|(_, at)| now.saturating_sub(*at) < REFUSAL_AGAIN);
+        if !told {
+            broker.refusal = Some((why.to_owned(), now));
             self.event(EventKind::Warning, "BrokerRefused", None, format!("broker {ordinal}: {why}"));
         }
         true
@@ -266,6 +273,7 @@ impl Controller {
             broker.held =
                 hello.pages.iter().filter(of_tenure).map(|page| (page.number, page.revision)).collect();
             broker.accepted = true;
+            broker.refusal = None;
             self.requests += 1;
             broker.request = self.requests;
             broker.book = self.book.0;
@@ -342,7 +350,7 @@ impl Controller {
     }
 }
 
-fn new_broker(now: std::time::Duration) -> Broker {
+fn new_broker(now: Duration) -> Broker {
     Broker { known_since: now, heard_at: now, rounds: (0, now), ..Broker::default() }
 }
 

@@ -22,6 +22,8 @@ pub(super) struct Broker {
     pub(super) accepted: bool,
     /// Why its handshake was refused; stands until another process answers or its sighting changes.
     pub(super) refused: Option<String>,
+    /// The first refusal of a series, and when people were last told: it is dialled again and again, and refused each time.
+    pub(super) refusal: Option<(String, Duration)>,
     /// Its volume was restored from a copy: the greeting tells it so.
     pub(super) restored: bool,
     /// Since when it is known of.

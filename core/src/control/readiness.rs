@@ -96,7 +96,7 @@ impl Controller {
         let recorded = root.and_then(|root| root.active(ordinal)).map(|record| record.incarnation);
         let told = broker.and_then(|broker| broker.hello.as_ref()).map(|hello| hello.replica.incarnation);
         let state = match broker {
-            Some(broker) if broker.refused.is_some() => BrokerState::Refused,
+            Some(broker) if broker.refusal.is_some() => BrokerState::Refused,
             Some(broker) if broker.dead_since.is_some() && broker.served => BrokerState::Dead,
             Some(broker) if broker.is_serving() && broker.stopping => BrokerState::Stopping,
             Some(broker) if broker.is_serving() => BrokerState::Serving,
@@ -108,7 +108,7 @@ impl Controller {
             incarnation: told.or(recorded),
             zone: self.sightings.get(&ordinal).and_then(|sighting| sighting.zone.clone()),
             state,
-            message: broker.and_then(|broker| broker.refused.clone()).unwrap_or_default(),
+            message: broker.and_then(|broker| broker.refusal.clone()).map(|(why, _)| why).unwrap_or_default(),
         }
     }
 

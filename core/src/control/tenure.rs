@@ -95,7 +95,7 @@ impl Controller {
             let is_ours = |lines: &[String]| loaded.is_some_and(|(document, _)| document.lines == lines);
             match &shelved.writing {
                 _ if revision == shelved.revision => {
-                    verdicts.push((*name, revision, false, shelved.writing.is_some()))
+                    verdicts.push((*name, revision, false, shelved.writing.is_some()));
                 }
                 Some(lines) if is_ours(lines) => verdicts.push((*name, revision, true, true)),
                 _ => return false,

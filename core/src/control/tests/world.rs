@@ -24,6 +24,7 @@ pub(super) struct Held {
 
 /// One fake broker.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "what a test does to it, each by itself")]
 pub(super) struct FakeBroker {
     pub(super) replica: ReplicaId,
     pub(super) processes: Vec<Process>,
@@ -320,7 +321,7 @@ impl World {
                     self.ledger.values().map(|(document, at)| (document.clone(), Revision(at.to_string())));
                 self.inbox.push_back(Input::Loaded { documents: all.collect(), wall_clock_s: self.wall });
             }
-            Effect::Write { document, expected } => self.store(document, expected),
+            Effect::Write { document, expected } => self.store(document, expected.as_ref()),
             Effect::Attend { ordinal, greeting, afresh, .. } => {
                 let broker = self.brokers.get_mut(&ordinal.0).unwrap();
                 broker.greeting = Some(greeting);
@@ -336,13 +337,13 @@ impl World {
             }
             Effect::Push { ordinal, page } => self.push(ordinal, &page),
             Effect::Ask { ordinal, request } => {
-                self.brokers.get_mut(&ordinal.0).unwrap().asked = Some(request)
+                self.brokers.get_mut(&ordinal.0).unwrap().asked = Some(request);
             }
             Effect::SendAddresses { ordinal, book } => {
-                self.brokers.get_mut(&ordinal.0).unwrap().book = book.len()
+                self.brokers.get_mut(&ordinal.0).unwrap().book = book.len();
             }
             Effect::Release { ordinal, key, epoch } => {
-                self.brokers.get_mut(&ordinal.0).unwrap().release(key, epoch)
+                self.brokers.get_mut(&ordinal.0).unwrap().release(key, epoch);
             }
             Effect::StopAppends { ordinal, key } => {
                 self.brokers.get_mut(&ordinal.0).unwrap().stopped_appends.insert(key);
@@ -360,7 +361,7 @@ impl World {
         }
     }
 
-    fn store(&mut self, document: Document, expected: Option<Revision>) {
+    fn store(&mut self, document: Document, expected: Option<&Revision>) {
         let name = document.name;
         if self.ledger_away {
             let failure = WriteFailure::Unavailable("away".to_owned());
@@ -371,7 +372,7 @@ impl World {
             return self.inbox.push_back(Input::WriteFailed { name, failure });
         }
         let at = self.ledger.get(&name).map(|(_, at)| Revision(at.to_string()));
-        if at != expected {
+        if at.as_ref() != expected {
             return self.inbox.push_back(Input::WriteFailed { name, failure: WriteFailure::Conflict });
         }
         self.revisions += 1;
