@@ -76,7 +76,10 @@ impl Brokers {
         let mut ordinals: Vec<Ordinal> = view.keys().chain(listed.keys()).copied().collect();
         ordinals.sort_unstable();
         ordinals.dedup();
-        ordinals.into_iter().map(|ordinal| self.known(ordinal, view.get(&ordinal), listed.get(&ordinal))).collect()
+        ordinals
+            .into_iter()
+            .map(|ordinal| self.known(ordinal, view.get(&ordinal), listed.get(&ordinal)))
+            .collect()
     }
 
     fn known(&self, ordinal: Ordinal, seen: Option<&Neighbour>, listed: Option<&Listed>) -> Known {

@@ -39,7 +39,7 @@ pub struct Config {
     /// The IP address that others reach this broker at [default: the first that is not loopback]
     #[arg(long, env = "FULMAR_ADVERTISE_HOST")]
     pub advertise_host: Option<IpAddr>,
-    /// Where to look for other brokers: HOST:PORT of their gossip, resolved again and again
+    /// Where to look for other brokers: host and port of their gossip, resolved again and again
     #[arg(long, env = "FULMAR_SEEDS", value_delimiter = ',', value_parser = seed)]
     pub seeds: Vec<Seed>,
     /// How much memory the broker may use: all its buffers are sized from it
@@ -54,7 +54,7 @@ pub struct Config {
     /// How log lines look
     #[arg(long, env = "FULMAR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or filters such as info,fulmar_broker=debug
+    /// What is logged: error, warn, info, debug, trace, or filters such as `info,fulmar_broker=debug`
     #[arg(long, env = "FULMAR_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
 }

@@ -22,7 +22,7 @@ fn defaults_are_the_documented_ports() {
     assert_eq!(config.internal_address.port(), 50052);
     assert_eq!(config.gossip_address.port(), 7946);
     assert_eq!(config.memory_limit, 512 << 20);
-    assert_eq!(config.shutdown_grace, Duration::from_secs(120));
+    assert_eq!(config.shutdown_grace, Duration::from_mins(2));
 }
 
 #[test]
@@ -38,7 +38,9 @@ fn a_wrong_value_names_its_flag_and_what_is_allowed() {
         ("--log-format", "xml", "possible values: text, json"),
     ] {
         let error = if flag == "--name" {
-            Line::try_parse_from(["broker", "--data", "/d", "--tls", "/t", flag, value]).unwrap_err().to_string()
+            Line::try_parse_from(["broker", "--data", "/d", "--tls", "/t", flag, value])
+                .unwrap_err()
+                .to_string()
         } else {
             parse(&[flag, value]).unwrap_err()
         };
@@ -53,7 +55,8 @@ fn an_unknown_flag_is_refused() {
 
 #[test]
 fn seeds_are_addresses_or_names() {
-    let config = parse(&["--seeds", "10.0.0.1:7946,orders-brokers.ns.svc.cluster.local.:7946,[::1]:7"]).unwrap();
+    let config =
+        parse(&["--seeds", "10.0.0.1:7946,orders-brokers.ns.svc.cluster.local.:7946,[::1]:7"]).unwrap();
     let named = Seed::Host { host: "orders-brokers.ns.svc.cluster.local.".to_owned(), port: 7946 };
     assert_eq!(
         config.seeds,

@@ -119,3 +119,7 @@ pub fn read_page(
 
 /// The directory as it changes.
 pub type Changing = watch::Receiver<Arc<Directory>>;
+
+#[cfg(test)]
+#[path = "directory_tests.rs"]
+mod tests;

@@ -6,8 +6,9 @@ use crate::config::LogFormat;
 
 /// Logs from now on. Refuses a filter that does not parse; does nothing if the process logs already.
 pub fn install(format: LogFormat, level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level)
-        .map_err(|error| format!("--log-level {level:?}: {error}; such as info, or info,fulmar_broker=debug"))?;
+    let filter = EnvFilter::try_new(level).map_err(|error| {
+        format!("--log-level {level:?}: {error}; such as info, or info,fulmar_broker=debug")
+    })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // An error: somebody has installed one before, which stays.
     let _installed = match format {

@@ -23,7 +23,7 @@ impl Shares {
             storage: limit / 2,
             publishes: part(8),
             reads: part(8),
-            peer: part(16).min(32 << 20).max(2 * fulmar_core::batch::BATCH_BYTES_MAX),
+            peer: part(16).clamp(2 * fulmar_core::batch::BATCH_BYTES_MAX, 32 << 20),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::replica::peers::Peers;
 use crate::serve::http::Phase;
 
 /// A rollout must not hang on a follower that will never catch up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 

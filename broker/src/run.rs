@@ -30,9 +30,14 @@ pub enum RunError {
 
 /// Runs a broker until `shutdown` completes, then stops it in order.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-    let mut broker = startup::start(&config).await.map_err(RunError::Start)?;
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut broker = tokio::select! {
+        started = startup::start(&config) => started.map_err(RunError::Start)?,
+        // A volume that is being opened needs no goodbye.
+        () = &mut shutdown => return Ok(()),
+    };
     let ended = tokio::select! {
-        () = shutdown => return stop::stop(broker, config.shutdown_grace).await.map_err(RunError::Close),
+        () = &mut shutdown => return stop::stop(broker, config.shutdown_grace).await.map_err(RunError::Close),
         ended = &mut broker.actor => Err(RunError::Storage(match ended {
             Ok(Ok(())) => "its task ended".to_owned(),
             Ok(Err(reason)) => reason,

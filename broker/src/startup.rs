@@ -41,7 +41,7 @@ const STREAMS_MAX: u32 = 1_000;
 /// A broker passes on what its programs ask, over one connection.
 const INTERNAL_STREAMS_MAX: u32 = 100_000;
 /// A Service balances connections, not calls: programs reconnect now and then.
-const CONNECTION_AGE_MAX: Duration = Duration::from_secs(1800);
+const CONNECTION_AGE_MAX: Duration = Duration::from_mins(30);
 /// Verdicts over this process: the first one ends it.
 const VERDICTS_MAX: usize = 4;
 
@@ -105,17 +105,10 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
     let http = Http::new(phases);
     let serving_http = serve_http(ports.http, &http, &stop_clients);
     let shares = Shares::of(config.memory_limit);
-    let (tell, events) = mpsc::unbounded_channel();
-    let (storage, opened) = open(config, shares, tell).await.inspect_err(|_| stop_clients.cancel())?;
-    let identity = identity(&opened);
-    let myself = myself(&identity, addresses);
-    let broker = core::Broker::new(identity, opened.replicas).context("--data: a producers' table is damaged")?;
-    let (replicas, actor) = replica::start(replica::Start { broker, storage, events, shares });
-    let (pages, entries) = Pages::start(replicas.clone(), opened.pages);
-    replicas.send(Command::Assign(entries)).await?;
-    let ordinal = config.name.ordinal;
-    let gossip =
-        Gossip::start(tls.clone(), ports.gossip, addresses.gossip, config.seeds.clone(), ordinal, myself).await?;
+    let opening = open_volume(config, shares, addresses).await;
+    let Volume { replicas, actor, pages, myself } = opening.inspect_err(|_| stop_clients.cancel())?;
+    let (seeds, ordinal) = (config.seeds.clone(), config.name.ordinal);
+    let gossip = Gossip::start(tls.clone(), ports.gossip, addresses.gossip, seeds, ordinal, myself).await?;
     let gossip = Arc::new(gossip);
     let brokers = Brokers::new(gossip.view());
     let (verdict, verdicts) = mpsc::channel(VERDICTS_MAX);
@@ -139,18 +132,15 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
         stop: stop_clients.clone(),
     });
     let attached = attendance.attached();
-    let internal_router = internal_router(&door, attendance, peers.clone());
-    let internal = tokio::spawn(listen::serve(
-        ports.internal,
-        Some(tls.clone()),
-        limits_internal(),
-        internal_router,
-        stop_internal.clone(),
-    ));
+    let router = internal_router(&door, attendance, peers.clone());
+    let serving =
+        listen::serve(ports.internal, Some(tls.clone()), limits_internal(), router, stop_internal.clone());
+    let internal = tokio::spawn(serving);
     http.open(door.clone());
     let (health, health_service) = readiness::health();
     let router = grpc::for_programs(&door, health_service).context("reflection")?;
-    let serving_grpc = tokio::spawn(listen::serve(ports.grpc, None, limits_grpc(), router, stop_clients.clone()));
+    let serving_grpc =
+        tokio::spawn(listen::serve(ports.grpc, None, limits_grpc(), router, stop_clients.clone()));
     let ready = readiness::watch(replicas.clone(), pages.directory(), peers.clone(), phase.clone(), health);
     let tasks = vec![
         AbortOnDropHandle::new(tokio::spawn(tls.watch())),
@@ -180,8 +170,9 @@ async fn bind(config: &Config) -> anyhow::Result<Ports> {
     let grpc = listen::bind("--grpc-address", config.grpc_address).await?;
     let internal = listen::bind("--internal-address", config.internal_address).await?;
     let gossip = UdpSocket::bind(config.gossip_address).await;
-    let gossip = gossip
-        .map_err(|error| anyhow::anyhow!("--gossip-address {} cannot be listened on: {error}", config.gossip_address))?;
+    let gossip = gossip.map_err(|error| {
+        anyhow::anyhow!("--gossip-address {} cannot be listened on: {error}", config.gossip_address)
+    })?;
     let host = config.advertise_host.unwrap_or_else(first_address);
     let at = |bound: SocketAddr| SocketAddr::new(host, bound.port());
     let addresses = Addresses {
@@ -240,6 +231,27 @@ fn limits_internal() -> Limits {
     }
 }
 
+/// What runs on an open volume.
+struct Volume {
+    replicas: Replicas,
+    actor: JoinHandle<Result<(), String>>,
+    pages: Pages,
+    myself: Neighbour,
+}
+
+async fn open_volume(config: &Config, shares: Shares, addresses: Addresses) -> anyhow::Result<Volume> {
+    let (tell, events) = mpsc::unbounded_channel();
+    let (storage, opened) = open(config, shares, tell).await?;
+    let identity = identity(&opened);
+    let myself = myself(&identity, addresses);
+    let broker =
+        core::Broker::new(identity, opened.replicas).context("--data: a producers' table is damaged")?;
+    let (replicas, actor) = replica::start(replica::Start { broker, storage, events, shares });
+    let (pages, entries) = Pages::start(replicas.clone(), opened.pages);
+    replicas.send(Command::Assign(entries)).await?;
+    Ok(Volume { replicas, actor, pages, myself })
+}
+
 async fn open(
     config: &Config,
     shares: Shares,
@@ -287,11 +299,13 @@ fn myself(identity: &core::Identity, addresses: Addresses) -> Neighbour {
 
 fn internal_router(door: &Door, attendance: Attendance, peers: Peers) -> Router {
     let mut routes = Routes::builder();
-    routes.add_service(ControlServer::new(attendance).max_decoding_message_size(dial::MESSAGE_BYTES_MAX)).add_service(
-        ReplicaServer::new(peers)
-            .max_decoding_message_size(dial::MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(dial::MESSAGE_BYTES_MAX),
-    );
+    routes
+        .add_service(ControlServer::new(attendance).max_decoding_message_size(dial::MESSAGE_BYTES_MAX))
+        .add_service(
+            ReplicaServer::new(peers)
+                .max_decoding_message_size(dial::MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(dial::MESSAGE_BYTES_MAX),
+        );
     grpc::services(&mut routes, door);
     routes.routes().into_axum_router()
 }

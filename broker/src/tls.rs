@@ -160,7 +160,9 @@ impl Loaded {
         let authorities = certificates(&files[0]).map_err(|what| content(0, what))?;
         let mut roots = RootCertStore::empty();
         for authority in authorities {
-            roots.add(authority).map_err(|error| content(0, format!("not a certificate authority: {error}")))?;
+            roots
+                .add(authority)
+                .map_err(|error| content(0, format!("not a certificate authority: {error}")))?;
         }
         let roots = Arc::new(roots);
         let chain = certificates(&files[1]).map_err(|what| content(1, what))?;
@@ -188,7 +190,8 @@ impl Loaded {
             .map_err(unusable)?;
         client.alpn_protocols = vec![b"h2".to_vec()];
         let current = gossip_key(&files[3]).map_err(|what| content(3, what))?;
-        let previous = before.map(|keys| if keys.current == current { keys.previous } else { Some(keys.current) });
+        let previous =
+            before.map(|keys| if keys.current == current { keys.previous } else { Some(keys.current) });
         let gossip = GossipKeys { current, previous: previous.flatten() };
         Ok(Self { files, server: Arc::new(server), client: Arc::new(client), gossip })
     }
@@ -205,7 +208,8 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 
 fn gossip_key(text: &[u8]) -> Result<[u8; GOSSIP_KEY_BYTES], String> {
     let digits = text.trim_ascii();
-    let wrong = || format!("must hold {} hexadecimal digits, has {} characters", 2 * GOSSIP_KEY_BYTES, digits.len());
+    let wrong =
+        || format!("must hold {} hexadecimal digits, has {} characters", 2 * GOSSIP_KEY_BYTES, digits.len());
     if digits.len() != 2 * GOSSIP_KEY_BYTES {
         return Err(wrong());
     }

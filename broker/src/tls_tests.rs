@@ -27,7 +27,8 @@ fn write(dir: &Path, name: &str) {
 fn certificates_are_told_apart_by_name() {
     let issuer = authority();
     let key = KeyPair::generate().unwrap();
-    let broker = CertificateParams::new(vec![BROKER_NAME.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let broker =
+        CertificateParams::new(vec![BROKER_NAME.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
     assert!(carries_name(broker.der(), BROKER_NAME));
     assert!(!carries_name(broker.der(), OPERATOR_NAME));
 }

@@ -1,5 +1,18 @@
 //! First figures of one broker; run by hand: `cargo test -p fulmar-broker --test measure -- --ignored --nocapture`.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures for people"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a failed test panics and tells why"
+)]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -30,8 +43,8 @@ fn request(records: usize, number: u64) -> ProduceRequest {
 /// Records a second, with so many batches under way.
 async fn produce(brokers: &Brokers, records: usize, under_way: usize) -> (f64, Vec<Duration>) {
     let mut client = LogClient::new(brokers.channel(0).await);
-    let (send, sent) = mpsc::channel(under_way);
-    let mut answers = client.produce(ReceiverStream::new(sent)).await.unwrap().into_inner();
+    let (send, requests) = mpsc::channel(under_way);
+    let mut answers = client.produce(ReceiverStream::new(requests)).await.unwrap().into_inner();
     let began = Instant::now();
     let (mut sent_at, mut took) = (std::collections::VecDeque::new(), Vec::new());
     let mut number = 0;
@@ -71,8 +84,11 @@ async fn durable_publishes_of_one_broker() {
     let mut client = brokers.pubsub(0).await;
     let (began, mut count) = (Instant::now(), 0);
     while began.elapsed() < FOR {
-        let request =
-            PublishRequest { topic: "events".to_owned(), value: vec![7; 1024].into(), ..PublishRequest::default() };
+        let request = PublishRequest {
+            topic: "events".to_owned(),
+            value: vec![7; 1024].into(),
+            ..PublishRequest::default()
+        };
         client.publish(request).await.unwrap();
         count += 1;
     }

@@ -1,11 +1,20 @@
 //! One broker with one replica: published is durable, durable is read, and bad input is told.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a failed test panics and tells why"
+)]
+
 mod support;
 
+use std::time::Duration;
+
 use fulmar_proto::v1::start::At;
-use fulmar_proto::v1::{Earliest, Message, PublishRequest, PublishResponse, Start, SubscribeRequest};
-use support::operator::{CLUSTER, Operator, epoch, key, page};
+use fulmar_proto::v1::{Earliest, Latest, Message, PublishRequest, PublishResponse, Start, SubscribeRequest};
 use support::Brokers;
+use support::operator::{CLUSTER, Operator, epoch, key, page};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -84,10 +93,21 @@ fn reason(status: &Status) -> String {
 async fn wrong_requests_are_told_what_is_wrong() {
     let (brokers, _operator) = one(2).await;
     let mut client = brokers.pubsub(0).await;
-    let good = || PublishRequest { topic: "events".to_owned(), value: "v".into(), ..PublishRequest::default() };
+    let good =
+        || PublishRequest { topic: "events".to_owned(), value: "v".into(), ..PublishRequest::default() };
     for (request, code, wanted, says) in [
-        (PublishRequest { topic: "nothing".to_owned(), ..good() }, Code::NotFound, "UNKNOWN_TOPIC", "\"nothing\""),
-        (PublishRequest { topic: String::new(), ..good() }, Code::InvalidArgument, "INVALID_REQUEST", "topic"),
+        (
+            PublishRequest { topic: "nothing".to_owned(), ..good() },
+            Code::NotFound,
+            "UNKNOWN_TOPIC",
+            "\"nothing\"",
+        ),
+        (
+            PublishRequest { topic: String::new(), ..good() },
+            Code::InvalidArgument,
+            "INVALID_REQUEST",
+            "topic",
+        ),
         (PublishRequest { partition: Some(2), ..good() }, Code::NotFound, "UNKNOWN_PARTITION", "0 to 1"),
         (
             PublishRequest { value: vec![0; (1 << 20) + 1].into(), ..good() },
@@ -108,11 +128,18 @@ async fn wrong_requests_are_told_what_is_wrong() {
     assert_eq!(reason(&status), "UNKNOWN_TOPIC");
 }
 
+/// The broker says who it is, then why it does not go on.
+async fn refusal(brokers: &Brokers, cluster: &str, epoch: u64) -> String {
+    let refused = brokers.try_operator(0, cluster, epoch).await.unwrap();
+    support::eventually("the stream is refused", async || refused.heard.lock().ended.is_some()).await;
+    refused.heard.lock().ended.clone().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_of_another_cluster_refuses_the_operator() {
     let (brokers, operator) = one(1).await;
     let other = "0198a5c2-7b1e-7c3d-9f00-0000000000ff";
-    let refusal = brokers.try_operator(0, other, 2).await.err().unwrap();
+    let refusal = refusal(&brokers, other, 2).await;
     assert!(refusal.contains(CLUSTER) && refusal.contains(other), "{refusal}");
     drop(operator);
 }
@@ -122,7 +149,88 @@ async fn an_older_tenure_is_refused_and_a_newer_one_takes_over() {
     let (brokers, operator) = one(1).await;
     let newer = brokers.try_operator(0, CLUSTER, 7).await.unwrap();
     support::eventually("the older stream ends", async || operator.heard.lock().ended.is_some()).await;
-    let refusal = brokers.try_operator(0, CLUSTER, 6).await.err().unwrap();
+    let refusal = refusal(&brokers, CLUSTER, 6).await;
     assert!(refusal.contains('7'), "{refusal}");
     drop(newer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_begins_where_it_is_told() {
+    let (brokers, _operator) = one(1).await;
+    let mut offsets = Vec::new();
+    for number in 0..4 {
+        offsets.push(publish(&brokers, &format!("{number}")).await.unwrap().offset);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let time_of_third = read(&brokers, 0, 4).await[2].append_time_ms;
+    let mut client = brokers.pubsub(0).await;
+    for (at, wanted) in [
+        (Some(At::Earliest(Earliest {})), "0"),
+        (Some(At::Offset(offsets[1])), "1"),
+        (Some(At::TimeMs(time_of_third)), "2"),
+        (Some(At::Latest(Latest {})), "new"),
+        (None, "new"),
+    ] {
+        let start = at.map(|at| Start { at: Some(at) });
+        let request = SubscribeRequest { topics: vec!["events".to_owned()], start, partitions: vec![0] };
+        let mut stream = client.subscribe(request).await.unwrap().into_inner();
+        // The first response says that it stands.
+        assert!(stream.message().await.unwrap().unwrap().messages.is_empty());
+        if wanted == "new" {
+            publish(&brokers, "new").await.unwrap();
+        }
+        assert_eq!(stream.message().await.unwrap().unwrap().messages[0].value, wanted);
+    }
+    let start = Some(Start { at: Some(At::Offset(1_000)) });
+    let request = SubscribeRequest { topics: vec!["events".to_owned()], start, partitions: vec![0] };
+    let mut stream = client.subscribe(request).await.unwrap().into_inner();
+    stream.message().await.unwrap();
+    let status = stream.message().await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::OutOfRange, "OFFSET_OUT_OF_RANGE"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_harms_nobody() {
+    let (brokers, _operator) = one(1).await;
+    let request = SubscribeRequest { topics: vec!["events".to_owned()], start: None, partitions: Vec::new() };
+    let mut stalled = brokers.pubsub(0).await;
+    let unread = stalled.subscribe(request).await.unwrap().into_inner();
+    let big = "x".repeat(512 * 1024);
+    for _ in 0..64 {
+        publish(&brokers, &big).await.unwrap();
+    }
+    assert_eq!(read(&brokers, 0, 64).await.len(), 64);
+    drop(unread);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_in_use_or_of_another_broker_is_named() {
+    let (mut brokers, operator) = one(1).await;
+    let other_ports = |command: &mut std::process::Command| {
+        for flag in ["--grpc-address", "--http-address", "--internal-address", "--gossip-address"] {
+            command.args([flag, "127.0.0.1:0"]);
+        }
+    };
+    let start = |name: &str, brokers: &Brokers| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fulmar-broker"));
+        command
+            .args(["--name", name, "--data"])
+            .arg(brokers.data(0))
+            .arg("--tls")
+            .arg(brokers.dir.path().join("tls"));
+        other_ports(&mut command);
+        let output = command.output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = start("orders-0", &brokers);
+    assert!(said.contains("another process") && said.contains("data-0"), "{said}");
+    drop(operator);
+    brokers.kill(0);
+    let said = start("orders-1", &brokers);
+    assert!(said.contains("belongs to broker 0"), "{said}");
+    let mut inspect = std::process::Command::new(env!("CARGO_BIN_EXE_fulmar-broker"));
+    let output = inspect.arg("inspect").arg(brokers.data(0)).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains(CLUSTER), "{said}");
 }

@@ -1,5 +1,12 @@
 //! What a port does with what is not meant for it: nothing, and it goes on.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a failed test panics and tells why"
+)]
+
 mod support;
 
 use std::io::{Read, Write};
@@ -27,7 +34,8 @@ async fn one() -> (Brokers, Operator) {
 }
 
 async fn still_serves(brokers: &Brokers) {
-    let request = PublishRequest { topic: "events".to_owned(), value: "v".into(), ..PublishRequest::default() };
+    let request =
+        PublishRequest { topic: "events".to_owned(), value: "v".into(), ..PublishRequest::default() };
     brokers.pubsub(0).await.publish(request).await.unwrap();
 }
 
@@ -47,7 +55,10 @@ async fn garbage_on_every_port_harms_nobody() {
     let (brokers, _operator) = one().await;
     let ports = brokers.ports[0];
     for address in [ports.grpc, ports.http, ports.internal] {
-        for garbage in [b"\0\xff\x01garbage\r\n\r\n".repeat(1000), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff".to_vec()] {
+        for garbage in [
+            b"\0\xff\x01garbage\r\n\r\n".repeat(1000),
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff".to_vec(),
+        ] {
             let mut socket = TcpStream::connect(address).unwrap();
             // It may be closed before all of it was written.
             let _refused = socket.write_all(&garbage);
@@ -116,7 +127,10 @@ async fn http_publishes_and_tells_what_is_wrong() {
     assert_eq!(http(address, "GET /livez HTTP/1.1").0, 200);
     support::eventually("ready", async || http(address, "GET /readyz HTTP/1.1").0 == 200).await;
     let (status, body) = http(address, "GET /metrics HTTP/1.1");
-    assert!(status == 200 && body.contains("fulmar_publishes_total 1") && body.ends_with("# EOF\n"), "{body}");
+    assert!(
+        status == 200 && body.contains("fulmar_publishes_total 1") && body.ends_with("# EOF\n"),
+        "{body}"
+    );
 }
 
 fn batch(value: &str) -> Vec<u8> {
@@ -160,8 +174,8 @@ async fn a_stream_of_batches_is_answered_in_order_and_bad_ones_change_nothing() 
     };
     assert_eq!(outcomes.iter().map(|(id, _)| *id).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
     assert_eq!(outcomes[0].1, Outcome::BaseOffset(1));
-    for at in 1..4 {
-        assert_eq!(failed(&outcomes[at].1), ErrorReason::CorruptBatch, "{:?}", outcomes[at]);
+    for outcome in &outcomes[1..4] {
+        assert_eq!(failed(&outcome.1), ErrorReason::CorruptBatch, "{outcome:?}");
     }
     assert_eq!(failed(&outcomes[4].1), ErrorReason::UnknownPartition);
     assert_eq!(failed(&outcomes[5].1), ErrorReason::UnknownTopic);
@@ -180,9 +194,15 @@ fn a_taken_port_and_a_bad_folder_are_named() {
     let brokers = Brokers::start(1);
     let output = brokers.command(0).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && said.contains("--http-address") && said.contains("listened"), "{said}");
+    assert!(
+        !output.status.success() && said.contains("--http-address") && said.contains("listened"),
+        "{said}"
+    );
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fulmar-broker"));
-    let output = command.args(["--name", "a-0", "--data", "/nonexistent/x", "--tls", "/nonexistent/tls"]).output().unwrap();
+    let output = command
+        .args(["--name", "a-0", "--data", "/nonexistent/x", "--tls", "/nonexistent/tls"])
+        .output()
+        .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && said.contains("/nonexistent/tls/ca.crt"), "{said}");
 }

@@ -1,6 +1,13 @@
 //! Three brokers, three replicas: any broker takes any message, a dead follower costs nothing, a dead leader is replaced,
 //! and a reader sees each record once, in order.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a failed test panics and tells why"
+)]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -50,8 +57,11 @@ impl Three {
     }
 
     async fn publish(&self, at: usize, value: &str) -> u64 {
-        let request =
-            PublishRequest { topic: "events".to_owned(), value: value.to_owned().into(), ..PublishRequest::default() };
+        let request = PublishRequest {
+            topic: "events".to_owned(),
+            value: value.to_owned().into(),
+            ..PublishRequest::default()
+        };
         self.brokers.pubsub(at).await.publish(request).await.unwrap().into_inner().offset
     }
 
@@ -166,7 +176,8 @@ async fn a_planned_move_costs_no_publish_an_error() {
     };
     tokio::join!(publishing, moving);
     let mut stream = three.subscribe(0).await;
-    let mut values: Vec<u64> = take(&mut stream, 200).await.iter().map(|(_, value)| value.parse().unwrap()).collect();
+    let mut values: Vec<u64> =
+        take(&mut stream, 200).await.iter().map(|(_, value)| value.parse().unwrap()).collect();
     values.sort_unstable();
     assert_eq!(values, (0..200).collect::<Vec<u64>>());
 }

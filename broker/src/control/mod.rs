@@ -80,7 +80,18 @@ impl Attendance {
         let Parts { replicas, pages, brokers, gossip, stopping, verdicts } = parts;
         let (attached, _) = watch::channel(false);
         let tenure = Mutex::new(None);
-        Self { shared: Arc::new(Shared { replicas, pages, brokers, gossip, tenure, attached, stopping, verdicts }) }
+        Self {
+            shared: Arc::new(Shared {
+                replicas,
+                pages,
+                brokers,
+                gossip,
+                tenure,
+                attached,
+                stopping,
+                verdicts,
+            }),
+        }
     }
 
     /// Whether an operator is attached.
@@ -96,11 +107,17 @@ impl Attendance {
         }
         let mut tenure = self.shared.tenure.lock();
         if let Some(before) = tenure.take_if(|before| before.controller_epoch <= controller_epoch) {
-            info!(controller_epoch = before.controller_epoch, "an operator's stream gives way to a newer one");
+            info!(
+                controller_epoch = before.controller_epoch,
+                "an operator's stream gives way to a newer one"
+            );
             before.end.cancel();
         }
         if let Some(newer) = tenure.as_ref() {
-            return Err(format!("controllerEpoch {controller_epoch} is over: {} attends", newer.controller_epoch));
+            return Err(format!(
+                "controllerEpoch {controller_epoch} is over: {} attends",
+                newer.controller_epoch
+            ));
         }
         *tenure = Some(Tenure { controller_epoch, number, end });
         self.shared.attached.send_replace(true);
@@ -133,10 +150,12 @@ impl Control for Attendance {
     ) -> Result<Response<Self::AttendStream>, Status> {
         let is_operator = request.extensions().get::<Caller>().is_some_and(|caller| caller.is_operator);
         if !is_operator {
-            return Err(Status::permission_denied("only the operator attends: the certificate names another"));
+            return Err(Status::permission_denied(
+                "only the operator attends: the certificate names another",
+            ));
         }
-        let (send, sent) = mpsc::channel(OUTBOX_MAX);
+        let (send, answers) = mpsc::channel(OUTBOX_MAX);
         tokio::spawn(session::run(self.clone(), request.into_inner(), send));
-        Ok(Response::new(Box::pin(ReceiverStream::new(sent))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 }

@@ -108,7 +108,12 @@ impl Pages {
         let changed = after.entries().filter(|entry| before.entry(entry.key) != Some(*entry));
         let changed: Vec<Entry> = changed.map(|entry| entry.as_ref().clone()).collect();
         self.directory.send_replace(Arc::new(after));
-        info!(page = number, revision = page.revision, partitions = changed.len(), "a page of the table was taken");
+        info!(
+            page = number,
+            revision = page.revision,
+            partitions = changed.len(),
+            "a page of the table was taken"
+        );
         let stopped = |error: crate::replica::Stopped| PageError::Stored { number, what: error.to_string() };
         self.replicas.send(Command::Assign(changed)).await.map_err(stopped)?;
         Ok(proto::PageHeld { number, revision: page.revision, controller_epoch: page.controller_epoch })
@@ -125,7 +130,7 @@ impl Pages {
 
     /// The topics that the pages name, as the table writes them.
     pub fn topics(&self) -> Vec<String> {
-        self.directory.borrow().topics().map(|topic| topic.to_string()).collect()
+        self.directory.borrow().topics().map(ToString::to_string).collect()
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) fn changed(reports: Vec<(PartitionKey, Report)>) -> Vec<proto::Report
 pub(super) fn answer(
     reports: Vec<(PartitionKey, Report)>,
     (request, controller_epoch): (u64, u64),
-    topics: Vec<String>,
+    topics: &[String],
 ) -> Vec<proto::Reports> {
     let mut messages = parts(reports);
     for part in topics.chunks(REPORTS_MAX) {
@@ -36,8 +36,12 @@ pub(super) fn answer(
 }
 
 fn parts(reports: Vec<(PartitionKey, Report)>) -> Vec<proto::Reports> {
-    let all: Vec<proto::ReplicaReport> = reports.into_iter().map(|(key, report)| to_proto(key, report)).collect();
-    let part = |part: &[proto::ReplicaReport]| proto::Reports { reports: part.to_vec(), ..proto::Reports::default() };
+    let all: Vec<proto::ReplicaReport> =
+        reports.into_iter().map(|(key, report)| to_proto(key, report)).collect();
+    let part = |part: &[proto::ReplicaReport]| proto::Reports {
+        reports: part.to_vec(),
+        ..proto::Reports::default()
+    };
     all.chunks(REPORTS_MAX).map(part).collect()
 }
 

@@ -103,7 +103,8 @@ async fn greet(
     let cluster: ClusterId =
         hello.cluster_id.parse().map_err(|error| format!("hello: cluster_id: {error}"))?;
     let storage = shared.replicas.storage().clone();
-    let adopted = tokio::task::spawn_blocking(move || storage.adopt_cluster(cluster).and_then(|()| storage.identity()));
+    let adopted =
+        tokio::task::spawn_blocking(move || storage.adopt_cluster(cluster).and_then(|()| storage.identity()));
     let volume = adopted.await.map_err(|_| "cancelled")?.map_err(|error| error.to_string())?;
     if let Ok(incarnation) = hello.known_incarnation.parse() {
         let ours = shared.replicas.identity();
@@ -111,7 +112,8 @@ async fn greet(
         let seen = Process { session, boot: BootId(hello.known_boot) };
         let is_mine = incarnation == ours.incarnation;
         // A process that was seen and that the volume lacks: a copy; one that is later than this: a second process.
-        let lacks = is_mine && hello.known_boot != 0 && conclude(seen, &volume.processes) == Conclusion::Restored;
+        let lacks =
+            is_mine && hello.known_boot != 0 && conclude(seen, &volume.processes) == Conclusion::Restored;
         let restored = (lacks || is_mine && hello.restored).then_some(Conclusion::Restored);
         let conclusion = conclude_from_operator(ours, (incarnation, session), &volume.processes);
         if let Some(conclusion) = restored.or(conclusion) {
@@ -171,7 +173,11 @@ impl Attending {
         }
     }
 
-    async fn converse(&self, inbound: &mut Streaming<FromOperator>, end: &CancellationToken) -> Result<(), String> {
+    async fn converse(
+        &self,
+        inbound: &mut Streaming<FromOperator>,
+        end: &CancellationToken,
+    ) -> Result<(), String> {
         self.say_hello().await?;
         let shared = self.attendance.shared.clone();
         let mut changes = shared.replicas.changes();
@@ -201,13 +207,13 @@ impl Attending {
                     let storage_rounds = beat.journal;
                     self.say(Up::Heartbeat(proto::Heartbeat { storage_rounds })).await?;
                 }
-                changed = changes.changed() => {
-                    changed.map_err(|_| "the broker is stopping")?;
+                rose = changes.changed() => {
+                    rose.map_err(|_| "the broker is stopping")?;
                     self.report_changes().await?;
                     tokio::time::sleep(REPORTS_APART).await;
                 }
-                changed = gossip.changed() => {
-                    changed.map_err(|_| "the broker is stopping")?;
+                seen = gossip.changed() => {
+                    seen.map_err(|_| "the broker is stopping")?;
                     let alive = gossip.borrow_and_update().keys().map(|ordinal| u32::from(ordinal.0)).collect();
                     self.say(Up::Gossip(proto::GossipView { alive })).await?;
                 }
@@ -247,7 +253,8 @@ impl Attending {
     }
 
     async fn report_changes(&self) -> Result<(), String> {
-        let changed = self.attendance.shared.replicas.changed_reports().await.map_err(|error| error.to_string())?;
+        let changed =
+            self.attendance.shared.replicas.changed_reports().await.map_err(|error| error.to_string())?;
         for message in reports::changed(changed) {
             self.say(Up::Reports(message)).await?;
         }
@@ -268,7 +275,7 @@ impl Attending {
             Some(Down::Ask(ask)) => {
                 let all = shared.replicas.reports().await.map_err(stopped)?;
                 let asked = (ask.request, self.controller_epoch);
-                for message in reports::answer(all, asked, shared.pages.topics()) {
+                for message in reports::answer(all, asked, &shared.pages.topics()) {
                     self.say(Up::Reports(message)).await?;
                 }
                 Ok(())

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, spawn_chitchat};
+use chitchat::{
+    ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, spawn_chitchat,
+};
 use fulmar_core::id::{Incarnation, Ordinal};
 use fulmar_core::term::Session;
 use tokio::net::UdpSocket;
@@ -30,7 +32,7 @@ const RHYTHM_AT_FIRST: Duration = Duration::from_millis(400);
 /// A silence longer than this says nothing about a rhythm.
 const RHYTHM_MAX: Duration = Duration::from_secs(2);
 /// The dead are forgotten after an hour: nobody needs an address that old.
-const DEAD_KEPT: Duration = Duration::from_secs(3600);
+const DEAD_KEPT: Duration = Duration::from_hours(1);
 
 mod keys {
     pub(super) const INCARNATION: &str = "incarnation";
@@ -64,7 +66,9 @@ pub type View = Arc<BTreeMap<Ordinal, Neighbour>>;
 pub struct Gossip {
     handle: Arc<ChitchatHandle>,
     view: watch::Receiver<View>,
-    _tasks: [AbortOnDropHandle<()>; 2],
+    /// Held: they end with it.
+    #[expect(dead_code, reason = "held for its end")]
+    tasks: [AbortOnDropHandle<()>; 2],
 }
 
 impl std::fmt::Debug for Gossip {
@@ -100,7 +104,8 @@ impl Gossip {
             catchup_callback: None,
             extra_liveness_predicate: Some(Box::new(|state| neighbour(Session(0), state).is_some())),
         };
-        let handle = spawn_chitchat(config, key_values(&myself), &Sealed::new(tls, socket)).await.context("gossip")?;
+        let handle =
+            spawn_chitchat(config, key_values(&myself), &Sealed::new(tls, socket)).await.context("gossip")?;
         let handle = Arc::new(handle);
         let nodes = handle.with_chitchat(|chitchat| chitchat.live_nodes_watcher()).await;
         let (publish, view) = watch::channel(View::default());
@@ -116,8 +121,8 @@ impl Gossip {
                 let _ended = greeter.gossip(address);
             }
         }));
-        let _tasks = [AbortOnDropHandle::new(viewing), AbortOnDropHandle::new(greeting)];
-        Ok(Self { handle, view, _tasks })
+        let tasks = [AbortOnDropHandle::new(viewing), AbortOnDropHandle::new(greeting)];
+        Ok(Self { handle, view, tasks })
     }
 
     /// Who is alive.

@@ -76,10 +76,10 @@ impl Socket for SealedSocket {
             let opened = open(&keys.current, sealed)
                 .or_else(|| keys.previous.as_ref().and_then(|previous| open(previous, sealed)));
             let message = opened.and_then(|bytes| ChitchatMessage::deserialize(&mut bytes.as_slice()).ok());
-            match message {
-                Some(message) => return Ok((from, message)),
-                None => debug!(%from, length, "a datagram that is no gossip of this Cluster"),
+            if let Some(message) = message {
+                return Ok((from, message));
             }
+            debug!(%from, length, "a datagram that is no gossip of this Cluster");
         }
     }
 }

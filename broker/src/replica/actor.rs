@@ -16,7 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{error, info, warn};
 
 use super::ship::Shipper;
-use super::{Command, Publish, State, States};
+use super::{Command, Publish, Said, State, States};
 use crate::clock::Clock;
 use crate::storage::{Storage, StorageEvent, WriteError};
 
@@ -24,8 +24,10 @@ use crate::storage::{Storage, StorageEvent, WriteError};
 const TICK: Duration = Duration::from_millis(50);
 /// Publishes that nobody waits for any more are looked for this often.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
-/// One turn takes at most so many of each kind: its effects fit memory, and no kind starves another.
+/// One turn takes at most so many of each kind, so that no kind starves another.
 const TURN_MAX: usize = 512;
+/// About so many bytes of batches in one turn's write: as much as one group of the journal takes.
+const TURN_BYTES_MAX: usize = 8 << 20;
 
 type PendingWrite = Pin<Box<dyn Future<Output = Result<(), WriteError>> + Send>>;
 type Waiting = oneshot::Sender<Result<Offset, Refusal>>;
@@ -38,6 +40,8 @@ pub(super) struct Mailboxes {
     pub(super) commands: mpsc::Receiver<Command>,
     /// Publishes: left outside while the storage has no room.
     pub(super) publishes: mpsc::Receiver<Publish>,
+    /// From peers: left outside while the storage has no room, as they bring batches too.
+    pub(super) said: mpsc::Receiver<Said>,
     /// From the storage's threads; as many as it has groups under way.
     pub(super) events: mpsc::UnboundedReceiver<StorageEvent>,
 }
@@ -55,6 +59,8 @@ pub(super) struct Tellings {
 #[derive(Default)]
 struct Outgoing {
     writes: Vec<(PartitionKey, WriteSeq, Write)>,
+    /// Bytes of batches among them.
+    bytes: usize,
     /// Memory that this turn's publishes held, until the storage has taken them.
     admissions: Vec<OwnedSemaphorePermit>,
     /// What peers are told behind these writes.
@@ -83,7 +89,8 @@ pub(super) struct Actor {
 
 enum Woken {
     Event(StorageEvent),
-    Command(Command),
+    Command(Box<Command>),
+    Said(Said),
     Publish(Publish),
     Written(Result<(), WriteError>),
     Tick,
@@ -99,7 +106,8 @@ impl Actor {
         states: States,
         tellings: Tellings,
     ) -> Self {
-        Self {
+        let touched = broker.replicas().map(partition::Replica::key).collect();
+        let mut actor = Self {
             broker,
             boxes,
             storage,
@@ -111,10 +119,13 @@ impl Actor {
             tickets: 0,
             asking: Vec::new(),
             outgoing: Outgoing::default(),
-            touched: BTreeSet::new(),
+            touched,
             has_changed: false,
             forgot_at: Instant::now(),
-        }
+        };
+        // What the volume holds is known before anybody can ask.
+        actor.tell_states();
+        actor
     }
 
     /// Runs until all handles are gone, or the storage fails: then the reason, and the process must end.
@@ -124,7 +135,8 @@ impl Actor {
         loop {
             match self.wake(&mut tick).await {
                 Woken::Event(event) => self.event(event)?,
-                Woken::Command(command) => self.command(command),
+                Woken::Command(command) => self.command(*command),
+                Woken::Said(said) => self.said(said),
                 Woken::Publish(publish) => self.publish(publish),
                 Woken::Written(written) => {
                     self.outgoing.pending = None;
@@ -151,8 +163,9 @@ impl Actor {
             biased;
             written = written => Woken::Written(written),
             Some(event) = self.boxes.events.recv() => Woken::Event(event),
-            command = self.boxes.commands.recv() => command.map_or(Woken::Closed, Woken::Command),
+            command = self.boxes.commands.recv() => command.map_or(Woken::Closed, |command| Woken::Command(Box::new(command))),
             _ = tick.tick() => Woken::Tick,
+            Some(said) = self.boxes.said.recv(), if has_room => Woken::Said(said),
             Some(publish) = self.boxes.publishes.recv(), if has_room => Woken::Publish(publish),
         }
     }
@@ -163,17 +176,30 @@ impl Actor {
             let Ok(event) = self.boxes.events.try_recv() else { break };
             self.event(event)?;
         }
-        for _ in 0..TURN_MAX {
-            let Ok(command) = self.boxes.commands.try_recv() else { break };
+        // All of them: a connection's messages must not overtake its beginning.
+        while let Ok(command) = self.boxes.commands.try_recv() {
             self.command(command);
         }
-        if self.outgoing.pending.is_none() {
-            for _ in 0..TURN_MAX {
-                let Ok(publish) = self.boxes.publishes.try_recv() else { break };
-                self.publish(publish);
+        for _ in 0..TURN_MAX {
+            if self.is_full() {
+                break;
             }
+            let Ok(said) = self.boxes.said.try_recv() else { break };
+            self.said(said);
+        }
+        for _ in 0..TURN_MAX {
+            if self.is_full() {
+                break;
+            }
+            let Ok(publish) = self.boxes.publishes.try_recv() else { break };
+            self.publish(publish);
         }
         Ok(())
+    }
+
+    /// Whether this turn takes no more batches.
+    fn is_full(&self) -> bool {
+        self.outgoing.pending.is_some() || self.outgoing.bytes >= TURN_BYTES_MAX
     }
 
     fn step(&mut self, input: Input) {
@@ -200,6 +226,16 @@ impl Actor {
             StorageEvent::Fatal(what) => return Err(what),
         }
         Ok(())
+    }
+
+    fn said(&mut self, said: Said) {
+        let Said { from, link, messages } = said;
+        // A connection that was replaced is not listened to any more.
+        let Some(process) = self.shipper.process_of(from, link) else { return };
+        for (key, message) in messages {
+            self.touched.insert(key);
+            self.step(Input::Message { from, process, key, message });
+        }
     }
 
     fn publish(&mut self, publish: Publish) {
@@ -233,7 +269,7 @@ impl Actor {
             }
             Command::LinkUp(link) => {
                 let accepted = link.accepted;
-                self.shipper.link_up(link);
+                self.shipper.link_up(*link);
                 self.step(Input::PeerUp(accepted));
             }
             Command::LinkDown(peer, number) => {
@@ -241,17 +277,9 @@ impl Actor {
                     self.step(Input::PeerDown { peer, process });
                 }
             }
-            Command::Messages(from, number, messages) => {
-                // A connection that was replaced is not listened to any more.
-                let Some(process) = self.shipper.process_of(from, number) else { return };
-                for (key, message) in messages {
-                    self.touched.insert(key);
-                    self.step(Input::Message { from, process, key, message });
-                }
-            }
             Command::Shipped(key, number, input) => {
                 if self.shipper.uses(number) {
-                    self.deliver(key, input);
+                    self.deliver(key, *input);
                 }
             }
             Command::Reports(answer) => self.asking.push(answer),
@@ -292,7 +320,12 @@ impl Actor {
         for (key, effect) in effects {
             self.touched.insert(key);
             match effect {
-                Effect::Write(seq, write) => self.outgoing.writes.push((key, seq, write)),
+                Effect::Write(seq, write) => {
+                    if let Write::Append(batch) = &write {
+                        self.outgoing.bytes += batch.size();
+                    }
+                    self.outgoing.writes.push((key, seq, write));
+                }
                 Effect::Send { .. } | Effect::Ship { .. } => self.outgoing.peers.push((key, effect)),
                 Effect::Acknowledge { ticket, base } => self.answer(ticket, Ok(base)),
                 Effect::Refuse { ticket, refusal } => self.answer(ticket, Err(refusal)),
@@ -348,6 +381,7 @@ impl Actor {
         if self.outgoing.writes.is_empty() {
             return Ok(());
         }
+        self.outgoing.bytes = 0;
         let (storage, writes) = (self.storage.clone(), std::mem::take(&mut self.outgoing.writes));
         let mut write: PendingWrite = Box::pin(async move {
             let _held = admissions;

@@ -35,6 +35,9 @@ use crate::storage::{ReadError, Storage, StorageEvent};
 /// Inputs that wait for the actor; beyond it, whoever brings one waits. A turn takes them all.
 const MAILBOX_MAX: usize = 1024;
 
+/// Messages of peers that wait for the actor: few, as each may carry some megabytes. Beyond it their sockets wait.
+const SAID_MAX: usize = 8;
+
 /// Something for the actor, heard whatever the storage does.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -53,17 +56,23 @@ pub(crate) enum Command {
     /// Judge a peer's hello.
     Hear(Box<Hello>, oneshot::Sender<Result<Accepted, HelloRefusal>>),
     /// A peer passed both handshakes.
-    LinkUp(Link),
+    LinkUp(Box<Link>),
     /// Its connection ended.
     LinkDown(ReplicaId, LinkNumber),
-    /// A peer's replicas say something.
-    Messages(ReplicaId, LinkNumber, Vec<(PartitionKey, Message)>),
     /// A read from the disk for a peer is done, and handed over.
-    Shipped(PartitionKey, LinkNumber, partition::Input),
+    Shipped(PartitionKey, LinkNumber, Box<partition::Input>),
     /// All reports, as of now.
     Reports(oneshot::Sender<Vec<(PartitionKey, Report)>>),
     /// The reports that changed since the last asking.
     Changed(oneshot::Sender<Vec<(PartitionKey, Report)>>),
+}
+
+/// What a peer's replicas said, on its way to the actor.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) from: ReplicaId,
+    pub(crate) link: LinkNumber,
+    pub(crate) messages: Vec<(PartitionKey, Message)>,
 }
 
 /// A publish on its way to the actor.
@@ -94,6 +103,7 @@ pub struct Start {
 pub struct Replicas {
     commands: mpsc::Sender<Command>,
     publishes: mpsc::Sender<Publish>,
+    said: mpsc::Sender<Said>,
     states: States,
     storage: Storage,
     identity: Arc<Identity>,
@@ -199,6 +209,10 @@ impl Replicas {
         answered.await.map_err(|_| Stopped)
     }
 
+    pub(crate) async fn hear(&self, said: Said) -> Result<(), Stopped> {
+        self.said.send(said).await.map_err(|_| Stopped)
+    }
+
     pub(crate) async fn send(&self, command: Command) -> Result<(), Stopped> {
         self.commands.send(command).await.map_err(|_| Stopped)
     }
@@ -219,13 +233,15 @@ async fn permit(budget: &Arc<Semaphore>, bytes: usize, wait_max: Duration) -> Op
 pub fn start(start: Start) -> (Replicas, JoinHandle<Result<(), String>>) {
     let (commands, command_box) = mpsc::channel(MAILBOX_MAX);
     let (publishes, publish_box) = mpsc::channel(MAILBOX_MAX);
-    let (changed, changes) = watch::channel(0);
+    let (said, said_box) = mpsc::channel(SAID_MAX);
+    let (tell_changed, changes) = watch::channel(0);
     let (want, wanted) = watch::channel(BTreeSet::new());
     let states = States::default();
     let identity = start.broker.identity().clone();
     let replicas = Replicas {
         commands: commands.clone(),
         publishes,
+        said,
         states: states.clone(),
         storage: start.storage.clone(),
         identity: Arc::new(identity),
@@ -234,8 +250,20 @@ pub fn start(start: Start) -> (Replicas, JoinHandle<Result<(), String>>) {
         changes,
         wanted,
     };
-    let boxes = actor::Mailboxes { commands: command_box, publishes: publish_box, events: start.events };
+    let boxes = actor::Mailboxes {
+        commands: command_box,
+        publishes: publish_box,
+        said: said_box,
+        events: start.events,
+    };
     let shipper = ship::Shipper::new(start.storage.clone(), commands.downgrade());
-    let actor = Actor::new(start.broker, boxes, start.storage, shipper, states, actor::Tellings { changed, want });
+    let actor = Actor::new(
+        start.broker,
+        boxes,
+        start.storage,
+        shipper,
+        states,
+        actor::Tellings { changed: tell_changed, want },
+    );
     (replicas, tokio::spawn(actor.run()))
 }

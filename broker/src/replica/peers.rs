@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 
 use super::link::{Link, LinkNumber, Outbox, Outgoing};
 use super::wire::{self, process_from, process_to};
-use super::{Command, Replicas};
+use super::{Command, Replicas, Said};
 use crate::brokers::Brokers;
 use crate::dial;
 use crate::serve::listen::Caller;
@@ -77,7 +77,9 @@ impl Peers {
         verdicts: mpsc::Sender<Verdict>,
     ) -> Self {
         let (numbers, linked) = (AtomicU64::new(1), Mutex::default());
-        Self { shared: Arc::new(Shared { replicas, brokers, tls, outbox_bytes_max, numbers, linked, verdicts }) }
+        Self {
+            shared: Arc::new(Shared { replicas, brokers, tls, outbox_bytes_max, numbers, linked, verdicts }),
+        }
     }
 
     /// Whether a stream to that broker stands.
@@ -131,10 +133,10 @@ impl Peers {
         let mut client = ReplicaClient::new(channel)
             .max_decoding_message_size(dial::MESSAGE_BYTES_MAX)
             .max_encoding_message_size(dial::MESSAGE_BYTES_MAX);
-        let (send, sent) = mpsc::channel(WIRE_QUEUE_MAX);
+        let (send, outbound) = mpsc::channel(WIRE_QUEUE_MAX);
         let hello = PeerMessage { message: Some(Kind::Hello(self.hello(ordinal).await?)) };
         send.send(hello).await.map_err(|_| "closed".to_owned())?;
-        let following = timeout(HELLO_MAX, client.follow(ReceiverStream::new(sent)));
+        let following = timeout(HELLO_MAX, client.follow(ReceiverStream::new(outbound)));
         let answer = following.await.map_err(|_| "no answer")?.map_err(|status| status.to_string())?;
         let mut inbound = answer.into_inner();
         match first(&mut inbound).await? {
@@ -163,9 +165,9 @@ impl Peers {
     async fn hear(&self, hello: &PeerHello) -> Result<Result<Accepted, HelloRefusal>, String> {
         let hello = hello_from(hello)?;
         let (answer, judged) = oneshot::channel();
-        let stopping = |_| "the broker is stopping".to_owned();
-        self.shared.replicas.send(Command::Hear(Box::new(hello), answer)).await.map_err(|_| stopping(()))?;
-        judged.await.map_err(|_| stopping(()))
+        let stopping = || "the broker is stopping".to_owned();
+        self.shared.replicas.send(Command::Hear(Box::new(hello), answer)).await.map_err(|_| stopping())?;
+        judged.await.map_err(|_| stopping())
     }
 
     async fn hello(&self, to: Ordinal) -> Result<PeerHello, String> {
@@ -190,7 +192,7 @@ impl Peers {
         let Accepted { peer, .. } = accepted;
         let number = LinkNumber(self.shared.numbers.fetch_add(1, Ordering::Relaxed));
         let link = Link { accepted, number, outbox };
-        if self.shared.replicas.send(Command::LinkUp(link)).await.is_err() {
+        if self.shared.replicas.send(Command::LinkUp(Box::new(link))).await.is_err() {
             return;
         }
         self.shared.linked.lock().insert(peer.ordinal, number);
@@ -223,8 +225,8 @@ impl Peers {
         };
         let messages: Result<Vec<_>, _> = messages.messages.into_iter().map(wire::from_proto).collect();
         let messages = messages.map_err(|error| error.to_string())?;
-        let command = Command::Messages(peer, number, messages);
-        self.shared.replicas.send(command).await.map_err(|stopped| stopped.to_string())
+        let said = Said { from: peer, link: number, messages };
+        self.shared.replicas.hear(said).await.map_err(|stopped| stopped.to_string())
     }
 
     /// What a refusal says about this process. Also what the log shows.
@@ -286,16 +288,18 @@ impl Replica for Peers {
     ) -> Result<Response<Self::FollowStream>, Status> {
         let is_broker = request.extensions().get::<Caller>().is_some_and(|caller| caller.is_broker);
         if !is_broker {
-            return Err(Status::permission_denied("only brokers of this Cluster follow: the certificate names another"));
+            return Err(Status::permission_denied(
+                "only brokers of this Cluster follow: the certificate names another",
+            ));
         }
-        let (send, sent) = mpsc::channel(WIRE_QUEUE_MAX);
+        let (send, outbound) = mpsc::channel(WIRE_QUEUE_MAX);
         let peers = self.clone();
         tokio::spawn(async move {
             if let Err(why) = peers.greet(request.into_inner(), &send).await {
                 info!(why, "a peer was refused");
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(sent))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(outbound))))
     }
 }
 

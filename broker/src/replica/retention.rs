@@ -43,10 +43,15 @@ type Limits = (Option<u64>, Option<u64>);
 fn limits(directory: &Directory, key: PartitionKey) -> Option<Limits> {
     let topic = directory.topic_of(key.topic).filter(|topic| !topic.retained)?;
     let older_than_ms = topic.retention_ms.map(|kept| wall_ms().saturating_sub(kept));
-    (older_than_ms.is_some() || topic.retention_bytes.is_some()).then_some((older_than_ms, topic.retention_bytes))
+    (older_than_ms.is_some() || topic.retention_bytes.is_some())
+        .then_some((older_than_ms, topic.retention_bytes))
 }
 
-async fn candidate(replicas: &Replicas, key: PartitionKey, limits: Limits) -> Result<Option<Offset>, ReadError> {
+async fn candidate(
+    replicas: &Replicas,
+    key: PartitionKey,
+    limits: Limits,
+) -> Result<Option<Offset>, ReadError> {
     let storage = replicas.storage().clone();
     let looking = tokio::task::spawn_blocking(move || storage.retention_candidate(key, limits.0, limits.1));
     looking.await.map_err(|_| ReadError::Failed("the look was cancelled".to_owned()))?

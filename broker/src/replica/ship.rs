@@ -91,7 +91,17 @@ impl Shipper {
             }
             Effect::Ship { to, term, from, until, bytes_max, high_watermark, log_start, fetch } => {
                 let bytes_max = usize::try_from(bytes_max.min(READ_BYTES_MAX)).unwrap_or(usize::MAX);
-                self.ship(Shipment { key, to, term, from, until, bytes_max, high_watermark, log_start, fetch })
+                self.ship(Shipment {
+                    key,
+                    to,
+                    term,
+                    from,
+                    until,
+                    bytes_max,
+                    high_watermark,
+                    log_start,
+                    fetch,
+                })
             }
             Effect::Write(..)
             | Effect::Acknowledge { .. }
@@ -136,7 +146,7 @@ impl Shipper {
             hand_over(&outbox, key, message);
             if let Some(commands) = commands.upgrade() {
                 // The actor may be ending.
-                let _ended = commands.blocking_send(Command::Shipped(key, number, input));
+                let _ended = commands.blocking_send(Command::Shipped(key, number, Box::new(input)));
             }
         });
         None

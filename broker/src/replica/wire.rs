@@ -42,12 +42,19 @@ pub fn to_proto(key: PartitionKey, message: Message) -> proto::ReplicaMessage {
 
 fn kind_of(message: Message) -> (Option<Term>, Kind) {
     match message {
-        Message::Fence { entry, term } => (Some(term), Kind::Fence(proto::Fence { entry: entry.to_string() })),
+        Message::Fence { entry, term } => {
+            (Some(term), Kind::Fence(proto::Fence { entry: entry.to_string() }))
+        }
         Message::Promised { term, vector, log_start, log_end, certain } => {
             let vector = vector_to(&vector);
             (
                 Some(term),
-                Kind::Promised(proto::Promised { vector, log_start: log_start.0, log_end: log_end.0, certain }),
+                Kind::Promised(proto::Promised {
+                    vector,
+                    log_start: log_start.0,
+                    log_end: log_end.0,
+                    certain,
+                }),
             )
         }
         Message::Refused { term, promised, entry } => {
@@ -61,7 +68,11 @@ fn kind_of(message: Message) -> (Option<Term>, Kind) {
             let vector = vector_to(&vector);
             (
                 Some(term),
-                Kind::Snapshot(proto::Snapshot { log_start: log_start.0, vector, producers: producers.into() }),
+                Kind::Snapshot(proto::Snapshot {
+                    log_start: log_start.0,
+                    vector,
+                    producers: producers.into(),
+                }),
             )
         }
         Message::Fetched { term, batches } => {
@@ -79,7 +90,9 @@ fn kind_of(message: Message) -> (Option<Term>, Kind) {
                 counted: counted.0,
             }),
         ),
-        Message::Attached { term, log_end } => (Some(term), Kind::Attached(proto::End { log_end: log_end.0 })),
+        Message::Attached { term, log_end } => {
+            (Some(term), Kind::Attached(proto::End { log_end: log_end.0 }))
+        }
         Message::Append { term, from, batches, high_watermark, log_start } => (
             Some(term),
             Kind::Append(proto::Append {
@@ -117,7 +130,9 @@ pub fn from_proto(message: proto::ReplicaMessage) -> Result<(PartitionKey, Messa
         Kind::Fetch(fetch) => {
             Message::Fetch { term: needed()?, from: offset(fetch.from)?, until: offset(fetch.until)? }
         }
-        Kind::Fetched(fetched) => Message::Fetched { term: needed()?, batches: batches_from(key, fetched.batches)? },
+        Kind::Fetched(fetched) => {
+            Message::Fetched { term: needed()?, batches: batches_from(key, fetched.batches)? }
+        }
         Kind::Snapshot(snapshot) => Message::Snapshot {
             term: needed()?,
             log_start: offset(snapshot.log_start)?,

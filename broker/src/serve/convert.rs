@@ -17,7 +17,11 @@ fn payload_bytes(record: &Record) -> usize {
 }
 
 /// One message to publish, checked against the topic.
-pub fn record_of(request: proto::PublishRequest, topic: &TopicRecord, now_ms: i64) -> Result<Record, Failure> {
+pub fn record_of(
+    request: proto::PublishRequest,
+    topic: &TopicRecord,
+    now_ms: i64,
+) -> Result<Record, Failure> {
     if request.headers.len() > RECORD_HEADERS_MAX {
         let message = format!("headers: at most {RECORD_HEADERS_MAX}, these are {}", request.headers.len());
         return Err(Failure::invalid("headers", message));
@@ -41,7 +45,8 @@ fn check_size(bytes: usize, topic: &TopicRecord) -> Result<(), Failure> {
         return Ok(());
     }
     let limit = topic.max_message_bytes;
-    let message = format!("the message has {bytes} bytes with key and headers; topic {:?} allows {limit}", topic.name);
+    let message =
+        format!("the message has {bytes} bytes with key and headers; topic {:?} allows {limit}", topic.name);
     Err(Failure::new(ErrorReason::RecordTooLarge, message).with("limit", limit).with("bytes", bytes))
 }
 
@@ -116,7 +121,10 @@ pub fn term_of(bytes: &[u8]) -> Result<Option<Term>, Failure> {
     }
     Ok(Some(Term {
         epoch: Epoch { generation: u64::from_be_bytes(*generation), counter: u64::from_be_bytes(*counter) },
-        process: Process { session: Session(u64::from_be_bytes(*session)), boot: BootId(u64::from_be_bytes(*boot)) },
+        process: Process {
+            session: Session(u64::from_be_bytes(*session)),
+            boot: BootId(u64::from_be_bytes(*boot)),
+        },
     }))
 }
 

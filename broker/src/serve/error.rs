@@ -41,6 +41,7 @@ impl Failure {
 
     /// With one more thing that it is about.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "callers write numbers and texts alike")]
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.metadata.push((name, value.to_string()));
         self
@@ -59,7 +60,9 @@ impl Failure {
     /// A publish was refused by the replica.
     pub fn refused(refusal: &Refusal) -> Self {
         match refusal {
-            Refusal::NotLeader { leader: None } => Self::not_leader("nobody leads the partition now", String::new()),
+            Refusal::NotLeader { leader: None } => {
+                Self::not_leader("nobody leads the partition now", String::new())
+            }
             Refusal::NotLeader { leader: Some(leader) } => {
                 Self::not_leader(format!("broker {} leads the partition", leader.ordinal), String::new())
             }
@@ -70,23 +73,27 @@ impl Failure {
             )
             .with("needed", needed)
             .with("have", have),
-            Refusal::Moving => Self::new(ErrorReason::Moving, "the partition's leader is being moved; nothing was appended"),
+            Refusal::Moving => {
+                Self::new(ErrorReason::Moving, "the partition's leader is being moved; nothing was appended")
+            }
             Refusal::OutOfSequence { expected, got } => Self::new(
                 ErrorReason::OutOfSequence,
                 format!("the producer's batch {got} came where {expected} must come next"),
             )
             .with("expected", expected)
             .with("got", got),
-            Refusal::DuplicateTooOld => {
-                Self::new(ErrorReason::DuplicateTooOld, "the producer's batch is older than the remembered ones")
-            }
+            Refusal::DuplicateTooOld => Self::new(
+                ErrorReason::DuplicateTooOld,
+                "the producer's batch is older than the remembered ones",
+            ),
             Refusal::TooManyProducers => Self::new(
                 ErrorReason::TooManyProducers,
                 "too many idempotent producers, or too many batches of this one under way",
             ),
-            Refusal::Busy => {
-                Self::new(ErrorReason::Busy, "too many publishes wait for their acknowledgement; nothing was appended")
-            }
+            Refusal::Busy => Self::new(
+                ErrorReason::Busy,
+                "too many publishes wait for their acknowledgement; nothing was appended",
+            ),
         }
     }
 
@@ -112,18 +119,23 @@ impl Failure {
                 format!("offset {from} is below the oldest kept, {log_start}"),
             )
             .with("log_start", log_start),
-            ReadError::Rotten { base, .. } => {
-                Self::new(ErrorReason::Damaged, format!("the batch at offset {base} is damaged on this broker's disk"))
-                    .with("offset", base)
+            ReadError::Rotten { base, .. } => Self::new(
+                ErrorReason::Damaged,
+                format!("the batch at offset {base} is damaged on this broker's disk"),
+            )
+            .with("offset", base),
+            ReadError::Failed(what) => {
+                Self::new(ErrorReason::NotServing, format!("the storage failed: {what}"))
             }
-            ReadError::Failed(what) => Self::new(ErrorReason::NotServing, format!("the storage failed: {what}")),
         }
     }
 
     /// Whether nothing was done and the same request may succeed soon.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.reason {
-            ErrorReason::NotLeader | ErrorReason::Moving | ErrorReason::Busy => Some(Duration::from_millis(100)),
+            ErrorReason::NotLeader | ErrorReason::Moving | ErrorReason::Busy => {
+                Some(Duration::from_millis(100))
+            }
             ErrorReason::NotEnoughReplicas | ErrorReason::NotServing => Some(Duration::from_millis(500)),
             ErrorReason::TooManyProducers => Some(Duration::from_secs(1)),
             ErrorReason::DiskFull => Some(Duration::from_secs(10)),
@@ -150,7 +162,9 @@ impl Failure {
     fn code(&self) -> Code {
         match self.reason {
             ErrorReason::Unspecified => Code::Internal,
-            ErrorReason::UnknownTopic | ErrorReason::UnknownPartition | ErrorReason::TopicRetained => Code::NotFound,
+            ErrorReason::UnknownTopic | ErrorReason::UnknownPartition | ErrorReason::TopicRetained => {
+                Code::NotFound
+            }
             ErrorReason::NotLeader
             | ErrorReason::NotEnoughReplicas
             | ErrorReason::Moving
@@ -160,7 +174,9 @@ impl Failure {
                 Code::InvalidArgument
             }
             ErrorReason::OutOfSequence | ErrorReason::DuplicateTooOld => Code::FailedPrecondition,
-            ErrorReason::TooManyProducers | ErrorReason::DiskFull | ErrorReason::Busy => Code::ResourceExhausted,
+            ErrorReason::TooManyProducers | ErrorReason::DiskFull | ErrorReason::Busy => {
+                Code::ResourceExhausted
+            }
             ErrorReason::OffsetOutOfRange => Code::OutOfRange,
             ErrorReason::Damaged => Code::DataLoss,
         }
@@ -198,10 +214,7 @@ impl Failure {
 
     /// Back from an item that another broker sent.
     pub fn from_item(item: &proto::Error) -> Self {
-        Self {
-            leader_address: item.leader_address.clone(),
-            ..Self::new(item.reason(), item.message.clone())
-        }
+        Self { leader_address: item.leader_address.clone(), ..Self::new(item.reason(), item.message.clone()) }
     }
 
     /// Back from a status that another broker answered; `None` if it is not one of ours: the connection broke, or it

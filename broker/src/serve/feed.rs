@@ -93,7 +93,8 @@ impl Feed {
         if self.next >= log_start && self.next <= high_watermark {
             return Ok(());
         }
-        let message = format!("offset {} is outside of what is kept, {log_start} to {high_watermark}", self.next);
+        let message =
+            format!("offset {} is outside of what is kept, {log_start} to {high_watermark}", self.next);
         Err(Failure::new(ErrorReason::OffsetOutOfRange, message)
             .with("log_start", log_start)
             .with("high_watermark", high_watermark))
@@ -111,7 +112,10 @@ impl Feed {
             Err(error) => return Err(Failure::unread(&error)),
         };
         let Some(last) = batches.last() else {
-            return Err(Failure::new(ErrorReason::Damaged, format!("nothing is stored at offset {}", self.next)));
+            return Err(Failure::new(
+                ErrorReason::Damaged,
+                format!("nothing is stored at offset {}", self.next),
+            ));
         };
         self.next = last.end();
         let State { high_watermark, log_start, .. } = *state;

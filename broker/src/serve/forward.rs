@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use fulmar_core::id::Ordinal;
 use parking_lot::Mutex;
+use tonic::Request;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
-use tonic::Request;
 
 use super::FORWARDED;
 use super::error::Failure;
@@ -44,7 +44,10 @@ impl Channels {
                 return Ok(channel);
             }
         }
-        Err(Failure::not_leader(format!("broker {ordinal}, which leads, is not reached"), self.brokers.client(ordinal)))
+        Err(Failure::not_leader(
+            format!("broker {ordinal}, which leads, is not reached"),
+            self.brokers.client(ordinal),
+        ))
     }
 
     /// A call failed without an answer of the broker: the next one connects anew.

@@ -62,7 +62,8 @@ impl Http {
     }
 
     fn door(&self) -> Result<Door, Failure> {
-        let starting = || Failure::new(ErrorReason::NotServing, "this broker is starting; nothing was appended");
+        let starting =
+            || Failure::new(ErrorReason::NotServing, "this broker is starting; nothing was appended");
         self.door.read().clone().ok_or_else(starting)
     }
 }
@@ -89,13 +90,16 @@ async fn publish(State(http): State<Http>, request: Request<Body>) -> Result<Jso
     let Query(query) = query.map_err(|error| {
         Failure::invalid("query", format!("the query is topic=&msg=[&key=]: {}", error.body_text()))
     })?;
-    let topic = query.topic.ok_or_else(|| Failure::invalid("topic", "topic: the name of a topic is needed, ?topic=NAME&msg=TEXT"))?;
+    let topic = query.topic.ok_or_else(|| {
+        Failure::invalid("topic", "topic: the name of a topic is needed, ?topic=NAME&msg=TEXT")
+    })?;
     let value = match query.msg {
         Some(message) => Bytes::from(message),
         None if request.method() == axum::http::Method::POST => body(request).await?,
         None => return Err(Failure::invalid("msg", "msg: the message is needed, ?topic=NAME&msg=TEXT")),
     };
-    let publish = PublishRequest { topic, key: query.key.map(Bytes::from), value, ..PublishRequest::default() };
+    let publish =
+        PublishRequest { topic, key: query.key.map(Bytes::from), value, ..PublishRequest::default() };
     let published = http.door()?.publish(publish, false, deadline).await?;
     Ok(Json(Published { topic: published.topic, partition: published.partition, offset: published.offset }))
 }
@@ -103,8 +107,11 @@ async fn publish(State(http): State<Http>, request: Request<Body>) -> Result<Jso
 async fn body(request: Request<Body>) -> Result<Bytes, Failure> {
     let limit = BATCH_BYTES_MAX;
     let too_large = |_| {
-        Failure::new(ErrorReason::RecordTooLarge, format!("the body has more than {limit} bytes, or did not arrive whole"))
-            .with("limit", limit)
+        Failure::new(
+            ErrorReason::RecordTooLarge,
+            format!("the body has more than {limit} bytes, or did not arrive whole"),
+        )
+        .with("limit", limit)
     };
     tokio::time::timeout(DEADLINE_DEFAULT, to_bytes(request.into_body(), limit))
         .await
@@ -114,7 +121,8 @@ async fn body(request: Request<Body>) -> Result<Bytes, Failure> {
 
 async fn metrics(State(http): State<Http>) -> Response {
     let text = http.door.read().as_ref().map(|door| {
-        let states: Vec<_> = door.shared.replicas.states().all().into_iter().map(|(_, state)| state).collect();
+        let states: Vec<_> =
+            door.shared.replicas.states().all().into_iter().map(|(_, state)| state).collect();
         let is_attached = *door.shared.attached.borrow();
         door.shared.metrics.text(&states, is_attached)
     });
@@ -132,7 +140,10 @@ async fn ready(State(http): State<Http>) -> Response {
 }
 
 async fn unknown(request: Request<Body>) -> Response {
-    let message = format!("there is nothing at {}; there are /publish /metrics /livez /readyz /health", request.uri().path());
+    let message = format!(
+        "there is nothing at {}; there are /publish /metrics /livez /readyz /health",
+        request.uri().path()
+    );
     let mut response = Failure::invalid("path", message).into_response();
     *response.status_mut() = StatusCode::NOT_FOUND;
     response

@@ -70,7 +70,13 @@ pub async fn bind(flag: &'static str, address: SocketAddr) -> anyhow::Result<Tcp
 }
 
 /// Serves `router` until `stop`; then connections are asked to end, and waited for until the caller waits no more.
-pub async fn serve(listener: TcpListener, tls: Option<Tls>, limits: Limits, router: Router, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    limits: Limits,
+    router: Router,
+    stop: CancellationToken,
+) {
     let permits = Arc::new(Semaphore::new(limits.connections_max));
     let connections = TaskTracker::new();
     let limits = Arc::new(limits);
@@ -128,7 +134,9 @@ async fn connection(
                 Caller { address, is_broker: is(tls::BROKER_NAME), is_operator: is(tls::OPERATOR_NAME) };
             http(stream, caller, limits, router, stop).await;
         }
-        Ok(Err(error)) => info!(port = limits.port, %address, %error, "a connection without a certificate of the CA was refused"),
+        Ok(Err(error)) => {
+            info!(port = limits.port, %address, %error, "a connection without a certificate of the CA was refused");
+        }
         Err(_) => info!(port = limits.port, %address, "a connection did not finish its TLS handshake"),
     }
 }

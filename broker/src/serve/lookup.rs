@@ -33,14 +33,17 @@ impl Door {
     }
 
     fn unknown(&self, directory: &Directory, what: &str) -> Failure {
-        if directory.pages().next().is_none() {
-            return Failure::new(ErrorReason::NotServing, "this broker has not been told which topics there are yet");
+        if directory.pages().next().is_none() && !*self.shared.attached.borrow() {
+            return Failure::new(
+                ErrorReason::NotServing,
+                "this broker has not been told which topics there are yet",
+            );
         }
         Failure::new(ErrorReason::UnknownTopic, format!("there is no topic {what}"))
     }
 
     /// A partition of a topic.
-    pub(super) fn partition(&self, topic: &TopicRecord, partition: u32) -> Result<PartitionKey, Failure> {
+    pub(super) fn partition(topic: &TopicRecord, partition: u32) -> Result<PartitionKey, Failure> {
         if partition < topic.partitions {
             return Ok(PartitionKey { topic: topic.id, partition });
         }
@@ -49,7 +52,9 @@ impl Door {
             topic.name,
             topic.partitions.saturating_sub(1)
         );
-        Err(Failure::new(ErrorReason::UnknownPartition, message).with("topic", &topic.name).with("partition", partition))
+        Err(Failure::new(ErrorReason::UnknownPartition, message)
+            .with("topic", &topic.name)
+            .with("partition", partition))
     }
 
     /// Who should lead a partition, by the newest decision that this broker knows: of the pages, or of its replica, which
@@ -66,7 +71,9 @@ impl Door {
     /// Tells where the leader is.
     pub(super) fn not_leader(&self, key: PartitionKey) -> Failure {
         match self.leader(key) {
-            None => Failure::not_leader(format!("nobody leads partition {} now", key.partition), String::new()),
+            None => {
+                Failure::not_leader(format!("nobody leads partition {} now", key.partition), String::new())
+            }
             Some(leader) if leader == self.shared.replicas.me() => Failure::not_leader(
                 format!("this broker is about to lead partition {}", key.partition),
                 self.shared.brokers.client(leader.ordinal),
@@ -82,7 +89,10 @@ impl Door {
 
 fn served(topic: &Arc<TopicRecord>) -> Result<Arc<TopicRecord>, Failure> {
     if topic.retained {
-        let message = format!("topic {:?} was deleted and its data is retained: apply the Topic again to use it", topic.name);
+        let message = format!(
+            "topic {:?} was deleted and its data is retained: apply the Topic again to use it",
+            topic.name
+        );
         return Err(Failure::new(ErrorReason::TopicRetained, message).with("topic", &topic.name));
     }
     Ok(topic.clone())

@@ -54,7 +54,11 @@ impl Default for Metrics {
         registry.register("batches_received", "Record batches handed to a leader here", batches.clone());
         registry.register_with_unit("batch", "Bytes of those batches", Unit::Bytes, batch_bytes.clone());
         registry.register("messages_delivered", "Messages sent to subscribers", delivered.clone());
-        registry.register("partitions_leading", "Partitions that this broker leads, open to readers", leading.clone());
+        registry.register(
+            "partitions_leading",
+            "Partitions that this broker leads, open to readers",
+            leading.clone(),
+        );
         registry.register("replicas", "Replicas on this broker", replicas.clone());
         registry.register("replicas_halted", "Replicas that stopped: a person must look", halted.clone());
         registry.register("operator_attached", "1 while an operator is attached", operator.clone());

@@ -34,7 +34,7 @@ use crate::tls::Tls;
 /// A call without a deadline of its own gets this one: no call waits for ever.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 /// The longest deadline of a unary call that is obeyed.
-pub const DEADLINE_MAX: Duration = Duration::from_secs(300);
+pub const DEADLINE_MAX: Duration = Duration::from_mins(5);
 /// In the metadata of what a broker passes on: it is not passed on again.
 pub const FORWARDED: &str = "fulmar-forwarded";
 
@@ -83,7 +83,18 @@ impl Door {
         let Parts { replicas, directory, brokers, tls, attached, metrics, stop } = parts;
         let channels = Channels::new(brokers.clone(), tls);
         let turn = AtomicU32::new(rand::random());
-        Self { shared: Arc::new(Shared { replicas, directory, brokers, channels, attached, metrics, stop, turn }) }
+        Self {
+            shared: Arc::new(Shared {
+                replicas,
+                directory,
+                brokers,
+                channels,
+                attached,
+                metrics,
+                stop,
+                turn,
+            }),
+        }
     }
 
     /// For streams that end because this broker stops.

@@ -90,7 +90,8 @@ impl Door {
         deadline: Instant,
     ) -> Result<PartitionOffsets, Failure> {
         let mut client = LogClient::new(self.shared.channels.to(leader).await?);
-        let request = ListOffsetsRequest { topic: topic.name.clone(), partitions: vec![key.partition], time_ms };
+        let request =
+            ListOffsetsRequest { topic: topic.name.clone(), partitions: vec![key.partition], time_ms };
         let unanswered = || {
             self.shared.channels.forget(leader);
             Failure::not_leader(format!("broker {leader}, which leads, does not answer"), String::new())

@@ -47,11 +47,14 @@ impl Door {
     ) -> Result<PublishResponse, Failure> {
         let topic = self.topic(&request.topic)?;
         let partition = self.choose(&topic, &request);
-        let key = self.partition(&topic, partition)?;
+        let key = Door::partition(&topic, partition)?;
         let record = convert::record_of(request, &topic, i64::try_from(wall_ms()).unwrap_or(i64::MAX))?;
         let size = record.value.len() + record.key.as_ref().map_or(0, bytes::Bytes::len);
         let Some(admission) = self.shared.replicas.admit(size).await else {
-            return Err(Failure::new(ErrorReason::Busy, "this broker's memory for publishes is taken; nothing was appended"));
+            return Err(Failure::new(
+                ErrorReason::Busy,
+                "this broker's memory for publishes is taken; nothing was appended",
+            ));
         };
         let give_up = deadline.min(Instant::now() + PATIENCE);
         loop {
@@ -102,7 +105,8 @@ impl Door {
         self.check_room()?;
         let batch = convert::framed(record.clone())?;
         self.shared.metrics.appended(batch.size());
-        let stopping = |_| Failure::new(ErrorReason::NotServing, "this broker is stopping; nothing was appended");
+        let stopping =
+            |_| Failure::new(ErrorReason::NotServing, "this broker is stopping; nothing was appended");
         let answer = self.shared.replicas.produce(key, batch, None).await.map_err(stopping)?;
         match timeout_at(deadline.into(), answer).await {
             Ok(Ok(Ok(offset))) => Ok(offset),
@@ -120,7 +124,10 @@ impl Door {
         if self.shared.replicas.storage().has_room() {
             return Ok(());
         }
-        Err(Failure::new(ErrorReason::DiskFull, "the leader's volume is full; nothing was appended, reading goes on"))
+        Err(Failure::new(
+            ErrorReason::DiskFull,
+            "the leader's volume is full; nothing was appended, reading goes on",
+        ))
     }
 
     /// A replica's refusal, with the leader's address where that helps.
@@ -161,7 +168,10 @@ impl Door {
 fn passes(failure: &Failure) -> bool {
     matches!(
         failure.reason,
-        ErrorReason::NotLeader | ErrorReason::Moving | ErrorReason::NotEnoughReplicas | ErrorReason::NotServing
+        ErrorReason::NotLeader
+            | ErrorReason::Moving
+            | ErrorReason::NotEnoughReplicas
+            | ErrorReason::NotServing
     )
 }
 

@@ -41,7 +41,8 @@ impl Authority {
 
     pub fn sign(&self, name: &str) -> Pair {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let certificate =
+            CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
         Pair { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
@@ -134,7 +135,8 @@ impl Brokers {
     /// Starts one (again), and waits until its programs' port answers.
     pub fn spawn(&mut self, ordinal: usize) {
         let log = File::options().create(true).append(true).open(self.log_path(ordinal)).unwrap();
-        let child = self.command(ordinal).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child =
+            self.command(ordinal).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.children[ordinal] = Some(child);
         let until = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(self.ports[ordinal].grpc).is_err()
@@ -177,13 +179,21 @@ impl Brokers {
         Operator::attend(channel, ordinal, cluster, epoch).await
     }
 
-    pub async fn internal(&self, ordinal: usize, tls: ClientTlsConfig) -> Result<Channel, tonic::transport::Error> {
+    pub async fn internal(
+        &self,
+        ordinal: usize,
+        tls: ClientTlsConfig,
+    ) -> Result<Channel, tonic::transport::Error> {
         let address = format!("https://{}", self.ports[ordinal].internal);
         Endpoint::from_shared(address).unwrap().tls_config(tls)?.connect().await
     }
 
     pub async fn channel(&self, ordinal: usize) -> Channel {
-        Endpoint::from_shared(format!("http://{}", self.ports[ordinal].grpc)).unwrap().connect().await.unwrap()
+        Endpoint::from_shared(format!("http://{}", self.ports[ordinal].grpc))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap()
     }
 
     pub async fn pubsub(&self, ordinal: usize) -> PubSubClient<Channel> {

@@ -41,7 +41,7 @@ pub struct Operator {
 impl Operator {
     pub async fn attend(channel: Channel, ordinal: usize, cluster: &str, epoch: u64) -> Result<Self, String> {
         let mut client = ControlClient::new(channel);
-        let (send, sent) = mpsc::channel(64);
+        let (send, requests) = mpsc::channel(64);
         let hello = proto::OperatorHello {
             cluster_id: cluster.to_owned(),
             controller_epoch: epoch,
@@ -50,7 +50,7 @@ impl Operator {
             ..proto::OperatorHello::default()
         };
         send.send(FromOperator { message: Some(Down::Hello(hello)) }).await.unwrap();
-        let attending = client.attend(ReceiverStream::new(sent)).await;
+        let attending = client.attend(ReceiverStream::new(requests)).await;
         let mut inbound = attending.map_err(|status| status.message().to_owned())?.into_inner();
         let first = inbound.message().await.map_err(|status| status.message().to_owned())?;
         let Some(Up::Hello(hello)) = first.and_then(|first| first.message) else { panic!("no hello") };
@@ -68,7 +68,8 @@ impl Operator {
         });
         let beating = send.clone();
         tokio::spawn(async move {
-            let beat = || FromOperator { message: Some(Down::Heartbeat(proto::Heartbeat { storage_rounds: 0 })) };
+            let beat =
+                || FromOperator { message: Some(Down::Heartbeat(proto::Heartbeat { storage_rounds: 0 })) };
             while beating.send(beat()).await.is_ok() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }

@@ -9,8 +9,8 @@ use fulmar_core::partition::Report;
 use fulmar_proto::v1::admin_client::AdminClient;
 use fulmar_proto::v1::admin_server::Admin;
 use fulmar_proto::v1::{
-    BrokerStatus, DescribeClusterRequest, DescribeClusterResponse, DescribeTopicRequest, DescribeTopicResponse,
-    ErrorReason, PartitionStatus,
+    BrokerStatus, DescribeClusterRequest, DescribeClusterResponse, DescribeTopicRequest,
+    DescribeTopicResponse, ErrorReason, PartitionStatus,
 };
 use tokio::time::timeout_at;
 use tonic::{Request, Response, Status};
@@ -104,7 +104,7 @@ impl Door {
         let entry = directory.entry(key);
         let mut status = PartitionStatus {
             partition: key.partition,
-            leader: entry.and_then(|entry| entry.leader).map(|leader| leader.ordinal.0.into()),
+            leader: self.leader(key).map(|leader| leader.ordinal.0.into()),
             replicas: entry.map(|entry| replicas(&entry.members.replicas())).unwrap_or_default(),
             epoch: entry.map(|entry| entry.epoch.to_string()).unwrap_or_default(),
             ..PartitionStatus::default()
@@ -122,7 +122,8 @@ impl Door {
     /// What a leader says replaces what is known here; one that does not answer leaves it.
     async fn ask_leaders(&self, topic: &TopicRecord, partitions: &mut [PartitionStatus], deadline: Instant) {
         let me = u32::from(self.me().0);
-        let leaders: BTreeSet<u32> = partitions.iter().filter_map(|one| one.leader).filter(|one| *one != me).collect();
+        let leaders: BTreeSet<u32> =
+            partitions.iter().filter_map(|one| one.leader).filter(|one| *one != me).collect();
         let asked = leaders.into_iter().map(async |leader| {
             let ordinal = Ordinal(u16::try_from(leader).ok()?);
             let mut client = AdminClient::new(self.shared.channels.to(ordinal).await.ok()?);

@@ -28,7 +28,7 @@ const CREDIT_MAX: u32 = 16 << 20;
 /// One response.
 const READ_BYTES_MAX: usize = 1 << 20;
 /// A program that reads nothing for so long is cut off.
-const STALLED_MAX: Duration = Duration::from_secs(60);
+const STALLED_MAX: Duration = Duration::from_mins(1);
 
 type Queue = mpsc::Sender<Result<FetchResponse, Status>>;
 
@@ -39,7 +39,10 @@ struct Delivered {
 }
 
 impl Door {
-    pub(super) fn fetch(&self, requests: Streaming<FetchRequest>) -> mpsc::Receiver<Result<FetchResponse, Status>> {
+    pub(super) fn fetch(
+        &self,
+        requests: Streaming<FetchRequest>,
+    ) -> mpsc::Receiver<Result<FetchResponse, Status>> {
         let (queue, responses) = mpsc::channel(RESPONSES_MAX);
         tokio::spawn(steer(self.clone(), requests, queue, self.shared.stop.child_token()));
         responses
@@ -106,7 +109,10 @@ fn take(
     }
     delivered.retain(|_, partition| !partition.newest.is_closed());
     if delivered.len() >= PARTITIONS_MAX {
-        return Err(Failure::invalid("partition", format!("at most {PARTITIONS_MAX} partitions in one stream")));
+        return Err(Failure::invalid(
+            "partition",
+            format!("at most {PARTITIONS_MAX} partitions in one stream"),
+        ));
     }
     let (newest, requests) = watch::channel(request);
     let (queue, end) = (queue.clone(), end.clone());
@@ -155,7 +161,7 @@ impl Delivery {
 
     fn begin(&mut self) -> Result<(Feed, FetchRequest), Failure> {
         let topic = self.door.topic_of(self.key.topic)?;
-        self.door.partition(&topic, self.key.partition)?;
+        Door::partition(&topic, self.key.partition)?;
         let request = self.requests.borrow_and_update().clone();
         let feed = self.door.feed(self.key, Offset(request.offset), term_of(&request.term)?)?;
         Ok((feed, request))
@@ -189,12 +195,12 @@ impl Delivery {
                     }
                     request = newest;
                 }
-                fed = feed.next(left.min(READ_BYTES_MAX)), if left > 0 => {
-                    let fed = fed?;
-                    let bytes = fed.batches.iter().map(fulmar_core::batch::Batch::size).sum();
+                next = feed.next(left.min(READ_BYTES_MAX)), if left > 0 => {
+                    let delivery = next?;
+                    let bytes = delivery.batches.iter().map(fulmar_core::batch::Batch::size).sum();
                     in_flight.sent.push_back((feed.next, bytes));
                     in_flight.bytes += bytes;
-                    if !self.send(fed).await {
+                    if !self.send(delivery).await {
                         return Ok(());
                     }
                 }

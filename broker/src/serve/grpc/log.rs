@@ -6,8 +6,8 @@ use fulmar_core::control::table::TopicRecord;
 use fulmar_core::id::PartitionKey;
 use fulmar_proto::v1::log_server::Log;
 use fulmar_proto::v1::{
-    Broker, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
-    Partition, PartitionOffsets, ProduceRequest, ProduceResponse, Topic,
+    Broker, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
+    MetadataResponse, Partition, PartitionOffsets, ProduceRequest, ProduceResponse, Topic,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -37,11 +37,17 @@ impl Log for Door {
 
     type FetchStream = ReceiverStream<Result<FetchResponse, Status>>;
 
-    async fn fetch(&self, request: Request<Streaming<FetchRequest>>) -> Result<Response<Self::FetchStream>, Status> {
+    async fn fetch(
+        &self,
+        request: Request<Streaming<FetchRequest>>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
         Ok(Response::new(ReceiverStream::new(Door::fetch(self, request.into_inner()))))
     }
 
-    async fn metadata(&self, request: Request<MetadataRequest>) -> Result<Response<MetadataResponse>, Status> {
+    async fn metadata(
+        &self,
+        request: Request<MetadataRequest>,
+    ) -> Result<Response<MetadataResponse>, Status> {
         Ok(Response::new(self.describe(&request.into_inner()).await?))
     }
 
@@ -67,7 +73,7 @@ impl Door {
         let directory = self.directory();
         let (topics, next_page_token) = if request.topics.is_empty() {
             let size = if request.page_size == 0 { PAGE_DEFAULT } else { request.page_size } as usize;
-            page(&directory, &request.page_token, size)
+            self.page(&directory, &request.page_token, size)
         } else {
             (request.topics.iter().map(|name| self.named(&directory, name)).collect(), String::new())
         };
@@ -90,7 +96,7 @@ impl Door {
 
     fn named(&self, directory: &Directory, name: &str) -> Topic {
         match self.topic(name) {
-            Ok(topic) => described(directory, &topic),
+            Ok(topic) => self.with_partitions(directory, &topic),
             Err(failure) => {
                 Topic { name: name.to_owned(), error: Some(failure.to_item()), ..Topic::default() }
             }
@@ -107,7 +113,7 @@ impl Door {
         let partitions =
             if request.partitions.is_empty() { (0..topic.partitions).collect() } else { request.partitions };
         let keys: Result<Vec<PartitionKey>, Failure> =
-            partitions.into_iter().map(|partition| self.partition(&topic, partition)).collect();
+            partitions.into_iter().map(|partition| Door::partition(&topic, partition)).collect();
         let (topic, time_ms) = (&topic, request.time_ms);
         let asked = keys?.into_iter().map(async |key| {
             let offsets = if is_forwarded {
@@ -125,30 +131,34 @@ impl Door {
     }
 }
 
-fn page(directory: &Directory, after: &str, size: usize) -> (Vec<Topic>, String) {
-    let mut served = directory.topics_after(after).filter(|topic| !topic.retained);
-    let topics: Vec<Topic> = served.by_ref().take(size).map(|topic| described(directory, topic)).collect();
-    let more = served.next().is_some();
-    let token = topics.last().filter(|_| more).map(|topic| topic.name.clone()).unwrap_or_default();
-    (topics, token)
-}
+impl Door {
+    fn page(&self, directory: &Directory, after: &str, size: usize) -> (Vec<Topic>, String) {
+        let mut served = directory.topics_after(after).filter(|topic| !topic.retained);
+        let topics = served.by_ref().take(size).map(|topic| self.with_partitions(directory, topic));
+        let topics: Vec<Topic> = topics.collect();
+        let more = served.next().is_some();
+        let token = topics.last().filter(|_| more).map(|topic| topic.name.clone()).unwrap_or_default();
+        (topics, token)
+    }
 
-fn described(directory: &Directory, topic: &TopicRecord) -> Topic {
-    let partition = |partition| {
-        let entry = directory.entry(PartitionKey { topic: topic.id, partition });
-        Partition {
-            partition,
-            leader: entry.and_then(|entry| entry.leader).map(|leader| leader.ordinal.0.into()),
-            replicas: entry.map(|entry| replicas(&entry.members.replicas())).unwrap_or_default(),
-            epoch: entry.map(|entry| entry.epoch.to_string()).unwrap_or_default(),
+    fn with_partitions(&self, directory: &Directory, topic: &TopicRecord) -> Topic {
+        let partition = |partition| {
+            let key = PartitionKey { topic: topic.id, partition };
+            let entry = directory.entry(key);
+            Partition {
+                partition,
+                leader: self.leader(key).map(|leader| leader.ordinal.0.into()),
+                replicas: entry.map(|entry| replicas(&entry.members.replicas())).unwrap_or_default(),
+                epoch: entry.map(|entry| entry.epoch.to_string()).unwrap_or_default(),
+            }
+        };
+        Topic {
+            name: topic.name.clone(),
+            topic_id: topic_bytes(topic.id),
+            partitions: (0..topic.partitions).map(partition).collect(),
+            max_message_bytes: topic.max_message_bytes,
+            error: None,
         }
-    };
-    Topic {
-        name: topic.name.clone(),
-        topic_id: topic_bytes(topic.id),
-        partitions: (0..topic.partitions).map(partition).collect(),
-        max_message_bytes: topic.max_message_bytes,
-        error: None,
     }
 }
 

@@ -24,7 +24,7 @@ const ANSWERS_MAX: usize = 64;
 /// A batch that is not committed within it is answered: nobody knows. A leader without followers would keep it for ever.
 const COMMIT_MAX: Duration = Duration::from_secs(30);
 /// A program that does not read its answers for so long is cut off.
-const STALLED_MAX: Duration = Duration::from_secs(60);
+const STALLED_MAX: Duration = Duration::from_mins(1);
 
 type Answers = mpsc::Sender<Result<ProduceResponse, Status>>;
 
@@ -60,7 +60,7 @@ impl Door {
 
     fn checked(&self, request: &ProduceRequest) -> Result<(Arc<TopicRecord>, PartitionKey), Failure> {
         let topic = self.topic_of(topic_id(&request.topic_id)?)?;
-        let key = self.partition(&topic, request.partition)?;
+        let key = Door::partition(&topic, request.partition)?;
         Ok((topic, key))
     }
 
@@ -72,16 +72,27 @@ impl Door {
     ) -> Result<Answer, Failure> {
         let batch = batch_of(request.batch, topic)?;
         self.check_room()?;
-        let busy = || Failure::new(ErrorReason::Busy, "this broker's memory for publishes is taken; nothing was appended");
+        let busy = || {
+            Failure::new(
+                ErrorReason::Busy,
+                "this broker's memory for publishes is taken; nothing was appended",
+            )
+        };
         let admission = self.shared.replicas.admit(batch.size()).await.ok_or_else(busy)?;
         self.shared.metrics.appended(batch.size());
-        let stopping = |_| Failure::new(ErrorReason::NotServing, "this broker is stopping; nothing was appended");
+        let stopping =
+            |_| Failure::new(ErrorReason::NotServing, "this broker is stopping; nothing was appended");
         self.shared.replicas.produce(key, batch, Some(admission)).await.map_err(stopping)
     }
 }
 
 /// Reads the stream and appends, one after the other.
-async fn take(door: Door, mut requests: Streaming<ProduceRequest>, put: mpsc::Sender<UnderWay>, answers: Answers) {
+async fn take(
+    door: Door,
+    mut requests: Streaming<ProduceRequest>,
+    put: mpsc::Sender<UnderWay>,
+    answers: Answers,
+) {
     loop {
         let request = tokio::select! {
             () = answers.closed() => return,

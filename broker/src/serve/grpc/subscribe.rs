@@ -24,6 +24,7 @@ use tracing::{debug, info};
 
 use super::super::convert::{messages_of, term_bytes, term_of, topic_bytes};
 use super::super::error::Failure;
+use super::super::feed::Fed;
 use super::super::{DEADLINE_DEFAULT, Door, forward};
 use crate::dial;
 
@@ -36,7 +37,7 @@ const RESPONSES_MAX: usize = 4;
 /// About so many bytes of messages in one response: well below the 4 MiB that clients take by default.
 const RESPONSE_BYTES: usize = 512 * 1024;
 /// A program that reads nothing for so long is cut off.
-const STALLED_MAX: Duration = Duration::from_secs(60);
+const STALLED_MAX: Duration = Duration::from_mins(1);
 /// Between two looks for a leader.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 /// Bytes on their way from another broker, for each partition.
@@ -81,13 +82,16 @@ impl Door {
                 request.partitions.clone()
             };
             for partition in partitions {
-                chosen.push((topic.clone(), self.partition(&topic, partition)?));
+                chosen.push((topic.clone(), Door::partition(&topic, partition)?));
             }
         }
         chosen.sort_by_key(|(_, key)| *key);
         chosen.dedup_by_key(|(_, key)| *key);
         if chosen.len() > PARTITIONS_MAX {
-            let message = format!("at most {PARTITIONS_MAX} partitions in one subscription, these are {}", chosen.len());
+            let message = format!(
+                "at most {PARTITIONS_MAX} partitions in one subscription, these are {}",
+                chosen.len()
+            );
             return Err(Failure::invalid("topics", message));
         }
         Ok(chosen)
@@ -105,7 +109,8 @@ impl Door {
             Some(At::Earliest(_) | At::Latest(_) | At::Offset(_)) | None => None,
         };
         let offsets = self.offsets(topic, key, time_ms, deadline).await;
-        let offsets = offsets.map_err(|failure| failure.with("topic", &topic.name).with("partition", key.partition))?;
+        let offsets =
+            offsets.map_err(|failure| failure.with("topic", &topic.name).with("partition", key.partition))?;
         Ok(Offset(match at {
             Some(At::Earliest(_)) => offsets.log_start,
             Some(At::Latest(_)) | None => offsets.high_watermark,
@@ -183,17 +188,17 @@ impl Follower {
         };
         loop {
             let queue = self.queue.clone();
-            let fed = tokio::select! {
+            let next = tokio::select! {
                 () = queue.closed() => return Left::Closed,
-                fed = feed.next(RESPONSE_BYTES) => fed,
+                next = feed.next(RESPONSE_BYTES) => next,
             };
-            match fed {
-                Ok(fed) => {
-                    self.seen = Some(fed.term);
-                    if let Err(left) = self.deliver(&fed.batches).await {
+            match next {
+                Ok(Fed { batches, term, held, .. }) => {
+                    self.seen = Some(term);
+                    if let Err(left) = self.deliver(&batches).await {
                         return left;
                     }
-                    drop(fed.held);
+                    drop(held);
                 }
                 Err(failure) => return left(failure),
             }
@@ -205,7 +210,8 @@ impl Follower {
         let mut client = LogClient::new(channel).max_decoding_message_size(dial::MESSAGE_BYTES_MAX);
         let (ask, asks) = mpsc::channel(2);
         ask.try_send(self.request()).expect("the queue is new");
-        let fetching = timeout(DEADLINE_DEFAULT, client.fetch(forward::marked(ReceiverStream::new(asks)))).await;
+        let fetching =
+            timeout(DEADLINE_DEFAULT, client.fetch(forward::marked(ReceiverStream::new(asks)))).await;
         let mut inbound = match fetching {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => {
@@ -260,7 +266,9 @@ impl Follower {
             return Err(left(Failure::from_item(error)));
         }
         self.seen = term_of(&response.term).map_err(Left::Failed)?.or(self.seen);
-        let parse = |bytes: Bytes| Batch::parse(bytes, self.key).map_err(|error| Left::Failed(Failure::corrupt(&error)));
+        let parse = |bytes: Bytes| {
+            Batch::parse(bytes, self.key).map_err(|error| Left::Failed(Failure::corrupt(&error)))
+        };
         let batches: Vec<Batch> = response.batches.into_iter().map(parse).collect::<Result<_, _>>()?;
         self.deliver(&batches).await
     }
@@ -291,7 +299,11 @@ impl Follower {
             }
             Ok(Err(_)) => Err(Left::Closed),
             Err(_) => {
-                info!(topic = self.topic.name, partition = self.key.partition, "a subscriber that does not read is cut off");
+                info!(
+                    topic = self.topic.name,
+                    partition = self.key.partition,
+                    "a subscriber that does not read is cut off"
+                );
                 Err(Left::Closed)
             }
         }
@@ -307,8 +319,13 @@ struct Piece {
 impl Piece {
     /// The messages before this one, if it would be too much with them.
     fn with(&mut self, message: Message) -> Option<Vec<Message>> {
-        let headers: usize = message.headers.iter().map(|header| header.name.len() + header.value.len() + 8).sum();
-        let bytes = 64 + message.topic.len() + message.value.len() + message.key.as_ref().map_or(0, Bytes::len) + headers;
+        let headers: usize =
+            message.headers.iter().map(|header| header.name.len() + header.value.len() + 8).sum();
+        let bytes = 64
+            + message.topic.len()
+            + message.value.len()
+            + message.key.as_ref().map_or(0, Bytes::len)
+            + headers;
         let full = self.bytes > 0 && self.bytes + bytes > RESPONSE_BYTES;
         let before = full.then(|| {
             self.bytes = 0;
