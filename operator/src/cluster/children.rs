@@ -27,7 +27,8 @@ impl Attendant {
         }
         let epoch = self.view().map_or(0, |view| view.controller_epoch);
         let children = build(wanted, certificates, scale.brokers(), epoch.max(stamped(seen)));
-        let outcome = self.apply_children(wanted, seen, &children, epoch).await;
+        // Eight applies after each other: too much for the stack of everything that awaits them.
+        let outcome = Box::pin(self.apply_children(wanted, seen, &children, epoch)).await;
         let outcome = match outcome {
             Ok(()) => {
                 volumes::own(&self.context.client, wanted, &seen.claims).await.map_err(ApplyError::from)
