@@ -16,7 +16,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// A peer that stopped without a word is given up within three seconds.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// As the servers', see `serve::listen`.
+/// As the port between brokers has them.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 

@@ -72,6 +72,7 @@ async fn durable_publishes_of_one_broker() {
     for partition in 0..PARTITIONS {
         operator.leads(key(partition), epoch(1)).await;
     }
+    println!("idle: {} MiB resident", brokers.resident_mebibytes(0));
     for (records, under_way) in [(1, 1), (1, 64), (1, 512), (63, 16), (63, 64)] {
         let (rate, took) = produce(&brokers, records, under_way).await;
         let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
@@ -81,6 +82,7 @@ async fn durable_publishes_of_one_broker() {
             at(0.99)
         );
     }
+    println!("after that: {} MiB resident", brokers.resident_mebibytes(0));
     let mut client = brokers.pubsub(0).await;
     let (began, mut count) = (Instant::now(), 0);
     while began.elapsed() < FOR {

@@ -206,3 +206,39 @@ fn a_taken_port_and_a_bad_folder_are_named() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && said.contains("/nonexistent/tls/ca.crt"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_and_both_reflections_answer() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    use tonic_reflection::pb::{v1, v1alpha};
+
+    let (brokers, _operator) = one().await;
+    let mut health = HealthClient::new(brokers.channel(0).await);
+    for service in ["", "fulmar.v1.PubSub"] {
+        support::eventually("healthy", async || {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            health.check(request).await.unwrap().into_inner().status() == ServingStatus::Serving
+        })
+        .await;
+    }
+    let ask = v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(String::new())),
+    };
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(brokers.channel(0).await);
+    let mut answers = client.server_reflection_info(tokio_stream::iter([ask])).await.unwrap().into_inner();
+    let said = format!("{:?}", answers.message().await.unwrap());
+    assert!(said.contains("fulmar.v1.PubSub") && said.contains("fulmar.v1.Log"), "{said}");
+    let symbol = "fulmar.v1.PubSub".to_owned();
+    let ask = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
+            symbol,
+        )),
+    };
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(brokers.channel(0).await);
+    let mut answers = client.server_reflection_info(tokio_stream::iter([ask])).await.unwrap().into_inner();
+    let said = format!("{:?}", answers.message().await.unwrap());
+    assert!(said.contains("FileDescriptorResponse"), "{said}");
+}

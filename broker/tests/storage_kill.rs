@@ -80,7 +80,7 @@ fn run_and_kill(dir: &Path, lines: usize) -> u64 {
 #[test]
 fn what_a_killed_process_called_durable_is_there() {
     let folder = tempfile::tempdir().unwrap();
-    for lines in [20, 30, 500, 100, 2000] {
+    for lines in [20, 30, 300, 100, 600] {
         let durable = run_and_kill(folder.path(), lines);
         let (storage, opened) = open(folder.path(), |_| {});
         let (_, replica) = opened.replicas.first().unwrap();

@@ -183,6 +183,40 @@ async fn a_planned_move_costs_no_publish_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_hangs_is_replaced_and_gives_way_when_it_wakes() {
+    let three = three(1).await;
+    for number in 0..10 {
+        three.publish(0, &format!("{number}")).await;
+    }
+    three.brokers.signal(0, rustix::process::Signal::STOP);
+    three.decide(1, 1, 2).await;
+    for number in 10..20 {
+        three.publish(1 + number % 2, &format!("{number}")).await;
+    }
+    three.brokers.signal(0, rustix::process::Signal::CONT);
+    for number in 20..30 {
+        three.publish(0, &format!("{number}")).await;
+    }
+    let mut stream = three.subscribe(0).await;
+    let values: Vec<String> = take(&mut stream, 30).await.into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, (0..30).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_hangs_stalls_nobody() {
+    let three = three(1).await;
+    three.brokers.signal(2, rustix::process::Signal::STOP);
+    let began = std::time::Instant::now();
+    for number in 0..50 {
+        three.publish(0, &format!("{number}")).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    three.brokers.signal(2, rustix::process::Signal::CONT);
+    let mut stream = three.subscribe(2).await;
+    assert_eq!(take(&mut stream, 50).await.len(), 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn gossip_finds_everybody() {
     let three = three(1).await;
     for operator in &three.operators {

@@ -111,7 +111,13 @@ impl Publish {
         let progress = progress(&source);
         let mut lines = source.lines();
         let mut number = 0;
-        while let Some(line) = lines.recv().await {
+        loop {
+            let line = tokio::select! {
+                line = lines.recv() => line,
+                // A record failed: whoever types need not send another line to learn it.
+                () = deliveries.closed() => break,
+            };
+            let Some(line) = line else { break };
             let Line { bytes, read } = line.map_err(|error| Failed::Failure(error.to_string()))?;
             number += 1;
             let record = self.record(bytes).map_err(|error| error.at(place(false, number)))?;
@@ -230,9 +236,12 @@ impl<'a> Answers<'a> {
         let spans: Vec<String> = self
             .offsets
             .iter()
-            .map(|(partition, (first, last))| match first == last {
-                true => format!("partition {partition} offset {first}"),
-                false => format!("partition {partition} offsets {first}-{last}"),
+            .map(|(partition, (first, last))| {
+                if first == last {
+                    format!("partition {partition} offset {first}")
+                } else {
+                    format!("partition {partition} offsets {first}-{last}")
+                }
             })
             .collect();
         match self.count {

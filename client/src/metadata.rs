@@ -118,17 +118,25 @@ impl Metadata {
         let mut backoff = Backoff::new();
         loop {
             let mut failure = Failure::lost("no broker is known");
+            let mut missing = None;
             for address in self.candidates() {
                 let until = deadline.min(Instant::now() + ONE_BROKER_TIMEOUT);
                 match self.ask_one(&address, until, &question).await {
                     Ok(answer) => return Ok(answer),
-                    Err(refused) if refused.verdict() == Verdict::Refused => return Err(refused),
-                    Err(missing) if missing.verdict() == Verdict::Missing => return Err(missing),
                     Err(other) => failure = other,
+                }
+                match failure.verdict() {
+                    Verdict::Refused => return Err(failure),
+                    // It may be behind the others.
+                    Verdict::Missing => missing = Some(failure.clone()),
+                    Verdict::Retry | Verdict::Unknown | Verdict::Sequence => {}
                 }
                 if Instant::now() >= deadline {
                     return Err(failure);
                 }
+            }
+            if let Some(missing) = missing {
+                return Err(missing);
             }
             if !backoff.wait_until(deadline).await {
                 return Err(failure);
@@ -202,16 +210,19 @@ impl Metadata {
         {
             return Ok(Arc::clone(topic));
         }
-        let request = v1::MetadataRequest { topics: vec![name.to_owned()], ..v1::MetadataRequest::default() };
-        let answer = self.fetch(request, deadline).await;
-        let answer = answer.map_err(|failure| describe_error(name, self.timeout, failure))?;
-        let told = answer.topics.into_iter().find(|topic| topic.name == name);
-        let Some(told) = told else { return Err(DescribeError::UnknownTopic { topic: name.to_owned() }) };
-        if let Some(error) = told.error {
-            self.state().topics.remove(name);
-            return Err(describe_error(name, self.timeout, Failure::from_error(error)));
+        let mut refused = DescribeError::UnknownTopic { topic: name.to_owned() };
+        // A broker that does not know the topic may be behind the others: each is asked once, they come in turn.
+        for _ in 0..self.known_addresses().len() {
+            let request =
+                v1::MetadataRequest { topics: vec![name.to_owned()], ..v1::MetadataRequest::default() };
+            let answer = self.fetch(request, deadline).await;
+            let answer = answer.map_err(|failure| describe_error(name, self.timeout, failure))?;
+            let Some(told) = answer.topics.into_iter().find(|topic| topic.name == name) else { continue };
+            let Some(error) = told.error else { return self.note_topic(name, &told) };
+            refused = describe_error(name, self.timeout, Failure::from_error(error));
         }
-        self.note_topic(name, &told)
+        self.state().topics.remove(name);
+        Err(refused)
     }
 
     fn note_topic(&self, name: &str, told: &v1::Topic) -> Result<Arc<Topic>, DescribeError> {

@@ -1,5 +1,7 @@
 //! Claims about a steward, over real sockets and real mutual TLS.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod double;
 
 use std::sync::{Arc, Mutex};
@@ -27,15 +29,15 @@ async fn until(steward: &Steward, what: &str, fits: impl Fn(&View) -> bool) -> A
     let found = tokio::time::timeout(Duration::from_secs(10), views.wait_for(|view| fits(view))).await;
     match found {
         Ok(view) => view.expect("the steward runs").clone(),
-        Err(_) => panic!("not within 10 s: {what}: {:#?}", steward.view().borrow()),
+        Err(elapsed) => panic!("{elapsed}, of 10 s: {what}: {:#?}", steward.view().borrow()),
     }
 }
 
-async fn brokers(count: u16, authority: &Authority) -> Vec<FakeBroker> {
+fn brokers(count: u16, authority: &Authority) -> Vec<FakeBroker> {
     let mut brokers = Vec::new();
     for ordinal in 0..count {
         let volume = Arc::new(Mutex::new(Volume::default()));
-        brokers.push(FakeBroker::start(ordinal, ([127, 0, 0, 1], 0).into(), authority, volume).await);
+        brokers.push(FakeBroker::start(ordinal, ([127, 0, 0, 1], 0).into(), authority, volume));
     }
     brokers
 }
@@ -51,7 +53,7 @@ fn is_ready(view: &View) -> bool {
 #[tokio::test]
 async fn a_topic_becomes_ready_and_the_next_steward_finds_it() {
     let authority = Authority::new();
-    let brokers = brokers(3, &authority).await;
+    let brokers = brokers(3, &authority);
     let ledger = Arc::new(MemoryLedger::default());
     let start = || {
         let shared: Arc<dyn Ledger> = Arc::<MemoryLedger>::clone(&ledger);
@@ -80,7 +82,7 @@ async fn a_topic_becomes_ready_and_the_next_steward_finds_it() {
 #[tokio::test]
 async fn a_killed_broker_is_dead_at_once_and_redialled_until_it_is_back() {
     let authority = Authority::new();
-    let mut brokers = brokers(3, &authority).await;
+    let mut brokers = brokers(3, &authority);
     let steward = Steward::start(StewardConfig::new(authority.operator()), Arc::new(MemoryLedger::default()));
     steward.desire(desired(3, &["orders"]));
     see(&steward, &brokers);
@@ -98,7 +100,7 @@ async fn a_killed_broker_is_dead_at_once_and_redialled_until_it_is_back() {
     assert!(killed_at.elapsed() < Duration::from_secs(1), "{:?}", killed_at.elapsed());
     assert_eq!(view.brokers[0].state, BrokerState::Dead);
 
-    let _back = FakeBroker::start(0, address, &authority, volume).await;
+    let _back = FakeBroker::start(0, address, &authority, volume);
     until(&steward, "back", |view| view.brokers[0].state == BrokerState::Serving && is_ready(view)).await;
     steward.stop().await;
 }
@@ -106,7 +108,7 @@ async fn a_killed_broker_is_dead_at_once_and_redialled_until_it_is_back() {
 #[tokio::test]
 async fn a_server_of_another_ca_is_not_believed() {
     let (authority, other) = (Authority::new(), Authority::new());
-    let brokers = brokers(1, &other).await;
+    let brokers = brokers(1, &other);
     let steward = Steward::start(StewardConfig::new(authority.operator()), Arc::new(MemoryLedger::default()));
     steward.desire(desired(1, &[]));
     see(&steward, &brokers);
@@ -121,7 +123,7 @@ async fn a_server_of_another_ca_is_not_believed() {
 #[tokio::test]
 async fn a_broker_that_refuses_is_shown_with_its_reason() {
     let authority = Authority::new();
-    let brokers = brokers(1, &authority).await;
+    let brokers = brokers(1, &authority);
     brokers[0].volume.lock().unwrap().refuses = Some("controllerEpoch 3 is over".to_owned());
     let mut steward =
         Steward::start(StewardConfig::new(authority.operator()), Arc::new(MemoryLedger::default()));

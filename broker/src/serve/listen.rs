@@ -25,9 +25,7 @@ use crate::tls::{self, Tls};
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// After a failed accept (no file descriptors): waiting gives others time to close theirs.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// HTTP/2: the windows and frames that let one stream fill a fast network (smaller ones are the bottleneck).
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// HTTP/2's default of 16 KiB is the bottleneck of a fast network.
 const FRAME_BYTES_MAX: u32 = 256 * 1024;
 /// Names and tokens, not payloads.
 const HEADER_BYTES_MAX: u32 = 32 * 1024;
@@ -57,6 +55,9 @@ pub struct Limits {
     /// How long a connection lives, up to a tenth more or less; then it is asked to go (a Service balances connections,
     /// not calls).
     pub age_max: Option<Duration>,
+    /// How much a peer may send before it is read, in one stream and in all of a connection: what a peer can make this
+    /// broker hold, and what one stream can have under way.
+    pub windows: (u32, u32),
     /// HTTP/2 only: what is not gRPC is refused by the protocol.
     pub http2_only: bool,
     /// How often an HTTP/2 peer is pinged, and how long it may take: one that vanished is noticed within their sum.
@@ -176,8 +177,8 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(limits.windows.0)
+        .initial_connection_window_size(limits.windows.1)
         .max_frame_size(FRAME_BYTES_MAX)
         .max_concurrent_streams(limits.streams_max)
         .max_header_list_size(HEADER_BYTES_MAX)

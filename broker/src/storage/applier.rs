@@ -99,7 +99,7 @@ impl Applier {
             Ok(Ok(())) => {}
             Ok(Err(why)) => self.shared.fail(format!("cannot write {}: {why}", super::volume::FILE)),
             Err(_) => {
-                self.shared.fail(format!("{}: redb panicked; the file is damaged", super::volume::FILE))
+                self.shared.fail(format!("{}: redb panicked; the file is damaged", super::volume::FILE));
             }
         }
     }

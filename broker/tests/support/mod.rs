@@ -165,6 +165,14 @@ impl Brokers {
         signal(self.children[ordinal].as_ref().unwrap(), signal_);
     }
 
+    /// Resident memory, in MiB; 0 where the system does not tell.
+    pub fn resident_mebibytes(&self, ordinal: usize) -> u64 {
+        let pid = self.children[ordinal].as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|kibibytes| kibibytes.parse::<u64>().ok()).unwrap_or(0) / 1024
+    }
+
     pub fn has_ended(&mut self, ordinal: usize) -> bool {
         self.children[ordinal].as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
     }

@@ -27,7 +27,8 @@ use crate::exit::Failed;
 pub(crate) struct Folder {
     path: PathBuf,
     /// Locked as long as it is open.
-    _lock: File,
+    lock: File,
+    was_killed: bool,
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> Failed {
@@ -51,7 +52,8 @@ impl Folder {
             fs::create_dir_all(&part).map_err(|error| cannot("make the folder", &part, &error))?;
         }
         let path = path.canonicalize().map_err(|error| cannot("find", &path, &error))?;
-        let folder = Self { _lock: lock(&path.join("lock"))?, path };
+        let (lock, was_killed) = lock(&path.join("lock"))?;
+        let folder = Self { path, lock, was_killed };
         folder.claim(cluster)?;
         Ok(folder)
     }
@@ -72,6 +74,17 @@ impl Folder {
             }
             Err(error) => Err(cannot("read", &path, &error)),
         }
+    }
+
+    /// The last `fulmar dev` here did not come to its end: its brokers may still be stopping.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.was_killed
+    }
+
+    /// This one comes to its end.
+    pub(crate) fn leave(&self) {
+        // Otherwise the next start looks whether brokers are left, and finds none.
+        let _ = self.lock.set_len(0);
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -131,14 +144,17 @@ fn document(object: Value) -> Result<Document, serde_json::Error> {
     }
 }
 
-fn lock(path: &Path) -> Result<File, Failed> {
+/// The locked file, and whether the last holder left its process id in it.
+fn lock(path: &Path) -> Result<(File, bool), Failed> {
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let mut file = open.map_err(|error| cannot("open", path, &error))?;
-    match file.try_lock() {
+    let locked = file.try_lock();
+    let mut holder = String::new();
+    // Only words depend on it.
+    let _ = file.read_to_string(&mut holder);
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
             return Err(Failed::Failure(format!(
                 "another `fulmar dev` (process {}) uses this folder: it holds {}",
                 holder.trim(),
@@ -150,7 +166,7 @@ fn lock(path: &Path) -> Result<File, Failed> {
     let write =
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     write.map_err(|error| cannot("write", path, &error))?;
-    Ok(file)
+    Ok((file, !holder.trim().is_empty()))
 }
 
 /// Replaces a file whole and durably: nobody ever finds half of it.

@@ -34,8 +34,7 @@ pub(crate) struct Dev {
     /// A file with the Cluster, its Topics, or both; may be repeated
     #[arg(short, long = "file", value_name = "FILE", required = true, num_args = 1..)]
     files: Vec<PathBuf>,
-    /// The folder that keeps everything [default: $XDG_STATE_HOME/fulmar/dev/CLUSTER, else
-    /// ~/.local/state/fulmar/dev/CLUSTER]
+    /// The folder that keeps everything [default: fulmar/dev/CLUSTER in the user's state folder, `~/.local/state`]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Where each broker's four ports begin: PORT for broker 0, PORT+10 for broker 1 … [default: the usual ports, 50051
@@ -51,6 +50,9 @@ impl Dev {
         // What was applied before the last stop binds as it would in Kubernetes.
         let manifest = Manifest::read(&self.files, &folder.applied()?)?;
         let ports = Ports::plan(self.port_base, manifest.cluster.replicas)?;
+        if folder.was_killed() {
+            ports.wait_free(0..manifest.cluster.replicas).await;
+        }
         ports.check_free(0..manifest.cluster.replicas)?;
         let tls = certificates::prepare(&folder)?;
         folder.keep_applied(&manifest.documents)?;

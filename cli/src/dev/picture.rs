@@ -130,7 +130,7 @@ impl Picture {
         text.push_str("\n\n");
         text.push_str(&self.topics());
         if let Some(waiting) = &self.view.waiting {
-            text.push_str(&format!("\n\n{}: {}", waiting.reason, waiting.message));
+            text += &format!("\n\n{}: {}", waiting.reason, waiting.message);
         }
         text.push_str("\n\n");
         text.push_str(&self.next_lines());
@@ -191,8 +191,10 @@ impl Picture {
             Process::Gone => None,
         });
         if let Some((ordinal, pid)) = victim {
-            lines
-                .push_str(&format!("\n  kill -9 {pid}   # broker {ordinal} dies: watch its partitions move"));
+            lines += &format!(
+                "
+  kill -9 {pid}   # broker {ordinal} dies: watch its partitions move"
+            );
         }
         lines.push_str("\nSave the YAML to apply it. Ctrl-C stops; the next start finds the data.");
         lines

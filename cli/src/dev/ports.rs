@@ -4,11 +4,15 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use crate::exit::Failed;
 
 /// Between the ports of one broker and those of the next: room for its four and a few to come.
 const STEP: u16 = 10;
+
+/// So long a broker may take to stop.
+const LEFTOVERS_MAX: Duration = Duration::from_secs(20);
 
 /// The ports of one broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +56,7 @@ impl Ports {
     /// Whether there is room for so many brokers.
     pub(crate) fn fit(self, brokers: u16) -> Result<(), Failed> {
         let last = u32::from(self.base.unwrap_or(50_051)) + u32::from(STEP) * u32::from(brokers);
-        if last <= u32::from(u16::MAX) {
+        if u16::try_from(last).is_ok() {
             return Ok(());
         }
         Err(Failed::Usage(format!("{brokers} brokers need ports up to {last}: choose a lower --port-base")))
@@ -72,6 +76,14 @@ impl Ports {
                 let base = base + step;
                 BrokerPorts { grpc: base, internal: base + 1, http: base + 2, gossip: base + 3 }
             }
+        }
+    }
+
+    /// Waits for the brokers of a `fulmar dev` that was killed: they stop by themselves.
+    pub(crate) async fn wait_free(self, brokers: Range<u16>) {
+        let deadline = Instant::now() + LEFTOVERS_MAX;
+        while self.check_free(brokers.clone()).is_err() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 

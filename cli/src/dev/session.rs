@@ -271,6 +271,7 @@ impl Session {
             self.brokers.kill_all();
             self.brokers.ended().await;
         }
+        self.folder.leave();
         self.picture.say(if killed { "killed" } else { "stopped" });
     }
 }

@@ -51,9 +51,12 @@ impl List {
         let mut topics = self.server.connect().await?.admin().topics().await?;
         // What cannot be served, such as retained topics, has an error in the place of partitions.
         topics.retain(|topic| topic.error.is_none());
-        let as_table = || match topics.is_empty() {
-            true => "there are no topics".to_owned(),
-            false => table(["NAME", "PARTITIONS", "REPLICAS", "LEADERLESS"], topics.iter().map(row)),
+        let as_table = || {
+            if topics.is_empty() {
+                "there are no topics".to_owned()
+            } else {
+                table(["NAME", "PARTITIONS", "REPLICAS", "LEADERLESS"], topics.iter().map(row))
+            }
         };
         Ok(self.output.show(as_table, || topics.iter().map(object).collect())?)
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Far beyond what anything here takes on a machine that is busy with other builds.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 pub const FULMAR: &str = env!("CARGO_BIN_EXE_fulmar");
 
@@ -103,11 +103,6 @@ impl Dev {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        while (0..40).any(|step| TcpListener::bind(("127.0.0.1", self.base + step)).is_err()) {
-            assert!(Instant::now() < deadline, "brokers outlive the process that started them");
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 }
 

@@ -199,3 +199,7 @@ impl Window {
         self.renew();
     }
 }
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

@@ -69,7 +69,7 @@ const INCARNATION: &str = "00000000-0000-0000-0000-00000000000";
 
 impl FakeBroker {
     /// Listens at `address` (port 0: any).
-    pub(crate) async fn start(
+    pub(crate) fn start(
         ordinal: u16,
         address: SocketAddr,
         authority: &Authority,

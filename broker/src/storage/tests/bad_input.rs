@@ -205,7 +205,7 @@ fn a_flipped_bit_anywhere_in_redb_never_gives_a_wrong_batch() {
         for batch in &written {
             match running.storage.read(key(1), batch.base(), batch.end(), 1) {
                 Ok(found) if batch.end() <= recovered.log_end => {
-                    assert_eq!(found, vec![batch.clone()], "byte {at}")
+                    assert_eq!(found, vec![batch.clone()], "byte {at}");
                 }
                 Ok(_) => {}
                 Err(_) => rotten += 1,

@@ -25,6 +25,8 @@ struct Node {
     cached: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Unsynced>,
+    /// Writes that the machine died in.
+    dying: Vec<Unsynced>,
     /// What was durable after each of the last syncs, newest last.
     history: VecDeque<Vec<u8>>,
 }
@@ -130,16 +132,21 @@ impl FaultyFiles {
         let mut chance = StdRng::seed_from_u64(if let Crash::Tear(seed) = how { seed } else { 0 });
         for node in world.names.values() {
             let mut node = node.lock();
+            let dying = std::mem::take(&mut node.dying);
+            if how == Crash::Kill {
+                // What is in the page cache stays there, not synced; of the last write, its beginning.
+                for change in dying {
+                    let begun = begun(change);
+                    apply(&mut node.cached, &begun);
+                    node.unsynced.push(begun);
+                }
+                continue;
+            }
             let unsynced = std::mem::take(&mut node.unsynced);
             match how {
-                Crash::Kill => {
-                    // Still in the page cache, still not on the disk.
-                    node.unsynced = unsynced;
-                    continue;
-                }
-                Crash::Drop => {}
+                Crash::Kill | Crash::Drop => {}
                 Crash::Tear(_) => {
-                    for change in &unsynced {
+                    for change in unsynced.iter().chain(&dying) {
                         tear(&mut node.durable, change, &mut chance);
                     }
                 }
@@ -228,6 +235,17 @@ impl FaultyFiles {
         let keeps_history = path.extension().is_some_and(|extension| extension == "redb");
         let node = world.names.get(path).cloned().ok_or(io::ErrorKind::NotFound)?;
         Ok(Arc::new(FaultyHandle { world: self.clone(), node, life: world.life, writable, keeps_history }))
+    }
+}
+
+/// A write that was cut off in the middle.
+fn begun(change: Unsynced) -> Unsynced {
+    match change {
+        Unsynced::Write(at, mut data) => {
+            data.truncate(data.len() / 2 / SECTOR * SECTOR);
+            Unsynced::Write(at, data)
+        }
+        Unsynced::Length(length) => Unsynced::Length(length),
     }
 }
 
@@ -329,8 +347,10 @@ impl Handle for FaultyHandle {
             let change = Unsynced::Write(at, bytes.to_vec());
             if died.is_ok() {
                 apply(&mut node.cached, &change);
+                node.unsynced.push(change);
+            } else {
+                node.dying.push(change);
             }
-            node.unsynced.push(change);
         }
         died
     }

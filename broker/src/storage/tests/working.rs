@@ -113,7 +113,7 @@ fn cuts_resets_and_releases_hold_across_the_applied_boundary() {
         let running = open(&files);
         let pause = || {
             if settled {
-                settle()
+                settle();
             }
         };
         fill(&running, key(1), 20, &[100]);

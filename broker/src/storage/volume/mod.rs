@@ -245,9 +245,9 @@ impl Volume {
             }
         }
         if left == SWEEP_BYTES_MAX {
-            transaction.abort()?
+            transaction.abort()?;
         } else {
-            transaction.commit()?
+            transaction.commit()?;
         }
         Ok(())
     }
