@@ -41,7 +41,7 @@ fn every_violation_is_told_with_its_file() {
     let bad = topic("a", "clusterRef: {name: orders}, partitions: 0")
         + &topic("b", "clusterRef: {name: orders}, colour: red");
     let error = read(&[CLUSTER, &bad], &[]).unwrap_err();
-    assert!(error.contains("1.yaml: the Topic \"a\" (document 2"), "{error}");
+    assert!(error.contains("1.yaml: the Topic \"a\" (document 1"), "{error}");
     assert!(error.contains("spec.partitions") && error.contains("colour"), "{error}");
 }
 

@@ -130,7 +130,7 @@ impl Picture {
         text.push_str("\n\n");
         text.push_str(&self.topics());
         if let Some(waiting) = &self.view.waiting {
-            text += &format!("\n\n{}: {}", waiting.reason, waiting.message);
+            text = format!("{text}\n\n{}: {}", waiting.reason, waiting.message);
         }
         text.push_str("\n\n");
         text.push_str(&self.next_lines());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::exit::Failed;
 
@@ -16,6 +17,8 @@ const QUIET: Duration = Duration::from_millis(200);
 pub(crate) struct Saves {
     _watcher: RecommendedWatcher,
     changes: mpsc::UnboundedReceiver<()>,
+    /// When the files will have been quiet for long enough; absent: nothing has happened.
+    quiet_at: Option<Instant>,
 }
 
 /// Watches the folders that the files are in: most editors replace a file instead of writing into it.
@@ -37,15 +40,26 @@ pub(crate) fn watch(files: &[PathBuf]) -> Result<Saves, Failed> {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         watcher.watch(folder, RecursiveMode::NonRecursive).map_err(cannot)?;
     }
-    Ok(Saves { _watcher: watcher, changes })
+    Ok(Saves { _watcher: watcher, changes, quiet_at: None })
 }
 
 impl Saves {
-    /// Waits until a file was saved. Cancelling loses nothing that the next call would not find in the file.
+    /// Waits until a file was saved. Cancelling the wait loses nothing.
     pub(crate) async fn saved(&mut self) {
-        if self.changes.recv().await.is_none() {
-            return std::future::pending().await;
+        loop {
+            let quiet = async {
+                match self.quiet_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(()) = self.changes.recv() => self.quiet_at = Some(Instant::now() + QUIET),
+                () = quiet => {
+                    self.quiet_at = None;
+                    return;
+                }
+            }
         }
-        while let Ok(Some(())) = tokio::time::timeout(QUIET, self.changes.recv()).await {}
     }
 }
