@@ -84,8 +84,7 @@ impl Failure {
             | ErrorReason::NotServing
             | ErrorReason::Busy
             | ErrorReason::TooManyProducers
-            | ErrorReason::DiskFull
-            | ErrorReason::Damaged => Verdict::Retry,
+            | ErrorReason::DiskFull => Verdict::Retry,
             ErrorReason::OutcomeUnknown => Verdict::Unknown,
             ErrorReason::UnknownTopic | ErrorReason::UnknownPartition => Verdict::Missing,
             ErrorReason::OutOfSequence => Verdict::Sequence,
@@ -93,6 +92,7 @@ impl Failure {
             | ErrorReason::TopicRetained
             | ErrorReason::RecordTooLarge
             | ErrorReason::CorruptBatch
+            | ErrorReason::Damaged
             | ErrorReason::DuplicateTooOld
             | ErrorReason::OffsetOutOfRange
             | ErrorReason::InvalidRequest => Verdict::Refused,
