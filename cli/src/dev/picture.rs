@@ -191,10 +191,7 @@ impl Picture {
             Process::Gone => None,
         });
         if let Some((ordinal, pid)) = victim {
-            lines += &format!(
-                "
-  kill -9 {pid}   # broker {ordinal} dies: watch its partitions move"
-            );
+            lines = format!("{lines}\n  kill -9 {pid}   # broker {ordinal} dies: watch its partitions move");
         }
         lines.push_str("\nSave the YAML to apply it. Ctrl-C stops; the next start finds the data.");
         lines
