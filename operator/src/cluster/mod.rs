@@ -22,7 +22,7 @@ mod secrets;
 pub(crate) mod fixture;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fulmar_core::control::{BrokerState, View};
 use fulmar_crds::Cluster;
@@ -101,6 +101,8 @@ pub struct Attendant {
     story: Story,
     /// Something was changed by others after it was read: the watch is about to tell.
     behind: bool,
+    /// When brokers were last being made anew.
+    rolled: Option<Instant>,
     /// The brokers' set was found as it should be in this pass: what the watch tells of it is not of an older template.
     template_in_place: bool,
 }
@@ -129,6 +131,7 @@ impl Attendant {
             patience: Patience::default(),
             story,
             behind: false,
+            rolled: None,
             template_in_place: false,
         }
     }

@@ -18,6 +18,10 @@ use crate::statuses::Write;
 use crate::topic::claims::{Claimed, Standing, claims};
 use crate::topic::status::Home;
 
+/// After brokers were restarted, leaders go back to where they were when all has been well for a minute: until then, who
+/// leads what is not worth a write for each Topic.
+const LEADERS_GO_BACK: Duration = Duration::from_secs(90);
+
 impl Attendant {
     /// Compares what is true with what is written, and writes what has stood long enough.
     pub(super) fn report(&mut self, findings: &Findings<'_>) -> Next {
@@ -34,7 +38,10 @@ impl Attendant {
             view: view.as_deref(),
         };
         let told = status(facts, Timestamp::now());
-        let rolling = matches!(findings.roll, Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_)));
+        if matches!(findings.roll, Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_))) {
+            self.rolled = Some(Instant::now());
+        }
+        let rolling = self.rolled.is_some_and(|rolled| rolled.elapsed() < LEADERS_GO_BACK);
         let next = self.write_cluster(findings.cluster, &told);
         let home = view.as_deref().map_or(Home::Silent("the brokers were not asked yet"), Home::View);
         // A wish that the controller has not taken up yet says nothing of a new generation.
