@@ -2,6 +2,7 @@
 //! test tells it to.
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test uses its part")]
+#![allow(clippy::print_stderr, reason = "a failed test shows the end of its brokers' logs")]
 
 pub mod operator;
 
