@@ -50,10 +50,7 @@ impl Dev {
         // What was applied before the last stop binds as it would in Kubernetes.
         let manifest = Manifest::read(&self.files, &folder.applied()?)?;
         let ports = Ports::plan(self.port_base, manifest.cluster.replicas)?;
-        if folder.was_killed() {
-            ports.wait_free(0..manifest.cluster.replicas).await;
-        }
-        ports.check_free(0..manifest.cluster.replicas)?;
+        ports.wait_free(0..manifest.cluster.replicas, folder.was_killed()).await?;
         let tls = certificates::prepare(&folder)?;
         folder.keep_applied(&manifest.documents)?;
         let saved = watch::watch(&self.files)?;

@@ -11,6 +11,9 @@ use crate::exit::Failed;
 /// Between the ports of one broker and those of the next: room for its four and a few to come.
 const STEP: u16 = 10;
 
+/// The usual ports are among those that systems hand out to connections, too.
+const PASSING_MAX: Duration = Duration::from_secs(2);
+
 /// So long a broker may take to stop.
 const LEFTOVERS_MAX: Duration = Duration::from_secs(20);
 
@@ -79,11 +82,15 @@ impl Ports {
         }
     }
 
-    /// Waits for the brokers of a `fulmar dev` that was killed: they stop by themselves.
-    pub(crate) async fn wait_free(self, brokers: Range<u16>) {
-        let deadline = Instant::now() + LEFTOVERS_MAX;
-        while self.check_free(brokers.clone()).is_err() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+    /// As [`check_free`](Self::check_free), but what passes is waited for: somebody's connection that has one of the numbers
+    /// for a moment, or the brokers of a `fulmar dev` that was killed, which stop by themselves.
+    pub(crate) async fn wait_free(self, brokers: Range<u16>, has_leftovers: bool) -> Result<(), Failed> {
+        let deadline = Instant::now() + if has_leftovers { LEFTOVERS_MAX } else { PASSING_MAX };
+        loop {
+            match self.check_free(brokers.clone()) {
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(100)).await,
+                verdict => return verdict,
+            }
         }
     }
 

@@ -132,7 +132,7 @@ impl Lane {
         };
         let opening = client.produce(ReceiverStream::new(outgoing));
         // Beyond a connection's own timeout only a broker that is stopped keeps a call unanswered.
-        let mut answers = match tokio::time::timeout(LOOK_UP_TIMEOUT * 2, opening).await {
+        let mut answers = match tokio::time::timeout(LOOK_UP_TIMEOUT, opening).await {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => return self.not_opened(address, Failure::from_status(&status)),
             Err(_) => return self.not_opened(address, Failure::lost("the leader does not answer")),

@@ -22,7 +22,7 @@ use crate::metadata::Metadata;
 use crate::retry::Backoff;
 
 /// A call that is not opened for so long is with a broker that is stopped.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One look-up of who leads gets so long.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
