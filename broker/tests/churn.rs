@@ -96,6 +96,11 @@ impl World {
         for partition in 0..PARTITIONS {
             self.operators[leader].leads(key(partition), epoch(self.counter)).await;
         }
+        for (ordinal, operator) in self.operators.iter().enumerate() {
+            if Some(ordinal) != without {
+                operator.holds(page.number, self.counter).await;
+            }
+        }
     }
 
     /// kill -9, another leader, back again, and in sync.

@@ -90,6 +90,14 @@ impl Operator {
         self.say(Down::Page(page)).await;
     }
 
+    /// Waits until this broker holds the page: whoever asks it knows the page's topics from then on.
+    pub async fn holds(&self, number: u32, revision: u64) {
+        super::eventually(&format!("broker {} holds page {number}", self.hello.ordinal), async || {
+            self.heard.lock().held.get(&number).is_some_and(|held| *held >= revision)
+        })
+        .await;
+    }
+
     /// Waits until this broker leads the partition, its term open.
     pub async fn leads(&self, key: PartitionKey, epoch: Epoch) {
         super::eventually(&format!("broker {} leads {key} in {epoch}", self.hello.ordinal), async || {
