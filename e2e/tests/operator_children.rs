@@ -13,7 +13,7 @@ use fulmar_e2e::wait;
 const REPAIRED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A Secret is not watched (the operator may not list Secrets); it is read again each minute.
-const SECRET_REPAIRED_WITHIN: Duration = Duration::from_mins(7);
+const SECRET_REPAIRED_WITHIN: Duration = Duration::from_mins(3);
 
 #[test]
 fn what_is_changed_by_hand_is_put_right() {

@@ -51,7 +51,7 @@ use self::stewardship::Stewardship;
 use self::validate::{Wanted, validate};
 
 /// Even when nothing changes, a Cluster is looked at so often; it costs two reads.
-const LOOK_AGAIN: Duration = Duration::from_mins(5);
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// What waits for others (a pod that starts, a partition that catches up) is looked at so often.
 const WAITING: Duration = Duration::from_secs(2);

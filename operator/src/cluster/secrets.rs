@@ -12,7 +12,7 @@ use crate::cluster::validate::Wanted;
 use crate::cluster::{Attendant, ReconcileError};
 
 /// What was read is believed for so long: a Secret that somebody deletes is made anew at the latest then.
-const BELIEVED: Duration = Duration::from_mins(1);
+const BELIEVED: Duration = Duration::from_secs(50);
 
 /// Both Secrets as they were read last.
 pub(super) struct StoredSecrets {
