@@ -170,7 +170,7 @@ fn condition<'a>(object: &'a serde_json::Value, kind: &str) -> Option<&'a serde_
 
 impl Drop for Brokers {
     fn drop(&mut self) {
-        // What a failed test leaves is collected before: the namespace goes in any case, so that the next test has the room.
+        // What a failed test leaves is collected before: the namespace goes in any case, and the next test does not wait for it.
         if std::thread::panicking() {
             let logs = self.environment.logs.join(self.namespace);
             for ordinal in 0..5 {
@@ -207,7 +207,7 @@ impl Drop for Brokers {
                 let _ = std::fs::write(logs.join("operator.log"), log);
             }
         }
-        let deleted = self.environment.kubectl(&["delete", "namespace", self.namespace, "--timeout=180s"]);
+        let deleted = self.environment.kubectl(&["delete", "namespace", self.namespace, "--wait=false"]);
         if let Err(error) = deleted {
             eprintln!("namespace {} stays: {error:#}", self.namespace);
         }
