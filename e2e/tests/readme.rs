@@ -49,7 +49,7 @@ async fn what_the_readme_types_on_kubernetes_works_at_every_broker() {
         assert!(answer.contains("\"offset\""), "{answer}");
     }
     let server = format!("http://{}:50051", brokers.pod_ip(1).unwrap());
-    let read = ["--server", &server, "consume", "orders.v1", "--from", "earliest", "-n", "6", "-o", "value"];
+    let read = ["consume", "orders.v1", "--server", &server, "--from", "earliest", "-n", "6", "-o", "value"];
     let printed = environment.binary("fulmar", &read).unwrap();
     assert_eq!(printed.lines().filter(|line| *line == "hello").count(), 6, "{printed}");
 }

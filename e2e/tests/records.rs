@@ -21,7 +21,7 @@ async fn a_hundred_thousand_records_outlive_restarts_and_kills_of_every_broker()
     println!("Ready {:.1} s after apply", started.elapsed().as_secs_f64());
 
     let client = brokers.client(0).await.unwrap();
-    let publisher = tokio::spawn(async move {
+    let publishing = tokio::spawn(async move {
         let mut acknowledged = Acknowledged::default();
         let published = acknowledged.publish(&client, "events", RECORDS, 42).await;
         (acknowledged, published)
@@ -29,7 +29,7 @@ async fn a_hundred_thousand_records_outlive_restarts_and_kills_of_every_broker()
     let rounds = tokio::task::block_in_place(|| {
         let mut rounds = 0;
         // Every broker at least once each way, and on while records are published.
-        while rounds < 1 || !publisher.is_finished() {
+        while rounds < 1 || !publishing.is_finished() {
             for ordinal in 0..3 {
                 brokers.kubectl(&["delete", "pod", &Brokers::pod(ordinal), "--wait=true"]).unwrap();
                 brokers.await_pod(ordinal).unwrap();
@@ -40,8 +40,8 @@ async fn a_hundred_thousand_records_outlive_restarts_and_kills_of_every_broker()
         }
         rounds
     });
-    let (acknowledged, published) = publisher.await.unwrap();
-    published.unwrap();
+    let (acknowledged, outcome) = publishing.await.unwrap();
+    outcome.unwrap();
     println!("{} records acknowledged through {rounds} rounds of restarts and kills", acknowledged.count());
     assert_eq!(acknowledged.count() as u64, RECORDS);
     let client = brokers.client(1).await.unwrap();

@@ -147,8 +147,10 @@ impl Peers {
                     let send = send.clone();
                     async move { send.send(message).await.is_ok() }
                 }));
-                self.run(accepted, outbox, inbound, end).await;
-                Ok(())
+                // A task of its own: who gives up dialling must not tear a stream off without saying that it is down.
+                let peers = self.clone();
+                let ran = tokio::spawn(async move { peers.run(accepted, outbox, inbound, end).await }).await;
+                ran.map_err(|error| error.to_string())
             }
             Kind::Refusal(refusal) => Err(self.refused(&refusal).await),
             Kind::Messages(_) => Err("messages came before a hello".to_owned()),
