@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -80,7 +80,12 @@ struct World {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(in crate::storage) struct FaultyFiles(Arc<Mutex<World>>);
+pub(in crate::storage) struct FaultyFiles {
+    world: Arc<Mutex<World>>,
+    /// Held by each change from its beginning to its end, so that a crash comes between changes: one that had begun before and
+    /// ended after it would be told of as done.
+    power: Arc<RwLock<()>>,
+}
 
 #[derive(Debug)]
 struct FaultyHandle {
@@ -98,7 +103,7 @@ impl Lock for FaultyLock {}
 
 impl Drop for FaultyLock {
     fn drop(&mut self) {
-        let mut world = self.0.0.lock();
+        let mut world = self.0.world.lock();
         if world.life == self.2 {
             world.locks.remove(&self.1);
         }
@@ -111,17 +116,18 @@ fn dead() -> io::Error {
 
 impl FaultyFiles {
     pub(in crate::storage) fn set(&self, change: impl FnOnce(&mut Faults)) {
-        change(&mut self.0.lock().faults);
+        change(&mut self.world.lock().faults);
     }
 
     /// How many changes were made so far: writes, syncs, lengths, names.
     pub(in crate::storage) fn changes(&self) -> u64 {
-        self.0.lock().changes
+        self.world.lock().changes
     }
 
     /// The process ends here; handles of before are dead, locks are free, no fault is set.
     pub(in crate::storage) fn crash(&self, how: Crash) {
-        let mut world = self.0.lock();
+        let _between = self.power.write();
+        let mut world = self.world.lock();
         world.life += 1;
         world.locks.clear();
         world.faults = Faults::default();
@@ -157,7 +163,7 @@ impl FaultyFiles {
 
     /// Flips one bit, on the disk and in the cache.
     pub(in crate::storage) fn flip(&self, path: &Path, at: u64, bit: u8) {
-        let world = self.0.lock();
+        let world = self.world.lock();
         let mut node = world.names[path].lock();
         let at = usize::try_from(at).unwrap();
         node.cached[at] ^= 1 << bit;
@@ -167,53 +173,54 @@ impl FaultyFiles {
     }
 
     pub(in crate::storage) fn bytes(&self, path: &Path) -> Vec<u8> {
-        self.0.lock().names[path].lock().cached.clone()
+        self.world.lock().names[path].lock().cached.clone()
     }
 
     pub(in crate::storage) fn replace(&self, path: &Path, bytes: &[u8]) {
-        let world = self.0.lock();
+        let world = self.world.lock();
         let mut node = world.names[path].lock();
         *node = Node { cached: bytes.to_vec(), durable: bytes.to_vec(), ..Node::default() };
     }
 
     /// Puts a redb file back to the commit before the one that a start would find now.
     pub(in crate::storage) fn step_back(&self, path: &Path) {
-        let older = self.0.lock().names[path].lock().history.front().cloned().unwrap();
+        let older = self.world.lock().names[path].lock().history.front().cloned().unwrap();
         self.replace(path, &older);
     }
 
     pub(in crate::storage) fn cut_short(&self, path: &Path, length: usize) {
-        let world = self.0.lock();
+        let world = self.world.lock();
         let mut node = world.names[path].lock();
         node.cached.truncate(length);
         node.durable.truncate(length);
     }
 
     pub(in crate::storage) fn delete(&self, path: &Path) {
-        let mut world = self.0.lock();
+        let mut world = self.world.lock();
         world.names.remove(path);
         world.durable_names.remove(path);
     }
 
     /// A copy of the whole volume, as a backup would make it.
     pub(in crate::storage) fn backup(&self) -> FaultyFiles {
-        let world = self.0.lock();
+        let world = self.world.lock();
         let copy = |node: &Arc<Mutex<Node>>| {
             let bytes = node.lock().cached.clone();
             Arc::new(Mutex::new(Node { cached: bytes.clone(), durable: bytes, ..Node::default() }))
         };
         let names: BTreeMap<_, _> =
             world.names.iter().map(|(path, node)| (path.clone(), copy(node))).collect();
-        FaultyFiles(Arc::new(Mutex::new(World { durable_names: names.clone(), names, ..World::default() })))
+        let world = World { durable_names: names.clone(), names, ..World::default() };
+        FaultyFiles { world: Arc::new(Mutex::new(world)), ..FaultyFiles::default() }
     }
 
     pub(in crate::storage) fn paths(&self) -> Vec<PathBuf> {
-        self.0.lock().names.keys().cloned().collect()
+        self.world.lock().names.keys().cloned().collect()
     }
 
     /// Counts a change; fails if the machine went off.
     fn change(&self, life: Option<u64>) -> io::Result<()> {
-        let mut world = self.0.lock();
+        let mut world = self.world.lock();
         if life.is_some_and(|life| life != world.life) {
             return Err(dead());
         }
@@ -225,7 +232,7 @@ impl FaultyFiles {
     }
 
     fn handle(&self, path: &Path, create: bool, writable: bool) -> io::Result<Arc<dyn Handle>> {
-        let mut world = self.0.lock();
+        let mut world = self.world.lock();
         if world.faults.dead_after.is_some_and(|limit| world.changes > limit) {
             return Err(dead());
         }
@@ -276,7 +283,7 @@ impl Files for FaultyFiles {
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        let world = self.0.lock();
+        let world = self.world.lock();
         Ok(world.names.keys().any(|name| name.starts_with(path)))
     }
 
@@ -285,8 +292,9 @@ impl Files for FaultyFiles {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _power = self.power.read();
         self.change(None)?;
-        let mut world = self.0.lock();
+        let mut world = self.world.lock();
         let moved: Vec<PathBuf> = world.names.keys().filter(|name| name.starts_with(from)).cloned().collect();
         if moved.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
@@ -301,19 +309,21 @@ impl Files for FaultyFiles {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        let _power = self.power.read();
         self.change(None)?;
-        self.0.lock().names.remove(path).map(drop).ok_or(io::ErrorKind::NotFound.into())
+        self.world.lock().names.remove(path).map(drop).ok_or(io::ErrorKind::NotFound.into())
     }
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+        let _power = self.power.read();
         self.change(None)?;
-        let mut world = self.0.lock();
+        let mut world = self.world.lock();
         world.durable_names = world.names.clone();
         Ok(())
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-        let mut world = self.0.lock();
+        let mut world = self.world.lock();
         if !world.locks.insert(path.to_owned()) {
             return Ok(None);
         }
@@ -321,7 +331,7 @@ impl Files for FaultyFiles {
     }
 
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
-        Ok(self.0.lock().faults.free_bytes.unwrap_or(1 << 40))
+        Ok(self.world.lock().faults.free_bytes.unwrap_or(1 << 40))
     }
 }
 
@@ -336,12 +346,13 @@ impl Handle for FaultyHandle {
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         assert!(self.writable, "a volume that is inspected is not written");
+        let _power = self.world.power.read();
         let died = self.world.change(Some(self.life));
-        if let Some(kind) = self.world.0.lock().faults.fail_write {
+        if let Some(kind) = self.world.world.lock().faults.fail_write {
             return Err(kind.into());
         }
-        let alive = self.world.0.lock().life == self.life;
-        if alive && (died.is_ok() || self.world.0.lock().faults.dead_after.is_some()) {
+        let alive = self.world.world.lock().life == self.life;
+        if alive && (died.is_ok() || self.world.world.lock().faults.dead_after.is_some()) {
             // The write that the machine dies in may arrive, or in part.
             let mut node = self.node.lock();
             let change = Unsynced::Write(at, bytes.to_vec());
@@ -356,9 +367,10 @@ impl Handle for FaultyHandle {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let _power = self.world.power.read();
         self.world.change(Some(self.life))?;
         let (delay, fails) = {
-            let world = self.world.0.lock();
+            let world = self.world.world.lock();
             (world.faults.sync_delay, world.faults.fail_sync)
         };
         std::thread::sleep(delay);
@@ -382,6 +394,7 @@ impl Handle for FaultyHandle {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         assert!(self.writable, "a volume that is inspected is not written");
+        let _power = self.world.power.read();
         self.world.change(Some(self.life))?;
         let mut node = self.node.lock();
         let change = Unsynced::Length(length);
