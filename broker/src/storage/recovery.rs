@@ -50,6 +50,8 @@ pub(super) fn open(
     let mut volume = open_volume(config, files.as_ref(), &identity, &slots, was_clean)?;
     slots.sync_all()?;
     let released = volume.applied;
+    // Before the journal is replayed: a table that learns of later batches first would forget the earlier ones for good.
+    volume::guarded(|| volume.catch_up_producers()).map_err(volume::named(dir))?;
     let end = replay(&slots, &mut volume, config.apply_bytes_max, dir)?;
     check_replicas(&mut volume, end, dir)?;
     let opened = describe(&identity, &volume, replayed_bytes(released, end), dir)?;
@@ -229,7 +231,6 @@ pub(super) fn replay(
 fn check_replicas(volume: &mut Volume, end: Position, dir: &Path) -> Result<(), OpenError> {
     let checked = volume::guarded(|| {
         let short = volume.check_ends()?;
-        volume.catch_up_producers()?;
         let mark = |key: PartitionKey| Op::Write(key, Write::Mark { uncertain: true });
         let marks: Vec<Op> = short.iter().map(|key| mark(*key)).collect();
         for key in &short {
