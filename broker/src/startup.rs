@@ -247,6 +247,7 @@ struct Volume {
 }
 
 async fn open_volume(config: &Config, shares: Shares, addresses: Addresses) -> anyhow::Result<Volume> {
+    // Unbounded, but an event answers writes that the actor itself handed over, and those the storage bounds in bytes.
     let (tell, events) = mpsc::unbounded_channel();
     let (storage, opened) = open(config, shares, tell).await?;
     let identity = identity(&opened);
