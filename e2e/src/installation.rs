@@ -15,9 +15,6 @@ const INSTALLED_WITHIN: Duration = Duration::from_mins(2);
 
 /// Installs the chart unless it is, and waits until the operator is there.
 pub fn ensure(environment: &Environment) -> Result<()> {
-    if let Ok(nodes) = environment.nodes() {
-        nodes.restart_what_ended()?;
-    }
     let installed = ["get", "deployment", "--namespace", NAMESPACE, "--ignore-not-found", "-o", "name"];
     if environment.kubectl(&installed)?.trim().is_empty() {
         install(environment)?;

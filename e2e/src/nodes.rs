@@ -129,18 +129,6 @@ impl Nodes {
         Ok(cut)
     }
 
-    /// Starts the components that have ended by themselves, as a kubelet does with those of a real control plane: a scheduler gives
-    /// up when the API server that comes back knows less than the one that went.
-    pub fn restart_what_ended(&self) -> Result<()> {
-        for line in self.script("component", &["list"])?.lines() {
-            if let Some(name) = line.strip_suffix(" is down") {
-                eprintln!("{name} had ended, it is started again");
-                self.script("component", &["start", name])?;
-            }
-        }
-        Ok(())
-    }
-
     fn script(&self, name: &str, arguments: &[&str]) -> Result<String> {
         run(&self.scripts.join(name), arguments, None)
     }
