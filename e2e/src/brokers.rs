@@ -58,7 +58,7 @@ impl Brokers {
     pub fn apply(namespace: &'static str, yaml: &str) -> Result<Self> {
         let environment = Environment::get()?;
         installation::ensure(environment)?;
-        environment.kubectl(&["create", "namespace", namespace])?;
+        environment.create_namespace(namespace)?;
         let label = "pod-security.kubernetes.io/enforce=restricted";
         let brokers = Self { environment, namespace };
         environment.kubectl(&["label", "namespace", namespace, label])?;

@@ -6,10 +6,15 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::nodes::Nodes;
+use crate::wait;
+
+/// A controller that has just been started again needs some seconds.
+const NAMESPACE_WITHIN: Duration = Duration::from_mins(1);
 
 /// What a test can use. `KUBECONFIG` is for kube's own reading and is set, too.
 #[derive(Debug)]
@@ -93,6 +98,14 @@ impl Environment {
     /// Runs `kubectl`, gives what it printed.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         run(&self.kubectl, arguments, None)
+    }
+
+    /// Makes a namespace; returns when pods can be made in it, which takes a controller to give it a service account.
+    pub fn create_namespace(&self, name: &str) -> Result<()> {
+        self.kubectl(&["create", "namespace", name])?;
+        wait::until_so("a service account in a new namespace", NAMESPACE_WITHIN, || {
+            self.kubectl(&["get", "serviceaccount", "--namespace", name, "default"]).map(|_| true)
+        })
     }
 
     /// `kubectl apply -f -` in a namespace. On a refusal the error has the API server's own words.

@@ -14,6 +14,9 @@ use crate::environment::{Environment, run};
 /// Between two looks at something that is about to happen.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// The component that all others talk to.
+const API_SERVER: &str = "kube-apiserver";
+
 /// The cluster's machinery, as it is seen from inside its namespaces, where the tests run.
 #[derive(Debug)]
 pub struct Nodes {
@@ -95,9 +98,10 @@ impl Nodes {
         Ok(Frozen(process))
     }
 
-    /// Takes the API server away, connections and all, until the guard is dropped.
+    /// Takes the API server away, connections and all, until the guard is dropped: which returns when it is back, and the
+    /// controllers and nodes have noticed.
     pub fn without_api_server(&self) -> Result<Away<'_>> {
-        self.without("kube-apiserver")
+        self.without(API_SERVER)
     }
 
     /// Takes a component away until the guard is dropped: `kube-apiserver`, `coredns`, `kubelet2`, …
@@ -186,7 +190,12 @@ pub struct Away<'a> {
 
 impl Drop for Away<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.nodes.script("component", &["start", self.component]) {
+        let started = self.nodes.script("component", &["start", self.component]);
+        let back = started.and_then(|_| match self.component {
+            API_SERVER => self.nodes.script("control-plane", &["settle"]),
+            _ => Ok(String::new()),
+        });
+        if let Err(error) = back {
             eprintln!("{} did not come back, the next tests will suffer: {error:#}", self.component);
         }
     }

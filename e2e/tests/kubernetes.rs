@@ -148,7 +148,7 @@ struct Namespace<'a> {
 impl<'a> Namespace<'a> {
     fn make(environment: &'a Environment, name: &str, security: &str) -> Self {
         let name = format!("{name}-{}", std::process::id());
-        environment.kubectl(&["create", "namespace", &name]).unwrap();
+        environment.create_namespace(&name).unwrap();
         let label = format!("pod-security.kubernetes.io/enforce={security}");
         environment.kubectl(&["label", "namespace", &name, &label]).unwrap();
         Self { name, environment }
