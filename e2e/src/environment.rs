@@ -16,7 +16,7 @@ use crate::wait;
 /// A controller that has just been started again needs some seconds.
 const NAMESPACE_WITHIN: Duration = Duration::from_mins(1);
 
-/// What a test can use. `KUBECONFIG` is for kube's own reading and is set, too.
+/// What a test can use. `KUBECONFIG` is set, too, for what reads it itself.
 #[derive(Debug)]
 pub struct Environment {
     /// The image of the brokers, in every node already.

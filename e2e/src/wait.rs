@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 /// Between two looks: short against what a person notices, long against what a look costs.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+pub const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Looks until there is something, at most so long. An error of a look is not the end: what is restarting answers late. The last
 /// one is in the error.

@@ -1,0 +1,103 @@
+//! Promise: a leader that dies is replaced in about a second, and a node that vanishes without a word in a few. The time is a
+//! client's: from the blow to the next acknowledgement of the same partition.
+
+// A test's functions may end it, and print what they saw.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use fulmar_client::{Client, Record};
+use fulmar_e2e::brokers::{Brokers, READY_WITHIN, cluster, topic};
+use fulmar_e2e::environment::Environment;
+use fulmar_e2e::nodes::Signal;
+use fulmar_e2e::wait;
+
+const TOPIC: &str = "events";
+
+/// Each broker is killed a few times; the same test by hand with `FULMAR_E2E_KILLS=100` gives a distribution.
+const KILLS: usize = 6;
+
+/// The promise is a second at the median; this is its bound for each kill.
+const NEXT_ACK_WITHIN: Duration = Duration::from_secs(3);
+
+/// A node that is gone refuses nothing: only silence tells.
+const NEXT_ACK_OF_A_LOST_NODE_WITHIN: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leader_kill_next_ack_within_3_s() {
+    let brokers = Brokers::apply("failover", &(cluster(3) + &topic(TOPIC, 1, ""))).unwrap();
+    brokers.await_ready("flt/events").unwrap();
+    let kills = std::env::var("FULMAR_E2E_KILLS").ok().map_or(KILLS, |kills| kills.parse().unwrap());
+    let mut took = Vec::with_capacity(kills);
+    for _ in 0..kills {
+        let client = brokers.client(0).await.unwrap();
+        let leader = whole(&client).await.unwrap();
+        let client = brokers.client((leader + 1) % 3).await.unwrap();
+        let producer = client.producer(TOPIC).build().await.unwrap();
+        producer.publish(Record::new("before")).await.unwrap();
+
+        brokers.process(leader).unwrap().send(Signal::Kill).unwrap();
+        let killed = Instant::now();
+        producer.publish(Record::new("after")).await.unwrap();
+        took.push(killed.elapsed());
+
+        // A pod of its own for the next life: one that was killed often is started again ever later.
+        brokers.kubectl(&["delete", "pod", &Brokers::pod(leader), "--wait=true"]).unwrap();
+        brokers.await_pod(leader).unwrap();
+    }
+    took.sort();
+    println!("{kills} leaders killed, until the next acknowledgement: {}", told(&took));
+    assert!(took.iter().all(|took| *took <= NEXT_ACK_WITHIN), "{}", told(&took));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_loss_next_ack_within_5_s() {
+    let brokers = Brokers::apply("lost-node", &(cluster(3) + &topic(TOPIC, 1, ""))).unwrap();
+    brokers.await_ready("flt/events").unwrap();
+    let client = brokers.client(0).await.unwrap();
+    let leader = whole(&client).await.unwrap();
+    let node = brokers
+        .kubectl(&["get", "pod", &Brokers::pod(leader), "-o", "jsonpath={.spec.nodeName}"])
+        .unwrap();
+    let number = node.strip_prefix("node").and_then(|number| number.parse().ok()).unwrap();
+    let client = brokers.client((leader + 1) % 3).await.unwrap();
+    let producer = client.producer(TOPIC).build().await.unwrap();
+    producer.publish(Record::new("before")).await.unwrap();
+    // A packet to a node that is gone is answered by nobody; killed processes alone would refuse connections.
+    let environment = Environment::get().unwrap();
+    let nodes = environment.nodes().unwrap();
+    let silence = nodes.isolate(&brokers.pod_ip(leader).unwrap()).unwrap();
+    let lost = Instant::now();
+    let away = nodes.without_node(number).unwrap();
+    producer.publish(Record::new("after")).await.unwrap();
+    let took = lost.elapsed();
+    println!("{node} lost with the leader on it: the next acknowledgement after {} ms", took.as_millis());
+    drop(silence);
+    drop(away);
+    assert!(took <= NEXT_ACK_OF_A_LOST_NODE_WITHIN, "{took:?}");
+    brokers.await_ready("flc/orders").unwrap();
+}
+
+/// The leader of the only partition, once all three replicas hold all that is committed.
+async fn whole(client: &Client) -> Result<u32> {
+    let started = Instant::now();
+    loop {
+        let described = client.admin().describe_topic(TOPIC).await;
+        if let Ok(described) = &described
+            && let [partition] = described.partitions.as_slice()
+            && partition.serving
+            && partition.in_sync.len() == 3
+        {
+            return partition.leader.context("a partition that serves has a leader");
+        }
+        anyhow::ensure!(started.elapsed() < READY_WITHIN, "the replicas did not catch up: {described:?}");
+        tokio::time::sleep(wait::LOOK_AGAIN).await;
+    }
+}
+
+/// Sorted times, for people.
+fn told(took: &[Duration]) -> String {
+    let at = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)].as_millis();
+    format!("p50 {} ms, p99 {} ms, longest {} ms", at(50), at(99), at(100))
+}
