@@ -2,6 +2,7 @@
 //! touched; probes answer while the volume is opened.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ use crate::replica::{self, Command, Replicas};
 use crate::serve::http::{Http, Phase};
 use crate::serve::listen::{self, Limits};
 use crate::serve::{self, Door, grpc};
+#[cfg(debug_assertions)]
+use crate::storage::faulty_disk;
+use crate::storage::seam::{Files, SystemFiles};
 use crate::storage::{Expectations, Opened, Storage, StorageConfig, StorageEvent};
 use crate::tls::Tls;
 use crate::{dial, readiness};
@@ -268,8 +272,9 @@ async fn open(
     let mut settings = StorageConfig::for_memory(config.data.clone(), shares.storage);
     settings.slot_bytes = config.journal_slot_size;
     let expectations = Expectations { ordinal: config.name.ordinal, cluster: None };
+    let files = files(&config.data).context("--data")?;
     let opening = tokio::task::spawn_blocking(move || {
-        Storage::open(&settings, &expectations, move |event| {
+        Storage::open_in(files, &settings, &expectations, move |event| {
             // The actor ends with the process.
             let _ended = tell.send(event);
         })
@@ -283,6 +288,16 @@ async fn open(
         "the volume is open"
     );
     Ok((storage, opened))
+}
+
+/// The operating system's, but for a build that is tested.
+fn files(data: &Path) -> std::io::Result<Arc<dyn Files>> {
+    #[cfg(debug_assertions)]
+    if let Some(faulty) = faulty_disk::of_environment(data)? {
+        return Ok(faulty);
+    }
+    let _ = data;
+    Ok(Arc::new(SystemFiles))
 }
 
 fn identity(opened: &Opened) -> core::Identity {

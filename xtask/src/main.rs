@@ -5,6 +5,7 @@
 // What it says to the person who typed the command is its output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod faults;
 mod images;
 mod kubernetes;
 mod process;
@@ -31,6 +32,8 @@ enum Command {
     /// A Kubernetes to try things on: three nodes in namespaces of their own (Linux, root)
     #[command(subcommand)]
     Kubernetes(kubernetes::Command),
+    /// Blows from a seed against real brokers with real files, while programs publish and read (Linux, root)
+    Faults(faults::Arguments),
     /// Build the images of broker and operator, and import them into the Kubernetes that `kubernetes up` started
     Images(images::Arguments),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(arguments) => test::run(&arguments),
         Command::Kubernetes(command) => kubernetes::run(command),
+        Command::Faults(arguments) => faults::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),
     };
     match outcome {

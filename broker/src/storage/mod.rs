@@ -14,6 +14,8 @@ mod bytes;
 mod committer;
 mod config;
 mod error;
+#[cfg(debug_assertions)]
+pub(crate) mod faulty_disk;
 mod identity;
 pub mod inspect;
 mod journal;

@@ -14,6 +14,7 @@ mod ports;
 mod session;
 mod watch;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -21,8 +22,8 @@ use clap::Args;
 use crate::exit::Failed;
 use folder::Folder;
 use manifest::Manifest;
-use ports::Ports;
-use session::Session;
+use ports::{Elsewhere, Ports};
+use session::{Session, Where};
 
 /// Run a whole cluster on this machine
 ///
@@ -41,6 +42,9 @@ pub(crate) struct Dev {
     /// gRPC, 50052 internal, 8080 HTTP, 7946/udp gossip, and 10 more for each further broker]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port_base: Option<u16>,
+    /// Start no brokers, attend those that run at these addresses, on the usual ports, with the certificates of the folder
+    #[arg(long, value_name = "IP", value_delimiter = ',', hide = true, conflicts_with = "port_base")]
+    brokers_at: Vec<IpAddr>,
 }
 
 impl Dev {
@@ -50,10 +54,13 @@ impl Dev {
         // What was applied before the last stop binds as it would in Kubernetes.
         let manifest = Manifest::read(&self.files, &folder.applied()?)?;
         let ports = Ports::plan(self.port_base, manifest.cluster.replicas)?;
-        ports.wait_free(0..manifest.cluster.replicas, folder.was_killed()).await?;
+        let elsewhere = Elsewhere::of(self.brokers_at, manifest.cluster.replicas)?;
+        if elsewhere.is_none() {
+            ports.wait_free(0..manifest.cluster.replicas, folder.was_killed()).await?;
+        }
         let tls = certificates::prepare(&folder)?;
         folder.keep_applied(&manifest.documents)?;
         let saved = watch::watch(&self.files)?;
-        Session::start(self.files, folder, ports, tls, manifest).run(saved).await
+        Session::start(self.files, folder, Where { ports, elsewhere }, tls, manifest).run(saved).await
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns their numbers, and saying which one is taken and what for before anything starts.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,31 @@ impl BrokerPorts {
             (self.http, "HTTP", false),
             (self.gossip, "gossip (udp)", true),
         ]
+    }
+}
+
+/// Brokers that somebody else has started, each at an address of its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Elsewhere {
+    addresses: Vec<IpAddr>,
+}
+
+impl Elsewhere {
+    /// `None` without addresses; refuses fewer than brokers are wanted.
+    pub(crate) fn of(addresses: Vec<IpAddr>, brokers: u16) -> Result<Option<Self>, Failed> {
+        match addresses.len() {
+            0 => Ok(None),
+            given if given < usize::from(brokers) => Err(Failed::Usage(format!(
+                "--brokers-at names {given} addresses, and the Cluster has {brokers} brokers"
+            ))),
+            _ => Ok(Some(Self { addresses })),
+        }
+    }
+
+    /// Where one broker speaks with its controller, and with programs.
+    pub(crate) fn of_broker(&self, ordinal: u16) -> Option<(SocketAddr, SocketAddr)> {
+        let address = *self.addresses.get(usize::from(ordinal))?;
+        Some(((address, 50_052).into(), (address, 50_051).into()))
     }
 }
 

@@ -17,18 +17,27 @@ use super::folder::Folder;
 use super::ledger::FileLedger;
 use super::manifest::Manifest;
 use super::picture::{Picture, Process, Setting};
-use super::ports::{Ports, loopback};
+use super::ports::{Elsewhere, Ports, loopback};
 use super::watch::Saves;
 use crate::exit::Failed;
 
 /// What brokers tell waits here while the picture is drawn.
 const HAPPENED_MAX: usize = 64;
 
+/// Where brokers are.
+#[derive(Debug, Clone)]
+pub(crate) struct Where {
+    pub(crate) ports: Ports,
+    /// Somebody else starts them.
+    pub(crate) elsewhere: Option<Elsewhere>,
+}
+
 /// See the module.
 pub(crate) struct Session {
     files: Vec<PathBuf>,
     folder: Folder,
     ports: Ports,
+    elsewhere: Option<Elsewhere>,
     manifest: Manifest,
     brokers: Brokers,
     happened: mpsc::Receiver<Happened>,
@@ -70,10 +79,11 @@ impl Session {
     pub(crate) fn start(
         files: Vec<PathBuf>,
         folder: Folder,
-        ports: Ports,
+        places: Where,
         tls: Credentials,
         manifest: Manifest,
     ) -> Self {
+        let Where { ports, elsewhere } = places;
         let ledger = Arc::new(FileLedger::new(folder.table()));
         let mut steward = Steward::start(StewardConfig::new(tls), ledger);
         let (sender, happened) = mpsc::channel(HAPPENED_MAX);
@@ -89,6 +99,7 @@ impl Session {
             files,
             folder,
             ports,
+            elsewhere,
             brokers: Brokers::new(sender),
             happened,
             running: BTreeMap::new(),
@@ -128,8 +139,10 @@ impl Session {
         self.picture.topic(self.manifest.topics.first().map(|topic| topic.name.clone()));
         let wanted = self.manifest.cluster.replicas;
         for ordinal in 0..wanted {
-            self.running.entry(ordinal).or_insert(false);
-            self.brokers.start(self.plan(ordinal));
+            self.running.entry(ordinal).or_insert(self.elsewhere.is_some());
+            if self.elsewhere.is_none() {
+                self.brokers.start(self.plan(ordinal));
+            }
         }
         self.steward.desire(self.manifest.desired());
         self.see();
@@ -154,13 +167,19 @@ impl Session {
 
     /// Tells the controller which processes there are.
     fn see(&self) {
-        let sightings = self.running.iter().map(|(ordinal, running)| Sighting {
-            ordinal: Ordinal(*ordinal),
-            internal: loopback(self.ports.of(*ordinal).internal),
-            client: loopback(self.ports.of(*ordinal).grpc).to_string(),
-            zone: None,
-            volume_uid: String::new(),
-            running: *running,
+        let sightings = self.running.iter().map(|(ordinal, running)| {
+            let elsewhere = self.elsewhere.as_ref().and_then(|elsewhere| elsewhere.of_broker(*ordinal));
+            let here =
+                || (loopback(self.ports.of(*ordinal).internal), loopback(self.ports.of(*ordinal).grpc));
+            let (internal, client) = elsewhere.unwrap_or_else(here);
+            Sighting {
+                ordinal: Ordinal(*ordinal),
+                internal,
+                client: client.to_string(),
+                zone: None,
+                volume_uid: String::new(),
+                running: *running,
+            }
         });
         self.steward.sightings(sightings.collect());
     }
@@ -248,6 +267,12 @@ impl Session {
                 "the Cluster is {:?} now; this `fulmar dev` runs {:?}",
                 new.cluster.name, self.manifest.cluster.name
             )));
+        }
+        if let Some(elsewhere) = &self.elsewhere {
+            let has_room =
+                new.cluster.replicas.checked_sub(1).is_none_or(|last| elsewhere.of_broker(last).is_some());
+            let none = || Failed::Failure("--brokers-at names no address for the new broker".to_owned());
+            return if has_room { Ok(new) } else { Err(none()) };
         }
         self.ports.fit(new.cluster.replicas)?;
         let (old, wanted) = (self.manifest.cluster.replicas, new.cluster.replicas);

@@ -127,8 +127,12 @@ impl Window {
     }
 
     /// The front batch was refused for now, and was not appended by that attempt. Nor were those behind it: a leader
-    /// takes no sequence before the one it follows. Everything is to be sent again.
+    /// takes no sequence before the one it follows; unless an earlier attempt of the front comes late, and they after it.
+    /// Everything is to be sent again.
     pub(super) fn refused_for_now(&mut self) {
+        if self.flights.front().is_some_and(|front| front.doubtful) {
+            return self.connection_lost();
+        }
         if self.producer.is_none() {
             // Only the front is under way without sequences.
             debug_assert!(self.flights.len() <= 1);
@@ -167,21 +171,37 @@ impl Window {
         }
     }
 
-    /// Answers those whose deadline has come, by whether they may be in the log. Returns whether nobody waits for what is
-    /// left: then it is given up, the id is renewed, and the connection is to be left, since answers would not fit.
+    /// Answers those whose deadline has come, by whether they may be in the log, or may still get there: one that stays, since
+    /// those behind it need its sequence, is sent again. As long as nothing of the window was sent, none has to stay. Returns
+    /// whether nobody waits for what is left: then it is given up, the id is renewed, and the connection is to be left, since
+    /// answers would not fit.
     #[must_use]
     pub(super) fn expire(&mut self, now: Instant, in_log: &SendError, not_in_log: &SendError) -> bool {
-        let sent = self.sent;
-        for (at, flight) in self.flights.iter_mut().enumerate() {
-            if flight.deadline > now {
-                break;
-            }
+        let late = self.flights.iter().take_while(|flight| flight.deadline <= now).count();
+        if late == 0 {
+            return !self.flights.is_empty() && self.give_up_unawaited();
+        }
+        if self.sent == 0 && self.flights.front().is_some_and(|front| !front.doubtful) {
+            let flights = self.flights.drain(..late);
+            flights
+                .filter_map(|flight| flight.waiter)
+                .for_each(|waiter| waiter.complete(Err(not_in_log.clone())));
+            self.renew();
+            return self.flights.is_empty();
+        }
+        let all_go = self.flights.iter().skip(late).all(|flight| flight.waiter.is_none());
+        for (at, flight) in self.flights.iter_mut().enumerate().take(late) {
             if let Some(waiter) = flight.waiter.take() {
-                let doubtful = flight.doubtful || at < sent;
-                waiter.complete(Err(if doubtful { in_log.clone() } else { not_in_log.clone() }));
+                let may_be_there = !all_go || flight.doubtful || at < self.sent;
+                waiter.complete(Err(if may_be_there { in_log.clone() } else { not_in_log.clone() }));
             }
         }
-        if self.flights.is_empty() || self.flights.iter().any(|flight| flight.waiter.is_some()) {
+        self.give_up_unawaited()
+    }
+
+    /// Whether nobody waited for any.
+    fn give_up_unawaited(&mut self) -> bool {
+        if self.flights.iter().any(|flight| flight.waiter.is_some()) {
             return false;
         }
         self.flights.clear();

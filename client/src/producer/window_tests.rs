@@ -105,3 +105,34 @@ async fn what_was_refused_and_is_late_is_known_not_to_be_there() {
     assert!(window.expire(Instant::now(), &in_doubt(), &not_there()));
     assert!(matches!(waiting.remove(0).await, Err(SendError::TimedOut { .. })));
 }
+
+#[tokio::test]
+async fn a_late_batch_that_is_sent_on_is_not_called_absent() {
+    let (mut window, mut waiting) = window(&[0, 0, 1000]);
+    window.next_to_send().unwrap();
+    window.connection_lost();
+    assert!(!window.expire(Instant::now(), &in_doubt(), &not_there()));
+    // The second one was never sent; but it will be, for the third one needs its sequence.
+    assert_eq!(sequences(&send_all(&mut window)), [0, 1, 2]);
+    assert!(matches!(waiting.remove(0).await, Err(SendError::OutcomeUnknown { .. })));
+    assert!(matches!(waiting.remove(0).await, Err(SendError::OutcomeUnknown { .. })));
+}
+
+#[tokio::test]
+async fn late_batches_of_a_window_that_was_not_sent_leave_with_their_sequences() {
+    let (mut window, mut waiting) = window(&[0, 1000]);
+    assert!(!window.expire(Instant::now(), &in_doubt(), &not_there()));
+    assert!(matches!(waiting.remove(0).await, Err(SendError::TimedOut { .. })));
+    assert_eq!(sequences(&send_all(&mut window)), [0]);
+}
+
+#[tokio::test]
+async fn what_was_sent_behind_a_refused_batch_in_doubt_is_in_doubt_too() {
+    let (mut window, mut waiting) = window(&[0, 0]);
+    window.next_to_send().unwrap();
+    window.connection_lost();
+    send_all(&mut window);
+    window.refused_for_now();
+    assert!(window.expire(Instant::now(), &in_doubt(), &not_there()));
+    assert!(matches!(waiting.remove(1).await, Err(SendError::OutcomeUnknown { .. })));
+}

@@ -10,7 +10,10 @@ mod units;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::faults;
+use crate::images;
 use crate::kubernetes::choice::{self, Choice, Cluster};
+use crate::process;
 use crate::workspace::Workspace;
 use parts::Parts;
 
@@ -45,6 +48,7 @@ enum Part {
     Clippy,
     Unit,
     Doc,
+    Faults,
     EndToEnd,
 }
 
@@ -80,6 +84,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if wanted(Part::Doc) && filter.is_none() {
         parts.run("documentation's examples", || units::documentation(&workspace));
     }
+    if wanted(Part::Faults) && filter.is_none() {
+        real_faults(&workspace, &mut parts);
+    }
     if wanted(Part::EndToEnd) {
         end_to_end::run(&workspace, cluster, filter, arguments.test_threads, &mut parts);
     }
@@ -89,4 +96,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         1 => bail!("a part failed"),
         failed => bail!("{failed} parts failed"),
     }
+}
+
+/// Two minutes of blows from a new seed; with them the start, the settling and a last look from every side.
+fn real_faults(workspace: &Workspace, parts: &mut Parts) {
+    const PART: &str = "faults: blows against real brokers";
+    if let Err(why) = faults::can_run() {
+        return parts.left_out_because(PART, why);
+    }
+    parts.run(PART, || {
+        images::build_binaries(workspace)?;
+        process::run(faults::command(workspace).args(["--for", "2m"]))
+    });
 }

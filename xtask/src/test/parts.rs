@@ -45,10 +45,15 @@ impl Parts {
 
     /// Notes what was left out because the person asked for it.
     pub(crate) fn left_out(&mut self, name: &str) {
+        self.left_out_because(name, "as asked");
+    }
+
+    /// Notes what this machine cannot do and no promise needs everywhere.
+    pub(crate) fn left_out_because(&mut self, name: &str, reason: &str) {
         self.rows.push(Row {
             name: name.to_owned(),
             took: Duration::ZERO,
-            outcome: Ok("left out, as asked".to_owned()),
+            outcome: Ok(format!("left out, {reason}")),
         });
     }
 

@@ -1,0 +1,66 @@
+//! What happens to a volume behind a broker's back: bytes flipped, files cut short, folders copied and deleted.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt};
+
+use crate::room::system;
+
+/// The files that hold records and promises.
+pub(crate) fn files(data: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(data.join("journal"))
+        .map(|entries| entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect())
+        .unwrap_or_default();
+    files.push(data.join("records.redb"));
+    files.sort();
+    files
+}
+
+/// Flips one bit in the part of a file that was written; says where.
+pub(crate) fn flip(path: &Path, luck: &mut StdRng) -> Result<String> {
+    let open = OpenOptions::new().read(true).write(true).open(path);
+    let file = open.with_context(|| format!("could not open {}", path.display()))?;
+    let length = file.metadata()?.len();
+    let mut page = [0; 4096];
+    // Most of a young journal is zeros, where a flip means nothing: a page that holds something is looked for.
+    for _ in 0..10_000 {
+        let at = luck.random_range(0..length.div_ceil(4096)) * 4096;
+        let read = file.read_at(&mut page, at)?;
+        if page[..read].iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        let within = luck.random_range(0..read);
+        let flipped = page[within] ^ (1 << luck.random_range(0..8));
+        file.write_all_at(&[flipped], at + within as u64)?;
+        return Ok(format!("{}, byte {}", path.display(), at + within as u64));
+    }
+    Ok(format!("{} holds nothing", path.display()))
+}
+
+/// Cuts a file short by up to a half, or to nothing; says where.
+pub(crate) fn truncate(path: &Path, luck: &mut StdRng) -> Result<String> {
+    let open = OpenOptions::new().write(true).open(path);
+    let file = open.with_context(|| format!("could not open {}", path.display()))?;
+    let length = file.metadata()?.len();
+    let left = if luck.random_bool(0.1) { 0 } else { length - 1 - luck.next_u64() % (length / 2) };
+    file.set_len(left)?;
+    Ok(format!("{} from {length} bytes to {left}", path.display()))
+}
+
+/// A copy as a backup would have it, in the place of what was there.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    delete(to)?;
+    system(&format!("cp -a --sparse=always {} {}", from.display(), to.display()))
+}
+
+/// Deletes a folder, if it is there.
+pub(crate) fn delete(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("could not delete {}", folder.display()))?;
+    }
+    Ok(())
+}

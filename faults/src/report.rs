@@ -1,0 +1,81 @@
+//! The report: for the terminal, and as a file that the command writes anew.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::load::book::Counts;
+use crate::outcome::Outcome;
+
+/// What the report says beside the counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    pub(crate) command: String,
+    pub(crate) brokers: u16,
+    pub(crate) span: Duration,
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1}", duration.as_secs_f64())
+}
+
+/// The text.
+pub(crate) fn text(setting: &Setting, outcome: &Outcome, counts: &Counts) -> String {
+    let mut text = String::new();
+    let _ = write!(
+        text,
+        "# Blows against real brokers\n\nWritten by `{}`. {} brokers as processes, each with an address and an ext4 volume of its own; \
+         producers and readers ran throughout. {} blows in {}; after each, everything had to come back by itself, and every \
+         acknowledged record was compared by its hash. The whole log was read back {} times.\n\n",
+        setting.command,
+        setting.brokers,
+        outcome.blows(),
+        humantime::format_duration(Duration::from_secs(setting.span.as_secs())),
+        outcome.examinations,
+    );
+    let _ = write!(
+        text,
+        "| records | |\n| --- | ---: |\n| acknowledged | {} |\n| lost | {} |\n| changed | {} |\n| duplicated | {} |\n| out of order | {} |\n\
+         | said not to be in the log, and in it | {} |\n| outcome unknown (producers with a timeout of 1.5 s) | {} |\n\
+         | timed out, and not in the log | {} |\n| read by followers | {} |\n\n",
+        counts.acknowledged,
+        counts.lost,
+        counts.changed,
+        counts.duplicated,
+        counts.disordered,
+        counts.raised,
+        counts.unknown,
+        counts.absent,
+        counts.read,
+    );
+    text.push_str(
+        "Stall: the longest that a record of a topic with the defaults (three replicas, two of them acknowledge) waited for its \
+         acknowledgement, in seconds, the time of the blow itself included. Settled: from the end of the blow until all brokers serve, \
+         everything is replicated in full and read.\n\n\
+         | blow | count | stall, mean | stall, longest | settled, longest |\n| --- | ---: | ---: | ---: | ---: |\n",
+    );
+    for (kind, row) in &outcome.rows {
+        let mean = row.stall_sum / row.blows.max(1);
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} |",
+            kind.about(),
+            row.blows,
+            seconds(mean),
+            seconds(row.stall_max),
+            seconds(row.settled_max)
+        );
+    }
+    if !outcome.refusals.is_empty() {
+        text.push_str("\nWhat brokers said when they refused a volume:\n\n");
+        for (words, times) in &outcome.refusals {
+            let _ = writeln!(text, "- {times} × `{words}`");
+        }
+    }
+    if !outcome.violations.is_empty() {
+        text.push_str("\nVIOLATED:\n\n");
+        for violation in &outcome.violations {
+            let _ = writeln!(text, "- {violation}");
+        }
+    }
+    text
+}
