@@ -37,7 +37,7 @@ pub(crate) async fn settle(
     ends: Ends,
 ) -> Result<Duration> {
     let began = Instant::now();
-    let client = Cluster::client(cluster.size()).await;
+    let mut client = None;
     let mut ended = 0;
     let mut whole_since = None;
     let mut why = String::new();
@@ -46,10 +46,10 @@ pub(crate) async fn settle(
             bail!("{failed}");
         }
         revive(cluster, book, ends, &mut ended).await?;
-        let client = match &client {
-            Ok(client) => client.clone(),
-            Err(_) => Cluster::client(cluster.size()).await?,
-        };
+        if client.is_none() {
+            client = Cluster::client(cluster.size()).await.ok();
+        }
+        let Some(client) = &client else { continue };
         why = if let Some(why) = unsettled(&client.admin(), cluster.size()).await {
             whole_since = None;
             why
