@@ -51,6 +51,9 @@ pub struct Config {
     /// How long a stop may take: others are waited for so long at most
     #[arg(long, env = "FULMAR_SHUTDOWN_GRACE", default_value = "120s", value_parser = duration)]
     pub shutdown_grace: Duration,
+    /// How many bytes a second are read to find damaged batches before somebody needs them; 0: none
+    #[arg(long, env = "FULMAR_SCRUB_RATE", default_value = "8Mi", value_parser = bytes)]
+    pub scrub_rate: u64,
     /// How log lines look
     #[arg(long, env = "FULMAR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,

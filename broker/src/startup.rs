@@ -32,7 +32,7 @@ use crate::serve::{self, Door, grpc};
 #[cfg(debug_assertions)]
 use crate::storage::faulty_disk;
 use crate::storage::seam::{Files, SystemFiles};
-use crate::storage::{Expectations, Opened, Storage, StorageConfig, StorageEvent};
+use crate::storage::{ADVICE, Expectations, OpenError, Opened, Storage, StorageConfig, StorageEvent};
 use crate::tls::Tls;
 use crate::{dial, readiness};
 
@@ -154,6 +154,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
         AbortOnDropHandle::new(tokio::spawn(tls.watch())),
         AbortOnDropHandle::new(tokio::spawn(peers.keep_dialling())),
         AbortOnDropHandle::new(tokio::spawn(replica::retain(replicas.clone(), pages.directory()))),
+        AbortOnDropHandle::new(tokio::spawn(replica::scrub(replicas.clone(), config.scrub_rate))),
         AbortOnDropHandle::new(tokio::spawn(ready)),
     ];
     info!(name = config.name.text, %addresses.grpc, %addresses.http, %addresses.internal, %addresses.gossip, "the broker serves");
@@ -256,8 +257,12 @@ async fn open_volume(config: &Config, shares: Shares, addresses: Addresses) -> a
     let (storage, opened) = open(config, shares, tell).await?;
     let identity = identity(&opened);
     let myself = myself(&identity, addresses);
-    let broker =
+    let mut broker =
         core::Broker::new(identity, opened.replicas).context("--data: a producers' table is damaged")?;
+    broker.remember(opened.peers);
+    for (key, offset) in opened.damaged {
+        broker.recovered_damaged(key, offset);
+    }
     let (replicas, actor) = replica::start(replica::Start { broker, storage, events, shares });
     let (pages, entries) = Pages::start(replicas.clone(), opened.pages);
     replicas.send(Command::Assign(entries)).await?;
@@ -279,7 +284,8 @@ async fn open(
             let _ended = tell.send(event);
         })
     });
-    let (storage, opened) = opening.await.context("opening the volume")?.context("--data")?;
+    let opened = opening.await.context("opening the volume")?;
+    let (storage, opened) = opened.map_err(refused).context("--data")?;
     info!(
         incarnation = %opened.identity.incarnation,
         replicas = opened.replicas.len(),
@@ -298,6 +304,11 @@ fn files(data: &Path) -> std::io::Result<Arc<dyn Files>> {
     }
     let _ = data;
     Ok(Arc::new(SystemFiles))
+}
+
+/// What is wrong with the volume, and what a person can do.
+fn refused(error: OpenError) -> anyhow::Error {
+    if error.is_damage() { anyhow::anyhow!("{error}. {ADVICE}") } else { error.into() }
 }
 
 fn identity(opened: &Opened) -> core::Identity {

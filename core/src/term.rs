@@ -151,6 +151,18 @@ impl TermVector {
         self.0.last().map(|line| line.term)
     }
 
+    /// The term that placed the batch which holds `offset`; `None` below the first. Whether the log reaches so far is the
+    /// caller's to know.
+    pub fn term_at(&self, offset: Offset) -> Option<Term> {
+        let begun = self.0.partition_point(|line| line.start <= offset);
+        begun.checked_sub(1).map(|at| self.0[at].term)
+    }
+
+    /// Where the next term began above `offset`.
+    pub fn next_start(&self, offset: Offset) -> Option<Offset> {
+        self.0.get(self.0.partition_point(|line| line.start <= offset)).map(|line| line.start)
+    }
+
     /// Notes a batch of `term` at `base`. Does nothing if that term runs already.
     ///
     /// # Panics

@@ -148,6 +148,7 @@ pub(crate) fn report_from_proto(report: proto::ReplicaReport) -> Result<(Partiti
         uncertain: report.uncertain,
         may_have_lost: report.may_have_lost.map(Offset),
         unreadable: report.unreadable.map(Offset),
+        irreparable: report.irreparable.map(Offset),
         halted: (!report.halted.is_empty()).then_some(report.halted),
     };
     Ok((key, report))

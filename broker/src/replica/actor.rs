@@ -15,8 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 use tracing::{error, info, warn};
 
+use super::doorkeeper::Doorkeeper;
 use super::ship::Shipper;
-use super::{Command, Publish, Said, State, States};
+use super::{Command, Publish, Said, State, States, tell};
 use crate::clock::Clock;
 use crate::storage::{Storage, StorageEvent, WriteError};
 
@@ -85,6 +86,7 @@ pub(super) struct Actor {
     touched: BTreeSet<PartitionKey>,
     has_changed: bool,
     forgot_at: Instant,
+    doorkeeper: Doorkeeper,
 }
 
 enum Woken {
@@ -107,7 +109,9 @@ impl Actor {
         tellings: Tellings,
     ) -> Self {
         let touched = broker.replicas().map(partition::Replica::key).collect();
+        let doorkeeper = Doorkeeper::new(storage.clone());
         let mut actor = Self {
+            doorkeeper,
             broker,
             boxes,
             storage,
@@ -263,10 +267,8 @@ impl Actor {
             Command::Adopt(cluster) => self.broker.adopt(cluster),
             Command::Operator(true) => self.step(Input::OperatorUp),
             Command::Operator(false) => self.step(Input::OperatorDown),
-            Command::Hear(hello, answer) => {
-                // Who asked may have gone with its connection.
-                let _gone = answer.send(self.broker.hear(&hello));
-            }
+            Command::Unreadable(key, offset) => self.deliver(key, partition::Input::Unreadable(offset)),
+            Command::Hear(hello, answer) => self.doorkeeper.answer(self.broker.hear(&hello), answer),
             Command::LinkUp(link) => {
                 let accepted = link.accepted;
                 self.shipper.link_up(*link);
@@ -321,12 +323,14 @@ impl Actor {
             self.touched.insert(key);
             match effect {
                 Effect::Write(seq, write) => {
-                    if let Write::Append(batch) = &write {
+                    if let Write::Append(batch) | Write::Mend(batch) = &write {
                         self.outgoing.bytes += batch.size();
                     }
                     self.outgoing.writes.push((key, seq, write));
                 }
-                Effect::Send { .. } | Effect::Ship { .. } => self.outgoing.peers.push((key, effect)),
+                Effect::Send { .. } | Effect::Ship { .. } | Effect::Refetch { .. } => {
+                    self.outgoing.peers.push((key, effect));
+                }
                 Effect::Acknowledge { ticket, base } => self.answer(ticket, Ok(base)),
                 Effect::Refuse { ticket, refusal } => self.answer(ticket, Err(refusal)),
                 Effect::HighWatermark(offset) => self.storage.note_high_watermark(key, offset),
@@ -403,8 +407,9 @@ impl Actor {
         for key in std::mem::take(&mut self.touched) {
             let Some(replica) = self.broker.replica(key) else { continue };
             let halted = replica.halted();
+            let before = self.states.get(key).unwrap_or_default();
             if let Some(reason) = halted
-                && !self.states.get(key).is_some_and(|before| before.is_halted)
+                && !before.is_halted
             {
                 error!(partition = %key, reason, "the replica has halted: it keeps everything and says nothing");
             }
@@ -418,7 +423,11 @@ impl Actor {
                 log_start: replica.log_start(),
                 log_end: replica.durable_end(),
                 is_halted: halted.is_some(),
+                damaged: replica.unreadable(),
+                irreparable: replica.irreparable(),
+                mended: replica.mended_count(),
             };
+            tell::damage(&self.storage, key, &before, &state);
             self.states.set(key, state);
         }
     }

@@ -4,11 +4,14 @@
 //! Owns the order of inputs and effects. Never decides (that is `core`), and never waits for a slow program or peer.
 
 mod actor;
+mod doorkeeper;
 mod link;
 pub mod peers;
 mod retention;
+mod scrub;
 mod ship;
 mod state;
+mod tell;
 pub mod wire;
 
 use std::collections::BTreeSet;
@@ -28,6 +31,7 @@ use tokio::task::JoinHandle;
 use self::actor::Actor;
 pub use self::link::{Link, LinkNumber, Outbox};
 pub use self::retention::retain;
+pub use self::scrub::scrub;
 pub use self::state::{State, States};
 use crate::memory::Shares;
 use crate::storage::{ReadError, Storage, StorageEvent};
@@ -53,6 +57,8 @@ pub(crate) enum Command {
     Operator(bool),
     /// Retention may go so far.
     Retain(PartitionKey, Offset),
+    /// Somebody read a batch that is damaged, or whose place is empty.
+    Unreadable(PartitionKey, Offset),
     /// Judge a peer's hello.
     Hear(Box<Hello>, oneshot::Sender<Result<Accepted, HelloRefusal>>),
     /// A peer passed both handshakes.
@@ -176,7 +182,8 @@ impl Replicas {
     }
 
     /// Whole batches from the one that holds `from`, below `until`: from memory, or from the disk on a thread that may wait.
-    /// What it holds counts against the memory for reads until the returned permit is dropped.
+    /// What it holds counts against the memory for reads until the returned permit is dropped. A damaged batch is reported to
+    /// its replica, which asks the others for a copy.
     pub async fn read(
         &self,
         key: PartitionKey,
@@ -191,8 +198,17 @@ impl Replicas {
         let held = permit(&self.read_bytes, bytes_max, Duration::MAX).await;
         let storage = self.storage.clone();
         let read = tokio::task::spawn_blocking(move || storage.read(key, from, until, bytes_max)).await;
-        let batches = read.map_err(|_| ReadError::Failed("the read was cancelled".to_owned()))??;
-        Ok((batches, held))
+        let read = read.map_err(|_| ReadError::Failed("the read was cancelled".to_owned()))?;
+        if let Err(ReadError::Rotten { base, .. }) = &read {
+            self.found_damaged(key, *base).await;
+        }
+        Ok((read?, held))
+    }
+
+    /// Tells the replica that a read met a damaged batch. Telling it twice does no harm.
+    pub async fn found_damaged(&self, key: PartitionKey, offset: Offset) {
+        // Fails only when the actor has ended.
+        let _stopped = self.send(Command::Unreadable(key, offset)).await;
     }
 
     /// All reports, for an asking operator.

@@ -30,6 +30,7 @@ pub async fn retain(replicas: Replicas, directory: Changing) {
                         return;
                     }
                 }
+                Err(ReadError::Rotten { base, .. }) => replicas.found_damaged(key, base).await,
                 Err(error) => warn!(partition = %key, %error, "retention could not look at the partition"),
             }
         }

@@ -2,6 +2,7 @@
 //! disk on a thread that may wait.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fulmar_core::batch::Batch;
 use fulmar_core::id::{PartitionKey, ReplicaId};
@@ -9,7 +10,7 @@ use fulmar_core::offset::Offset;
 use fulmar_core::partition::{Effect, Input, Message};
 use fulmar_core::term::{Process, Term};
 use fulmar_proto::internal::v1::ReplicaMessage;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, warn};
 
 use super::link::{Link, LinkNumber, Outbox};
@@ -21,6 +22,9 @@ use crate::storage::{ReadError, Storage};
 const PIECE_BYTES: usize = 4 << 20;
 /// One read for one peer: its credit may be more, other partitions want their turn.
 const READ_BYTES_MAX: u64 = 1 << 20;
+/// So many reads at a time for peers whose copies are damaged, each of at most one large batch: what heals must not starve what
+/// works.
+const REFETCHES_MAX: usize = 2;
 
 #[derive(Debug)]
 struct Gathered {
@@ -36,6 +40,18 @@ pub(super) struct Shipper {
     storage: Storage,
     /// Weak: the actor ends when nobody else holds its mailbox.
     commands: mpsc::WeakSender<Command>,
+    refetches: Arc<Semaphore>,
+}
+
+/// A read for a peer whose copy is damaged.
+#[derive(Debug, Clone, Copy)]
+struct Refetch {
+    key: PartitionKey,
+    to: ReplicaId,
+    term: Term,
+    offset: Offset,
+    until: Offset,
+    bytes_max: usize,
 }
 
 /// A read for a peer.
@@ -54,7 +70,7 @@ struct Shipment {
 
 impl Shipper {
     pub(super) fn new(storage: Storage, commands: mpsc::WeakSender<Command>) -> Self {
-        Self { links: BTreeMap::new(), storage, commands }
+        Self { links: BTreeMap::new(), storage, commands, refetches: Arc::new(Semaphore::new(REFETCHES_MAX)) }
     }
 
     /// Takes a new connection in the place of an earlier one, which ends.
@@ -103,6 +119,11 @@ impl Shipper {
                     fetch,
                 })
             }
+            Effect::Refetch { to, term, offset, until, bytes_max } => {
+                let bytes_max = usize::try_from(bytes_max.min(READ_BYTES_MAX)).unwrap_or(usize::MAX);
+                self.refetch(Refetch { key, to, term, offset, until, bytes_max });
+                None
+            }
             Effect::Write(..)
             | Effect::Acknowledge { .. }
             | Effect::Refuse { .. }
@@ -114,9 +135,9 @@ impl Shipper {
     fn gather(&mut self, key: PartitionKey, to: ReplicaId, message: Message) {
         let Some(gathered) = self.links.get_mut(&to) else { return };
         gathered.bytes += match &message {
-            Message::Append { batches, .. } | Message::Fetched { batches, .. } => {
-                batches.iter().map(Batch::size).sum::<usize>()
-            }
+            Message::Append { batches, .. }
+            | Message::Fetched { batches, .. }
+            | Message::Refetched { batches, .. } => batches.iter().map(Batch::size).sum::<usize>(),
             _ => 256,
         };
         gathered.messages.push(wire::to_proto(key, message));
@@ -150,6 +171,27 @@ impl Shipper {
             }
         });
         None
+    }
+
+    fn refetch(&self, asked: Refetch) {
+        let Refetch { key, to, term, offset, until, bytes_max } = asked;
+        let Some(gathered) = self.links.get(&to) else { return };
+        let (outbox, commands) = (gathered.link.outbox.clone(), self.commands.clone());
+        let (storage, turns) = (self.storage.clone(), self.refetches.clone());
+        tokio::spawn(async move {
+            let Ok(_turn) = turns.acquire().await else { return };
+            let read = tokio::task::spawn_blocking(move || storage.read(key, offset, until, bytes_max)).await;
+            let (batches, damaged) = match read {
+                Ok(Ok(batches)) => (batches, None),
+                Ok(Err(ReadError::Rotten { base, .. })) => (Vec::new(), Some(base)),
+                Ok(Err(_)) | Err(_) => (Vec::new(), None),
+            };
+            hand_over(&outbox, key, Some(Message::Refetched { term, offset, batches }));
+            if let (Some(base), Some(commands)) = (damaged, commands.upgrade()) {
+                // The actor may be ending.
+                let _ended = commands.send(Command::Unreadable(key, base)).await;
+            }
+        });
     }
 
     /// Hands over what this turn gathered.
@@ -195,7 +237,7 @@ impl Shipment {
                 (Some(message), Input::Shipped { to, until, bytes })
             }
             Err(ReadError::Rotten { base, why, .. }) => {
-                warn!(partition = %key, offset = %base, %why, "a stored batch is damaged");
+                debug!(partition = %key, offset = %base, %why, "what a peer needs is damaged");
                 (None, Input::Unreadable(base))
             }
             // Retention was faster: the replica starts anew with this peer.

@@ -26,6 +26,12 @@ pub struct State {
     pub log_end: Offset,
     /// It stopped; a person must look.
     pub is_halted: bool,
+    /// The first batch that is known to be damaged here; the other replicas are asked for a copy.
+    pub damaged: Option<Offset>,
+    /// The first that no other member can give either.
+    pub irreparable: Option<Offset>,
+    /// Damaged places that were healed since the start.
+    pub mended: u64,
 }
 
 /// The replicas' states by partition; a handle that can be cloned.

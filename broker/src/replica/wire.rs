@@ -103,6 +103,12 @@ fn kind_of(message: Message) -> (Option<Term>, Kind) {
             }),
         ),
         Message::Stored { term, log_end } => (Some(term), Kind::Stored(proto::End { log_end: log_end.0 })),
+        Message::Unreadable { term, offset } => (Some(term), Kind::Unreadable(offset.0)),
+        Message::Refetch { term, offset } => (Some(term), Kind::Refetch(offset.0)),
+        Message::Refetched { term, offset, batches } => {
+            let batches = batches_to(&batches);
+            (Some(term), Kind::Refetched(proto::Refetched { offset: offset.0, batches }))
+        }
         Message::Release { epoch } => (None, Kind::ReleaseEpoch(epoch.to_string())),
     }
 }
@@ -158,6 +164,13 @@ pub fn from_proto(message: proto::ReplicaMessage) -> Result<(PartitionKey, Messa
             log_start: offset(append.log_start)?,
         },
         Kind::Stored(end) => Message::Stored { term: needed()?, log_end: offset(end.log_end)? },
+        Kind::Unreadable(at) => Message::Unreadable { term: needed()?, offset: offset(at)? },
+        Kind::Refetch(at) => Message::Refetch { term: needed()?, offset: offset(at)? },
+        Kind::Refetched(refetched) => Message::Refetched {
+            term: needed()?,
+            offset: offset(refetched.offset)?,
+            batches: batches_from(key, refetched.batches)?,
+        },
         Kind::ReleaseEpoch(epoch) => {
             Message::Release { epoch: epoch.parse().map_err(|_| WireError::Field("release_epoch"))? }
         }

@@ -63,6 +63,10 @@ fn all() -> Vec<Message> {
         },
         Message::Stored { term, log_end },
         Message::Release { epoch },
+        Message::Unreadable { term, offset: Offset(5) },
+        Message::Refetch { term, offset: Offset(5) },
+        Message::Refetched { term, offset: Offset(4), batches: vec![batch(4), batch(5)] },
+        Message::Refetched { term, offset: Offset(4), batches: Vec::new() },
     ]
 }
 
@@ -84,6 +88,24 @@ fn a_flipped_bit_in_a_batch_is_refused() {
     *bytes.last_mut().unwrap() ^= 1;
     append.batches[0] = bytes.into();
     assert!(matches!(from_proto(wire), Err(WireError::Batch { .. })));
+}
+
+#[test]
+fn a_copy_that_is_damaged_itself_or_another_partition_s_is_refused() {
+    let refetched = |batch: Batch, partition| {
+        let message = Message::Refetched { term: term(1), offset: Offset(4), batches: vec![batch] };
+        proto::ReplicaMessage { partition, ..to_proto(key(), message) }
+    };
+    assert!(from_proto(refetched(batch(4), 3)).is_ok());
+    assert!(matches!(from_proto(refetched(batch(4), 4)), Err(WireError::Batch { .. })));
+    for at in 0..batch(4).size() {
+        let mut wire = refetched(batch(4), 3);
+        let Some(Kind::Refetched(copy)) = &mut wire.message else { panic!("a copy") };
+        let mut bytes = copy.batches[0].to_vec();
+        bytes[at] ^= 4;
+        copy.batches[0] = bytes.into();
+        assert!(matches!(from_proto(wire), Err(WireError::Batch { .. })), "byte {at}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use fulmar_core::batch::BatchError;
+use fulmar_core::offset::Offset;
 use fulmar_core::partition::Refusal;
 use fulmar_proto::v1::{self as proto, ErrorReason};
 use http::{HeaderValue, StatusCode, header};
@@ -119,15 +120,27 @@ impl Failure {
                 format!("offset {from} is below the oldest kept, {log_start}"),
             )
             .with("log_start", log_start),
-            ReadError::Rotten { base, .. } => Self::new(
-                ErrorReason::Damaged,
-                format!("the batch at offset {base} is damaged on this broker's disk"),
-            )
-            .with("offset", base),
+            ReadError::Rotten { base, .. } => Self::under_repair(*base),
             ReadError::Failed(what) => {
                 Self::new(ErrorReason::NotServing, format!("the storage failed: {what}"))
             }
         }
+    }
+
+    /// A batch is damaged on this broker's disk, and the other replicas are asked for a copy.
+    pub fn under_repair(base: Offset) -> Self {
+        let message = format!(
+            "the batch at offset {base} is damaged on this broker's disk, and a copy of another replica is awaited"
+        );
+        Self::new(ErrorReason::NotServing, message).with("offset", base)
+    }
+
+    /// A batch is damaged, and all members were asked for a copy in vain.
+    pub fn irreparable(base: Offset) -> Self {
+        let message = format!(
+            "the batch at offset {base} is damaged on this broker's disk, and no other replica can give a copy"
+        );
+        Self::new(ErrorReason::Damaged, message).with("offset", base)
     }
 
     /// Whether nothing was done and the same request may succeed soon.

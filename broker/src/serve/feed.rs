@@ -1,6 +1,6 @@
 //! Committed batches of a partition that this broker leads, one read after the other, waiting for new ones at the end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fulmar_core::batch::Batch;
 use fulmar_core::id::PartitionKey;
@@ -18,6 +18,12 @@ use crate::storage::ReadError;
 /// A leader whose term is not open yet lets readers wait so long, then they look for another.
 const OPENING_MAX: Duration = Duration::from_secs(1);
 
+/// A reader at a damaged batch waits so long for a copy of another replica, then it is told to come again: a round trip and a
+/// sync take less, and who is told so may also ask another leader.
+const REPAIR_MAX: Duration = Duration::from_secs(5);
+/// Between two looks whether it is there.
+const REPAIR_LOOK: Duration = Duration::from_millis(50);
+
 /// Where a reader stands.
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -28,6 +34,8 @@ pub(super) struct Feed {
     /// The highest term seen; nothing is delivered by a lower one.
     pub(super) seen: Option<Term>,
     state: watch::Receiver<State>,
+    /// Since when the next batch is damaged.
+    damaged_since: Option<Instant>,
 }
 
 /// What one read gave.
@@ -49,7 +57,7 @@ impl Door {
     /// Reads from `next` on. An error: this broker holds no replica of it.
     pub(super) fn feed(&self, key: PartitionKey, next: Offset, seen: Option<Term>) -> Result<Feed, Failure> {
         let state = self.shared.replicas.states().watch(key).ok_or_else(|| self.not_leader(key))?;
-        Ok(Feed { door: self.clone(), key, next, seen, state })
+        Ok(Feed { door: self.clone(), key, next, seen, state, damaged_since: None })
     }
 }
 
@@ -100,7 +108,21 @@ impl Feed {
             .with("high_watermark", high_watermark))
     }
 
-    /// `None`: retention was faster, look again.
+    /// A copy is on its way, or nobody has one.
+    async fn wait_for_repair(&mut self, base: Offset) -> Result<(), Failure> {
+        let since = *self.damaged_since.get_or_insert_with(Instant::now);
+        if self.state.borrow().irreparable == Some(base) {
+            return Err(Failure::irreparable(base));
+        }
+        if since.elapsed() >= REPAIR_MAX {
+            self.damaged_since = None;
+            return Err(Failure::under_repair(base));
+        }
+        tokio::time::sleep(REPAIR_LOOK).await;
+        Ok(())
+    }
+
+    /// `None`: retention was faster, or a damaged batch is being replaced: look again.
     async fn read(&mut self, state: &State, term: Term, bytes_max: usize) -> Result<Option<Fed>, Failure> {
         let read = self.door.shared.replicas.read(self.key, self.next, state.high_watermark, bytes_max).await;
         let (batches, held) = match read {
@@ -109,14 +131,14 @@ impl Feed {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 return Ok(None);
             }
+            Err(ReadError::Rotten { base, .. }) => return self.wait_for_repair(base).await.map(|()| None),
             Err(error) => return Err(Failure::unread(&error)),
         };
         let Some(last) = batches.last() else {
-            return Err(Failure::new(
-                ErrorReason::Damaged,
-                format!("nothing is stored at offset {}", self.next),
-            ));
+            self.door.shared.replicas.found_damaged(self.key, self.next).await;
+            return self.wait_for_repair(self.next).await.map(|()| None);
         };
+        self.damaged_since = None;
         self.next = last.end();
         let State { high_watermark, log_start, .. } = *state;
         Ok(Some(Fed { batches, high_watermark, log_start, term, held }))

@@ -1,6 +1,7 @@
 //! What is counted, in Prometheus' text form. Few series: nothing is labelled by topic, partition or client.
 
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -30,6 +31,9 @@ pub struct Metrics {
     leading: Gauge,
     replicas: Gauge,
     halted: Gauge,
+    damaged: Gauge,
+    irreparable: Gauge,
+    mended: Counter,
     operator: Gauge,
 }
 
@@ -43,6 +47,7 @@ impl Default for Metrics {
         let (batches, batch_bytes, delivered) = (Counter::default(), Counter::default(), Counter::default());
         let (leading, replicas, halted) = (Gauge::default(), Gauge::default(), Gauge::default());
         let operator = Gauge::default();
+        let (damaged, irreparable, mended) = (Gauge::default(), Gauge::default(), Counter::default());
         registry.register("publishes", "Messages published one by one and acknowledged", publishes.clone());
         registry.register_with_unit(
             "publish_duration",
@@ -61,6 +66,17 @@ impl Default for Metrics {
         );
         registry.register("replicas", "Replicas on this broker", replicas.clone());
         registry.register("replicas_halted", "Replicas that stopped: a person must look", halted.clone());
+        registry.register(
+            "replicas_damaged",
+            "Replicas with a damaged batch: the other replicas are asked for a copy",
+            damaged.clone(),
+        );
+        registry.register(
+            "replicas_irreparable",
+            "Replicas with a damaged batch that no other member can give: a person must look",
+            irreparable.clone(),
+        );
+        registry.register("batches_mended", "Damaged batches that copies took the place of", mended.clone());
         registry.register("operator_attached", "1 while an operator is attached", operator.clone());
         Self {
             registry,
@@ -73,6 +89,9 @@ impl Default for Metrics {
             leading,
             replicas,
             halted,
+            damaged,
+            irreparable,
+            mended,
             operator,
         }
     }
@@ -114,6 +133,9 @@ impl Metrics {
         self.replicas.set(count(states.len()));
         self.leading.set(count(states.iter().filter(|state| state.serving.is_some()).count()));
         self.halted.set(count(states.iter().filter(|state| state.is_halted).count()));
+        self.damaged.set(count(states.iter().filter(|state| state.damaged.is_some()).count()));
+        self.irreparable.set(count(states.iter().filter(|state| state.irreparable.is_some()).count()));
+        self.mended.inner().store(states.iter().map(|state| state.mended).sum(), Ordering::Relaxed);
         self.operator.set(i64::from(attached));
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {

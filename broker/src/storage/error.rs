@@ -105,6 +105,25 @@ pub enum OpenError {
     },
 }
 
+/// What a person can do about a damaged volume.
+pub const ADVICE: &str = "If other brokers hold replicas of its partitions, give this broker an empty volume: it comes back \
+                          as a new replica and learns from them (docs/operations.md, \"A volume that is refused\")";
+
+impl OpenError {
+    /// Whether what the volume held is damaged or gone: then [`ADVICE`] helps.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::Length { .. } | Self::Rotten { .. } | Self::Database { .. } => true,
+            Self::Locked { .. }
+            | Self::Io { .. }
+            | Self::ForeignOrdinal { .. }
+            | Self::ForeignCluster { .. }
+            | Self::Format { .. }
+            | Self::Config { .. } => false,
+        }
+    }
+}
+
 /// Why a write was not taken. Nothing of the call was.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WriteError {
@@ -173,6 +192,8 @@ pub enum ReadError {
         key: PartitionKey,
         /// The batch's base, as far as it is known; else the first offset that cannot be read.
         base: Offset,
+        /// Where the next batch begins that holds, if one was met: between the two everything is damaged.
+        next: Option<Offset>,
         /// What is wrong with it.
         why: RotKind,
     },

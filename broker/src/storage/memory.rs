@@ -3,7 +3,7 @@
 //! Owns where each log begins and ends as of the last queued write, and a ring of batches over all logs: those that wait
 //! to be applied, and as many older ones as the bound allows. Never touches a file.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use fulmar_core::batch::Batch;
 use fulmar_core::id::PartitionKey;
@@ -76,6 +76,8 @@ pub(super) struct Memory {
     hot_bytes_max: usize,
     last_id: u64,
     applied_id: u64,
+    /// Batches that were put in the places of damaged ones, until redb has them.
+    mends: BTreeMap<(PartitionKey, Offset), Hot>,
 }
 
 impl Memory {
@@ -95,7 +97,8 @@ impl Memory {
             ..Log::default()
         };
         let logs = replicas.map(|(key, replica)| (*key, log(replica))).collect();
-        Self { logs, order: VecDeque::new(), hot_bytes: 0, hot_bytes_max, last_id: 0, applied_id: 0 }
+        let mends = BTreeMap::new();
+        Self { logs, order: VecDeque::new(), hot_bytes: 0, hot_bytes_max, last_id: 0, applied_id: 0, mends }
     }
 
     /// Whether these may be queued in this order; all or none are.
@@ -118,6 +121,7 @@ impl Memory {
     /// Notes a checked operation; gives its place in the order of appends.
     pub(super) fn take(&mut self, op: &Op) -> u64 {
         let Op::Write(key, write) = op else { return self.last_id };
+        self.forget_mends(*key, write);
         let log = self.logs.entry(*key).or_default();
         match write {
             Write::Append(batch) => {
@@ -152,15 +156,44 @@ impl Memory {
                     self.hot_bytes -= hot.batch.size();
                 }
             }
+            Write::Mend(batch) => {
+                if batch.base() >= log.start && batch.end() <= log.end {
+                    self.last_id += 1;
+                    self.mends.insert((*key, batch.base()), Hot { id: self.last_id, batch: batch.clone() });
+                }
+            }
             Write::Promise(_) | Write::Mark { .. } => {}
             Write::Release => self.hot_bytes -= log.leave(),
         }
         self.last_id
     }
 
+    /// What a cut or a new log leaves behind is not to be read any more.
+    fn forget_mends(&mut self, key: PartitionKey, write: &Write) {
+        let from = match write {
+            Write::Cut { to } => *to,
+            Write::Reset { .. } | Write::Release => Offset::ZERO,
+            Write::Append(_)
+            | Write::Mend(_)
+            | Write::Promise(_)
+            | Write::LogStart(_)
+            | Write::Mark { .. } => {
+                return;
+            }
+        };
+        self.mends.retain(|(of, _), hot| *of != key || hot.batch.end() <= from);
+    }
+
+    /// A batch that was put in the place of a damaged one, and holds `at`, if redb does not have it yet.
+    pub(super) fn mend_at(&self, key: PartitionKey, at: Offset) -> Option<Batch> {
+        let (_, hot) = self.mends.range((key, Offset::ZERO)..=(key, at)).next_back()?;
+        (hot.batch.end() > at).then(|| hot.batch.clone())
+    }
+
     /// Everything up to this append is in redb.
     pub(super) fn applied(&mut self, id: u64, stored_bytes: impl Iterator<Item = (PartitionKey, u64)>) {
         self.applied_id = self.applied_id.max(id);
+        self.mends.retain(|_, hot| hot.id > self.applied_id);
         for (key, bytes) in stored_bytes {
             if let Some(log) = self.logs.get_mut(&key) {
                 log.stored_bytes = bytes;
@@ -309,7 +342,7 @@ impl Ahead {
                 *self = Self { start: *start, end: *start, vector: vector.clone() };
             }
             Write::LogStart(start) => self.start = self.start.max((*start).min(self.end)),
-            Write::Promise(_) | Write::Mark { .. } => {}
+            Write::Mend(_) | Write::Promise(_) | Write::Mark { .. } => {}
             Write::Release => *self = Self::default(),
         }
         Ok(())

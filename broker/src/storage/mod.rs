@@ -16,6 +16,7 @@ mod config;
 mod error;
 #[cfg(debug_assertions)]
 pub(crate) mod faulty_disk;
+mod flipped;
 mod identity;
 pub mod inspect;
 mod journal;
@@ -45,7 +46,7 @@ use tokio::sync::{SemaphorePermit, TryAcquireError, oneshot};
 
 use self::committer::{Queued, Told};
 pub use self::config::{Expectations, SLOT_BYTES_MIN, StorageConfig};
-pub use self::error::{OpenError, ReadError, RotKind, TryWriteError, WriteError};
+pub use self::error::{ADVICE, OpenError, ReadError, RotKind, TryWriteError, WriteError};
 use self::op::Op;
 use self::seam::Files;
 use self::shared::Shared;
@@ -85,6 +86,9 @@ pub struct Opened {
     pub pages: Vec<Page>,
     /// The last process that was seen of each peer.
     pub peers: Vec<(ReplicaId, Process)>,
+    /// Damaged batches that were met while the producers' tables were brought up to date: what they say of their producers is
+    /// missing in the tables.
+    pub damaged: Vec<(PartitionKey, Offset)>,
     /// How many bytes of the journal were replayed, for the log line at the start.
     pub replayed_bytes: u64,
 }
@@ -264,7 +268,13 @@ impl Storage {
         self.shared().read(key, from, until, bytes_max)
     }
 
-    /// The first batch appended at or after this time (milliseconds since 1970): its base and append time. Blocks.
+    /// The file that batches are read from, for people.
+    pub fn records_path(&self) -> std::path::PathBuf {
+        volume::path(&self.shared().dir)
+    }
+
+    /// The first batch appended at or after this time (milliseconds since 1970): its base and append time. A damaged batch
+    /// passes for as young as the one behind it. Blocks.
     pub fn offset_at_time(&self, key: PartitionKey, at_ms: u64) -> Result<Option<(Offset, u64)>, ReadError> {
         self.shared().offset_at_time(key, at_ms)
     }
@@ -286,10 +296,9 @@ impl Storage {
         self.shared().memory.lock().place(key).map_or(0, |place| place.stored_bytes)
     }
 
-    /// Puts a batch that a peer sent in the place of a damaged one with the same base, end and term. Resolves when it is
-    /// durable.
+    /// [`Write::Mend`] alone: puts a batch that a peer sent in the place of a damaged copy. Resolves when it is durable.
     pub async fn mend(&self, key: PartitionKey, batch: Batch) -> Result<(), WriteError> {
-        self.write_one(Op::Mend(key, batch)).await
+        self.write_one(Op::Write(key, Write::Mend(batch))).await
     }
 
     /// How far the log is committed: the next transaction of redb stores min(it, what it applied). Costs no sync; a crash may

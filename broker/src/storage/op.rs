@@ -15,11 +15,10 @@ const FRAME: usize = 5;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are writes of replicas")]
 pub(super) enum Op {
     /// What core wants written.
     Write(PartitionKey, Write),
-    /// A batch in the place of a damaged one.
-    Mend(PartitionKey, Batch),
     /// A page of the partition table.
     Page(Page),
     /// A page that is no more.
@@ -47,7 +46,7 @@ impl Op {
     pub(super) fn weight(&self) -> usize {
         const BASE: usize = 64;
         BASE + match self {
-            Op::Write(_, Write::Append(batch)) | Op::Mend(_, batch) => batch.size(),
+            Op::Write(_, Write::Append(batch) | Write::Mend(batch)) => batch.size(),
             Op::Write(_, Write::Reset { vector, producers, .. }) => {
                 vector.starts().len() * 40 + producers.len()
             }
@@ -64,7 +63,7 @@ impl Op {
     /// The partition that it changes, if any.
     pub(super) fn key(&self) -> Option<PartitionKey> {
         match self {
-            Op::Write(key, _) | Op::Mend(key, _) => Some(*key),
+            Op::Write(key, _) => Some(*key),
             Op::Page(_) | Op::DropPage(_) | Op::Peer(..) => None,
         }
     }
@@ -85,10 +84,6 @@ impl Op {
         }
         match self {
             Op::Write(_, write) => encode_write(write, into),
-            Op::Mend(_, batch) => {
-                into.bytes(batch.bytes());
-                kind::MEND
-            }
             Op::Page(page) => {
                 into.u32(page.number);
                 encode_page(page, into);
@@ -111,6 +106,10 @@ fn encode_write(write: &Write, into: &mut Writer<'_>) -> u8 {
         Write::Append(batch) => {
             into.bytes(batch.bytes());
             kind::APPEND
+        }
+        Write::Mend(batch) => {
+            into.bytes(batch.bytes());
+            kind::MEND
         }
         Write::Cut { to } => {
             into.u64(to.0);
@@ -181,11 +180,8 @@ fn decode(kind: u8, payload: &Bytes) -> Result<Op, Malformed> {
             let key = from.key()?;
             let bytes = payload.slice_ref(from.rest());
             let batch = Batch::parse(bytes, key).map_err(|_| Malformed { what: "batch" })?;
-            return Ok(if kind == kind::APPEND {
-                Op::Write(key, Write::Append(batch))
-            } else {
-                Op::Mend(key, batch)
-            });
+            let write = if kind == kind::APPEND { Write::Append(batch) } else { Write::Mend(batch) };
+            return Ok(Op::Write(key, write));
         }
         kind::CUT | kind::RESET | kind::PROMISE | kind::LOG_START | kind::MARK | kind::RELEASE => {
             Op::Write(from.key()?, decode_write(kind, &mut from)?)

@@ -57,12 +57,29 @@ impl Shared {
             let wanted = Wanted { from, until: until.min(before.hot_from), bytes_max };
             found = self
                 .with_values(|values| batches::read(values, LogName { key, number: before.number }, wanted));
+            if let Err(rotten @ ReadError::Rotten { .. }) = found {
+                found = self.mended(wanted, rotten);
+            }
             let after = self.place(key)?;
             if after.turns == before.turns && after.start <= from {
                 break;
             }
         }
         found
+    }
+
+    /// A damaged batch may have been put back already, and wait for its transaction.
+    fn mended(&self, wanted: Wanted, rotten: ReadError) -> Result<Vec<Batch>, ReadError> {
+        let ReadError::Rotten { key, mut base, next, why } = rotten else { return Err(rotten) };
+        let memory = self.memory.lock();
+        if let Some(batch) = memory.mend_at(key, wanted.from) {
+            return Ok(if batch.end() <= wanted.until { vec![batch] } else { Vec::new() });
+        }
+        // What is still damaged is the first that was not.
+        while let Some(batch) = memory.mend_at(key, base) {
+            base = batch.end();
+        }
+        Err(ReadError::Rotten { key, base, next, why })
     }
 
     fn place(&self, key: PartitionKey) -> Result<Place, ReadError> {
@@ -98,7 +115,26 @@ impl Shared {
         let mut found = None;
         while low < high {
             let middle = Offset(low.0 + (high.0 - low.0) / 2);
-            let Some(batch) = self.batch_at(key, middle, end)? else { break };
+            let batch = match self.batch_at(key, middle, end) {
+                Ok(Some(batch)) => batch,
+                Ok(None) => break,
+                Err(ReadError::Rotten { base, next, .. }) => {
+                    // Append times do not fall: what lies behind tells, and what cannot be told passes for young.
+                    match next.map(|next| self.batch_at(key, next, end)).transpose()?.flatten() {
+                        Some(behind) if behind.append_time_ms() < at_ms => low = behind.end(),
+                        Some(behind) => {
+                            found = Some((base.max(start), behind.append_time_ms()));
+                            high = base.min(middle);
+                        }
+                        None => {
+                            found = Some((base.max(start), at_ms));
+                            high = base.min(middle);
+                        }
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if batch.append_time_ms() >= at_ms {
                 found = Some((batch.base().max(start), batch.append_time_ms()));
                 high = batch.base();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::handshake::{self, Accepted, Hello, HelloRefusal, Identity};
 use crate::entry::Entry;
 use crate::id::{Ordinal, PartitionKey, ReplicaId};
+use crate::offset::Offset;
 use crate::partition::{self, Effect, InvalidProducers, Message, Now, Recovered, Refusal, Replica};
 use crate::term::{Epoch, Process};
 
@@ -107,6 +108,39 @@ impl Broker {
         Ok(broker)
     }
 
+    /// What the volume remembers of peers: the last process that was seen of each. To be told before the first hello is heard:
+    /// a restored volume is recognised by the process that it lacks, also by who was restarted meanwhile.
+    pub fn remember(&mut self, seen: impl IntoIterator<Item = (ReplicaId, Process)>) {
+        for (peer, process) in seen {
+            self.note_seen(peer, process);
+        }
+    }
+
+    /// A damaged batch that the volume met when it was opened: see [`Replica::recovered_damaged`].
+    pub fn recovered_damaged(&mut self, key: PartitionKey, offset: Offset) {
+        if let Some(replica) = self.replicas.get_mut(&key) {
+            replica.recovered_damaged(offset);
+        }
+    }
+
+    /// The last process that was seen of a peer's volume.
+    pub fn seen(&self, peer: ReplicaId) -> Option<Process> {
+        let lives = self.seen.get(&peer.ordinal)?;
+        lives.iter().find(|(known, _)| *known == peer).map(|(_, process)| *process)
+    }
+
+    fn note_seen(&mut self, peer: ReplicaId, process: Process) {
+        let lives = self.seen.entry(peer.ordinal).or_default();
+        if let Some((_, seen)) = lives.iter_mut().find(|(known, _)| *known == peer) {
+            *seen = process;
+            return;
+        }
+        if lives.len() == LIVES_MAX {
+            lives.remove(0);
+        }
+        lives.push((peer, process));
+    }
+
     /// What this broker is.
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -138,21 +172,16 @@ impl Broker {
         wanted
     }
 
-    /// Judges a peer's hello. Who is believed replaces an earlier process of the same volume.
+    /// Judges a peer's hello. Who is believed replaces an earlier process of the same volume. The shell stores what is
+    /// [`seen`](Self::seen) from then on before it answers.
     pub fn hear(&mut self, hello: &Hello) -> Result<Accepted, HelloRefusal> {
         let accepted = handshake::check(&self.identity, hello)?;
-        let lives = self.seen.entry(hello.ordinal).or_default();
-        if let Some((_, seen)) = lives.iter_mut().find(|(peer, _)| *peer == accepted.peer) {
-            if accepted.process.session < seen.session || !handshake::continues(&hello.processes, *seen) {
-                return Err(HelloRefusal::UnknownProcess { seen: *seen });
-            }
-            *seen = accepted.process;
-            return Ok(accepted);
+        if let Some(seen) = self.seen(accepted.peer)
+            && (accepted.process.session < seen.session || !handshake::continues(&hello.processes, seen))
+        {
+            return Err(HelloRefusal::UnknownProcess { seen });
         }
-        if lives.len() == LIVES_MAX {
-            lives.remove(0);
-        }
-        lives.push((accepted.peer, accepted.process));
+        self.note_seen(accepted.peer, accepted.process);
         Ok(accepted)
     }
 

@@ -99,6 +99,18 @@ fn a_later_process_is_believed_and_an_earlier_one_no_more() {
 }
 
 #[test]
+fn what_the_volume_remembers_of_a_peer_is_as_good_as_having_seen_it() {
+    let mut broker = broker();
+    broker.remember([(id(1), process(3))]);
+    let restored = identity(1, &[1, 2, 4]).hello(Ordinal(0));
+    let refusal = broker.hear(&restored).unwrap_err();
+    assert_eq!(refusal, HelloRefusal::UnknownProcess { seen: process(3) });
+    assert!(broker.hear(&identity(1, &[1, 2]).hello(Ordinal(0))).is_err());
+    assert!(broker.hear(&identity(1, &[1, 2, 3, 4]).hello(Ordinal(0))).is_ok());
+    assert_eq!(broker.seen(id(1)), Some(process(4)));
+}
+
+#[test]
 fn a_list_past_its_bound_is_not_taken_for_a_restored_volume() {
     let mut broker = broker();
     broker.hear(&identity(1, &[1]).hello(Ordinal(0))).unwrap();

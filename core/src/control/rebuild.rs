@@ -65,13 +65,20 @@ impl Controller {
             ("RecordsMayBeLost", message)
         });
         let unreadable = report.unreadable.map(|offset| {
-            ("BatchUnreadable", format!("broker {ordinal} cannot read partition {key} at offset {offset}"))
+            ("BatchUnreadable", format!("broker {ordinal} cannot read partition {key} at offset {offset}, and asks the other replicas for a copy"))
+        });
+        let irreparable = report.irreparable.map(|offset| {
+            let message = format!(
+                "a batch of partition {key} at offset {offset} is damaged on broker {ordinal}, and no other replica can give it: \
+                 its records are lost unless a missing replica returns"
+            );
+            ("BatchIrreparable", message)
         });
         let halted = report.halted.as_ref().map(|why| {
             ("ReplicaHalted", format!("broker {ordinal} stopped its replica of partition {key}: {why}"))
         });
         let topic = self.plan.topics.get(&key.topic).map(|topic| topic.name.clone());
-        for (reason, message) in [lost, unreadable, halted].into_iter().flatten() {
+        for (reason, message) in [lost, unreadable, irreparable, halted].into_iter().flatten() {
             if self.partitions.entry(key).or_default().told.insert(reason) {
                 self.event(EventKind::Warning, reason, topic.clone(), message);
             }

@@ -20,7 +20,9 @@ fn held_by_quorums(members: &Members, end: impl Fn(ReplicaId) -> Offset) -> Offs
 impl Replica {
     /// The leader's rule: durable on Qa replicas of each set, in its own term, and not before its opening record is.
     pub(super) fn advance_commit(&mut self) {
-        let own = self.log.durable.min(self.unreadable.unwrap_or(Offset(u64::MAX)));
+        // A damaged batch that is committed lies on others; what is durable behind it counts as ever.
+        let damaged = self.repairs.first_from(self.high_watermark);
+        let own = damaged.map_or(self.log.durable, |damaged| damaged.min(self.log.durable));
         let Role::Leading(leading) = &mut self.role else { return };
         let held = held_by_quorums(&leading.entry.members, |replica| match replica {
             replica if replica == self.me => own,

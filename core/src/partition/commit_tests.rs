@@ -90,9 +90,9 @@ fn a_follower_believes_no_more_than_it_holds_durably() {
 #[test]
 fn a_bad_batch_of_the_own_log_does_not_count_towards_the_quorum() {
     let mut bench = Bench::opened();
-    bench.step(Input::Unreadable(Offset(1)));
     bench.publish(7, None);
     bench.sync();
+    bench.step(Input::Unreadable(Offset(1)));
     bench.says(1, Message::Stored { term: term(1, 0), log_end: Offset(2) });
     assert_eq!(bench.replica.high_watermark(), Offset(1));
     assert_eq!(bench.replica.report().unwrap().unreadable, Some(Offset(1)));

@@ -61,6 +61,8 @@ pub enum Write {
         /// Whether it stands.
         uncertain: bool,
     },
+    /// A batch of the log as another replica has it, to be put in the place of a damaged copy. A copy that holds stays.
+    Mend(Batch),
     /// The records go; a [`PromiseKind::Tombstone`] was written before.
     Release,
 }
@@ -122,8 +124,10 @@ pub struct Report {
     pub uncertain: bool,
     /// A term was opened although every replica was uncertain: committed records from here on may be lost.
     pub may_have_lost: Option<Offset>,
-    /// A batch of the log that cannot be read; the replica is not counted beyond it.
+    /// A batch of the log that cannot be read; the replica is not counted beyond it. It asks the others for a copy.
     pub unreadable: Option<Offset>,
+    /// A batch that no other member can give either: a person must look.
+    pub irreparable: Option<Offset>,
     /// It stopped because something impossible happened; a person must look.
     pub halted: Option<String>,
 }
@@ -159,6 +163,21 @@ pub enum Effect {
         log_start: Offset,
         /// The answer to a fetch instead of an append.
         fetch: bool,
+    },
+    /// Read the batch that holds `offset` and those behind it, all ending at or below `until`, as many as fit `bytes_max`, at
+    /// least one, and send them as [`Message::Refetched`]; send it without batches if that one cannot be read, and then say
+    /// [`Input::Unreadable`](super::Input::Unreadable).
+    Refetch {
+        /// Whom.
+        to: ReplicaId,
+        /// For the message.
+        term: Term,
+        /// For the message.
+        offset: Offset,
+        /// The end of what is known to be of that term.
+        until: Offset,
+        /// About a value of the storage.
+        bytes_max: u64,
     },
     /// The publish is committed; its first record has this offset.
     Acknowledge {

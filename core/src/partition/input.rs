@@ -83,7 +83,8 @@ pub enum Input {
         /// Their size; the credit it takes.
         bytes: u64,
     },
-    /// An [`Effect::Ship`](super::Effect::Ship) could not be read: a batch of the log is bad at this offset.
+    /// Somebody read the log and found a batch damaged: where it begins, or, if that is not known, an offset in it. Also said
+    /// instead of [`Input::Shipped`] if an [`Effect::Ship`](super::Effect::Ship) met it.
     Unreadable(Offset),
     /// The operator accepted this process's handshake: the volume is not a restored copy. A broker that would open a term
     /// on its own word alone waits for it, or for a member.

@@ -226,11 +226,28 @@ impl Replica {
         }
     }
 
+    /// A read met a damaged batch: what was to be shipped from it is not under way any more.
+    pub(super) fn stop_shipping(&mut self, damaged: Offset) {
+        let Role::Leading(leading) = &mut self.role else { return };
+        for follower in leading.followers.values_mut() {
+            if let Stage::Attached(stream) = &mut follower.stage
+                && stream.next <= damaged
+            {
+                stream.shipping = false;
+            }
+        }
+    }
+
     pub(super) fn settle_leading(&mut self, now: Now) {
         let Role::Leading(leading) = &mut self.role else { return };
         let has_quorum = leading.has_quorum(self.me);
         leading.short_since = leading.short_since.or(Some(now.since_start)).filter(|_| !has_quorum);
-        let view = View { log: &self.log, high_watermark: self.high_watermark, now: now.since_start };
+        let view = View {
+            log: &self.log,
+            repairs: &self.repairs,
+            high_watermark: self.high_watermark,
+            now: now.since_start,
+        };
         let mut effects = Vec::new();
         for (to, follower) in &mut leading.followers {
             let counted = leading.counted.get(to).copied().unwrap_or_default();
@@ -263,6 +280,7 @@ impl Replica {
 /// What the followers are shown.
 struct View<'a> {
     log: &'a super::log::Log,
+    repairs: &'a super::repair::Repairs,
     high_watermark: Offset,
     now: Duration,
 }
@@ -318,14 +336,16 @@ impl View<'_> {
             && stream.in_flight.len() < IN_FLIGHT_MESSAGES_MAX
             && !stream.shipping;
         let quiet = self.now.saturating_sub(stream.said);
-        if stream.next < self.log.end && has_credit {
+        // A damaged batch is not shipped, nor is what lies behind it, until it is whole again.
+        let until = self.repairs.first_from(stream.next).unwrap_or(self.log.end);
+        if stream.next < until && has_credit {
             stream.shipping = true;
             (stream.high_watermark, stream.log_start, stream.said) = (high_watermark, log_start, self.now);
             return Some(Effect::Ship {
                 to,
                 term,
                 from: stream.next,
-                until: self.log.end,
+                until,
                 bytes_max: IN_FLIGHT_BYTES_MAX - stream.in_flight_bytes,
                 high_watermark,
                 log_start,

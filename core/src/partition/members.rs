@@ -68,7 +68,8 @@ impl Replica {
             super::ProducerTable::default(),
         );
         self.high_watermark = Offset::ZERO;
-        (self.unreadable, self.may_have_lost) = (None, None);
+        self.repairs.clear();
+        self.may_have_lost = None;
     }
 
     /// Somebody promised more than our term. A higher entry is adopted; a leader of something lower is none any more.
@@ -101,6 +102,10 @@ impl Replica {
             self.confirmed = true;
             self.choose_log(now);
         }
+        if !self.repairs.is_empty() {
+            self.repairs.peer_up(now.since_start, peer);
+            self.changed();
+        }
         let log_end = self.log.end;
         match &mut self.role {
             Role::Opening(_) => self.forget_answer(now, peer, before != Some(process)),
@@ -112,17 +117,12 @@ impl Replica {
     /// The connection to a peer is gone.
     pub(super) fn peer_down(&mut self, now: Now, peer: ReplicaId) {
         self.peers.remove(&peer);
+        self.repairs.peer_down(now.since_start, peer);
         match &mut self.role {
             Role::Opening(_) => self.forget_answer(now, peer, false),
             Role::Leading(leading) => leading.disconnected(peer),
             Role::Idle | Role::Following(_) | Role::Halted(_) => {}
         }
-    }
-
-    /// A batch of the log cannot be read. It stays where it is; this replica is not counted beyond it.
-    pub(super) fn found_unreadable(&mut self, offset: Offset) {
-        self.unreadable = Some(self.unreadable.map_or(offset, |known| known.min(offset)));
-        self.changed();
     }
 
     pub(super) fn give_up_publishes(&mut self, refusal: &Refusal) {

@@ -1,5 +1,5 @@
 //! What replicas of one partition say to each other. All of it is bound to a term; a receiver that promised a higher one
-//! answers [`Message::Refused`].
+//! answers [`Message::Refused`]. Only the asking for a damaged batch is bound to that batch's own term instead.
 
 use crate::batch::Batch;
 use crate::entry::Entry;
@@ -111,6 +111,31 @@ pub enum Message {
         term: Term,
         /// The durable end.
         log_end: Offset,
+    },
+    /// The answer to a fetch that cannot be given: a batch of the log is damaged here. The asker looks elsewhere.
+    Unreadable {
+        /// The asking leader's term.
+        term: Term,
+        /// Where the damaged batch begins.
+        offset: Offset,
+    },
+    /// A batch of the asker's log is damaged, and a copy is wanted. The batch's own term and its offset name one batch for ever:
+    /// whoever holds it may answer, leader or not, whatever it has promised.
+    Refetch {
+        /// The damaged batch's term, by the asker's vector.
+        term: Term,
+        /// An offset in it; its base, if that is known.
+        offset: Offset,
+    },
+    /// The answer: the batch that holds the offset, and some that follow it in the same term. Without batches: it cannot be had
+    /// here.
+    Refetched {
+        /// As asked.
+        term: Term,
+        /// As asked.
+        offset: Offset,
+        /// Batches in order.
+        batches: Vec<Batch>,
     },
     /// Who left the partition may delete its records.
     Release {

@@ -7,6 +7,7 @@
 mod bench;
 mod commit;
 mod effect;
+mod fetch;
 mod follow;
 mod input;
 mod lead;
@@ -17,6 +18,7 @@ mod open;
 mod producers;
 mod publish;
 mod reconcile;
+mod repair;
 mod replica;
 mod report;
 mod retention;

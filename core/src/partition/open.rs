@@ -5,9 +5,9 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::reconcile::parting_point;
+use super::fetch::Fetching;
 use super::replica::{Now, Parked, Replica, Role};
-use super::{Effect, Message, ProducerTable, PromiseKind, Write};
+use super::{Message, ProducerTable, PromiseKind, Write};
 use crate::batch::{Batch, Stamp};
 use crate::entry::Entry;
 use crate::id::ReplicaId;
@@ -17,9 +17,6 @@ use crate::term::{Term, TermVector};
 /// A question without an answer is asked again after so long: far more than a round trip and a sync, far less than people
 /// wait.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// One answer to a fetch is at most so large: a few frames of the wire, and what a leader may hold for it in memory.
-const FETCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What a replica answered to a fence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,18 +36,8 @@ pub(super) struct Opening {
     stored: bool,
     pub(super) answers: BTreeMap<ReplicaId, Answer>,
     asked: BTreeMap<ReplicaId, Duration>,
-    fetching: Option<Fetching>,
+    pub(super) fetching: Option<Fetching>,
     pub(super) since: Duration,
-}
-
-/// The longest log is another replica's, and is being fetched.
-#[derive(Debug)]
-struct Fetching {
-    source: ReplicaId,
-    from: Offset,
-    until: Offset,
-    vector: TermVector,
-    asked: Duration,
 }
 
 /// By last term, then by end. `None` for twins, of which only one can be right.
@@ -130,13 +117,12 @@ impl Replica {
             opening.asked.insert(member, now.since_start);
             sends.push((member, Message::Fence { entry: opening.entry.clone(), term: opening.term }));
         }
-        if let Some(fetching) = opening.fetching.as_mut().filter(|fetching| is_due(fetching.asked)) {
-            fetching.asked = now.since_start;
-            let (from, until) = (fetching.from, fetching.until);
-            sends.push((fetching.source, Message::Fetch { term: opening.term, from, until }));
-        }
+        let fetch_is_due = opening.fetching.as_ref().is_some_and(|fetching| fetching.is_due(now));
         for (to, message) in sends {
             self.send(to, message);
+        }
+        if fetch_is_due {
+            self.fetch_elsewhere(now);
         }
     }
 
@@ -155,7 +141,7 @@ impl Replica {
     /// What a replica answered is void: its process is another one, or it was to be fetched from and is gone.
     pub(super) fn forget_answer(&mut self, now: Now, peer: ReplicaId, process_changed: bool) {
         let Role::Opening(opening) = &mut self.role else { return };
-        let source = opening.fetching.as_ref().is_some_and(|fetching| fetching.source == peer);
+        let source = opening.fetching.as_ref().is_some_and(|fetching| fetching.needs(peer));
         opening.asked.remove(&peer);
         if process_changed || source {
             opening.answers.remove(&peer);
@@ -203,27 +189,6 @@ impl Replica {
         }
     }
 
-    fn begin_fetch(&mut self, now: Now, source: ReplicaId, answer: Answer) {
-        let parting = parting_point(&self.log.vector, self.log.end, &answer.vector, Some(answer.log_end));
-        let parting = match parting {
-            Ok(parting) => parting,
-            Err(contradiction) => {
-                return self.halt(format!("opening with the log of {source}: {contradiction}"));
-            }
-        };
-        // Below the source's log start its snapshot replaces our log; the cut would only delay that.
-        if parting >= answer.log_start && !self.cut_own_log(parting) {
-            return;
-        }
-        let from = parting;
-        let Role::Opening(opening) = &mut self.role else { return };
-        let (term, until) = (opening.term, answer.log_end);
-        opening.fetching =
-            Some(Fetching { source, from, until, vector: answer.vector, asked: now.since_start });
-        self.send(source, Message::Fetch { term, from, until });
-        self.finish_fetch(now);
-    }
-
     /// Cuts, if there is something to cut. False if this replica halted instead: what is committed is never cut.
     pub(super) fn cut_own_log(&mut self, to: Offset) -> bool {
         if to < self.high_watermark {
@@ -232,66 +197,11 @@ impl Replica {
         }
         if to < self.log.end {
             self.log.cut(to);
+            self.repairs.forget_from(to);
             self.write(Write::Cut { to });
             self.lose_publishes_above(to);
         }
         true
-    }
-
-    /// A leader asks for what it lacks. Only who promised that very term answers.
-    pub(super) fn fetch(&mut self, from: ReplicaId, term: Term, offset: Offset, until: Offset) {
-        if !self.follows(from, term) {
-            self.refuse_lower(from, term);
-            return;
-        }
-        let (log_start, high_watermark) = (self.log.start, self.high_watermark);
-        if offset < log_start {
-            let mut vector = self.log.vector.clone();
-            vector.cut(log_start);
-            let producers = self.log.producers.before(log_start).encode();
-            self.send(from, Message::Snapshot { term, log_start, vector, producers });
-        }
-        let (offset, until) = (offset.max(log_start), until.min(self.log.durable));
-        if offset < until {
-            let bytes_max = FETCH_BYTES_MAX;
-            let fetch = true;
-            self.emit(Effect::Ship {
-                to: from,
-                term,
-                from: offset,
-                until,
-                bytes_max,
-                high_watermark,
-                log_start,
-                fetch,
-            });
-        }
-    }
-
-    /// The source's log begins above where ours parts from it: ours is replaced.
-    pub(super) fn snapshot(
-        &mut self,
-        now: Now,
-        from: ReplicaId,
-        term: Term,
-        log_start: Offset,
-        vector: TermVector,
-        producers: &[u8],
-    ) {
-        let Some(fetching) = self.fetching_from(from, term) else { return };
-        let (until, theirs) = (fetching.until, fetching.vector.clone());
-        let parting = parting_point(&self.log.vector, self.log.end, &theirs, Some(until));
-        let (Ok(parting), Ok(producers)) = (parting, ProducerTable::decode(producers)) else { return };
-        if log_start > until
-            || parting >= log_start
-            || !self.reset_own_log(parting, log_start, vector, producers)
-        {
-            return;
-        }
-        if let Role::Opening(Opening { fetching: Some(fetching), .. }) = &mut self.role {
-            fetching.from = log_start;
-        }
-        self.finish_fetch(now);
     }
 
     /// Replaces the log by an empty one at `start`. False if this replica halted instead.
@@ -311,47 +221,11 @@ impl Replica {
         }
         let encoded = producers.encode();
         self.log.reset(start, vector.clone(), producers);
+        self.repairs.clear();
         self.write(Write::Reset { start, vector, producers: encoded });
         self.lose_publishes_above(parting);
         self.high_watermark = start;
         true
-    }
-
-    /// A piece of the longest log.
-    pub(super) fn fetched(&mut self, now: Now, from: ReplicaId, term: Term, batches: Vec<Batch>) {
-        let Some(fetching) = self.fetching_from(from, term) else { return };
-        let until = fetching.until;
-        let before = self.log.end;
-        for batch in batches {
-            if batch.end() <= until && self.log.fits(&batch, term) {
-                self.append_own(&batch);
-            }
-        }
-        if self.log.end > before && self.log.end < until {
-            let Role::Opening(Opening { fetching: Some(fetching), .. }) = &mut self.role else { return };
-            fetching.asked = now.since_start;
-            fetching.from = self.log.end;
-            self.send(from, Message::Fetch { term, from: self.log.end, until });
-        }
-        self.finish_fetch(now);
-    }
-
-    fn fetching_from(&self, from: ReplicaId, term: Term) -> Option<&Fetching> {
-        match &self.role {
-            Role::Opening(opening) if opening.term == term => {
-                opening.fetching.as_ref().filter(|fetching| fetching.source == from)
-            }
-            Role::Idle | Role::Opening(_) | Role::Leading(_) | Role::Following(_) | Role::Halted(_) => None,
-        }
-    }
-
-    fn finish_fetch(&mut self, now: Now) {
-        let Role::Opening(Opening { fetching: Some(fetching), .. }) = &self.role else { return };
-        let parting = parting_point(&self.log.vector, self.log.end, &fetching.vector, Some(fetching.until));
-        // Only the whole of what was answered will do, not less.
-        if self.log.end == fetching.until && parting == Ok(fetching.until) {
-            self.append_opening(now);
-        }
     }
 
     pub(super) fn append_own(&mut self, batch: &Batch) {
@@ -359,7 +233,7 @@ impl Replica {
         self.log.append(seq, batch);
     }
 
-    fn append_opening(&mut self, now: Now) {
+    pub(super) fn append_opening(&mut self, now: Now) {
         let Role::Opening(opening) = &mut self.role else { return };
         let (entry, term) = (opening.entry.clone(), opening.term);
         let answers = std::mem::take(&mut opening.answers);
@@ -375,7 +249,7 @@ impl Replica {
 
     /// Whether this replica's answer counts towards an open quorum.
     pub(super) fn is_certain(&self) -> bool {
-        !self.uncertain && self.unreadable.is_none()
+        !self.uncertain && self.repairs.is_empty()
     }
 
     /// The answer to a fence, once the promise is durable; what was being appended for older terms is durable by then too.

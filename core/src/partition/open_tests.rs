@@ -3,7 +3,7 @@
 use super::super::bench::{
     Bench, batch, entry, entry_of, id, opening, process, sent, set, term, vector, writes,
 };
-use super::super::{Input, Promise, Recovered, WriteSeq};
+use super::super::{Effect, Input, Promise, Recovered, WriteSeq};
 use super::*;
 use crate::entry::Members;
 

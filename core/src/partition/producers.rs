@@ -146,6 +146,24 @@ impl ProducerTable {
         self.windows.insert(producer, Window { last_sequence: sequence, placed: VecDeque::from([placed]) });
     }
 
+    /// Notes a batch that was damaged when those behind it were noted, and is whole again.
+    pub fn note_mended(&mut self, batch: &Batch) {
+        let Some(ProducerSequence { producer, sequence }) = batch.sequence() else { return };
+        let placed =
+            Placed { base: batch.base(), count: batch.count(), append_time_ms: batch.append_time_ms() };
+        let Some(window) =
+            self.windows.get_mut(&producer).filter(|window| placed.base < window.newest().base)
+        else {
+            return self.note(batch);
+        };
+        // Those that were noted without it began anew behind it.
+        let first = window.last_sequence - (window.placed.len() as u64 - 1);
+        let is_next = window.placed.front().is_some_and(|front| placed.end() <= front.base);
+        if is_next && first.checked_sub(1) == Some(sequence) && window.placed.len() < KEPT {
+            window.placed.push_front(placed);
+        }
+    }
+
     /// The log is cut: batches at or above `to` never were.
     pub fn cut(&mut self, to: Offset) {
         self.windows.retain(|_, window| {

@@ -37,6 +37,23 @@ fn a_batch_within_the_window_is_known_by_its_first_offset_and_an_older_one_is_re
 }
 
 #[test]
+fn a_mended_batch_is_known_again_and_changes_nothing_that_is_known() {
+    let batch = |number: u64| batch_of(term(1, 1), number, Some((9, number)), 1000);
+    let known = |number: u64| Admission::Duplicate { base: Offset(number), end: Offset(number + 1) };
+    for missing in 0..6 {
+        let mut lacking = ProducerTable::default();
+        (0..6).filter(|number| *number != missing).for_each(|number| lacking.note(&batch(number)));
+        assert_ne!(lacking.admit(sequence(9, missing), 1000, Offset(6)), known(missing));
+        lacking.note_mended(&batch(missing));
+        assert_eq!(lacking.admit(sequence(9, missing), 1000, Offset(6)), known(missing));
+        assert_eq!(lacking.admit(sequence(9, 6), 1000, Offset(6)), Admission::New);
+        let mended = lacking.clone();
+        (0..6).for_each(|number| lacking.note_mended(&batch(number)));
+        assert!(lacking.admit(sequence(9, 5), 1000, Offset(6)) == known(5) && lacking.len() == mended.len());
+    }
+}
+
+#[test]
 fn no_more_than_a_window_is_under_way() {
     let table = table(0..64);
     assert_eq!(table.admit(sequence(9, 64), 1000, Offset(0)), Admission::Refused(Refusal::TooManyProducers));

@@ -8,6 +8,7 @@ use super::lead::Leading;
 use super::log::Log;
 use super::open::Opening;
 use super::publish::Publishes;
+use super::repair::Repairs;
 use super::{
     Effect, Input, InvalidProducers, Message, ProducerTable, Promise, PromiseKind, Recovered, Refusal, Write,
     WriteSeq,
@@ -45,7 +46,8 @@ pub struct Replica {
     pub(super) confirmed: bool,
     pub(super) publishes: Publishes,
     pub(super) may_have_lost: Option<Offset>,
-    pub(super) unreadable: Option<Offset>,
+    /// Damaged batches of the log.
+    pub(super) repairs: Repairs,
     pub(super) in_sync: Vec<ReplicaId>,
     pub(super) caught_up_seen: Vec<ReplicaId>,
     life: Life,
@@ -90,6 +92,8 @@ pub(super) enum Parked {
     Attached { to: ReplicaId, term: Term },
     /// The uncertain mark is off the disk.
     Certain,
+    /// A damaged batch's copy, up to this offset, is in its place.
+    Mended { from: Offset, until: Offset },
     /// What the operator is told is stored.
     Report,
 }
@@ -126,7 +130,7 @@ impl Replica {
             confirmed: false,
             publishes: Publishes::default(),
             may_have_lost: None,
-            unreadable: None,
+            repairs: Repairs::default(),
             in_sync: Vec::new(),
             caught_up_seen: Vec::new(),
             life: Life::Fresh { release_is_due },
@@ -153,7 +157,7 @@ impl Replica {
             Input::PeerDown(peer) => self.peer_down(now, peer),
             Input::Message { from, process, message } => self.message(now, from, process, message),
             Input::Shipped { to, until, bytes } => self.shipped(to, until, bytes),
-            Input::Unreadable(offset) => self.found_unreadable(offset),
+            Input::Unreadable(offset) => self.found_unreadable(now, offset),
             Input::Confirmed => {
                 self.confirmed = true;
                 self.choose_log(now);
@@ -170,6 +174,7 @@ impl Replica {
     /// costs one message.
     pub fn settle(&mut self, now: Now) -> Vec<Effect> {
         self.start(now);
+        self.settle_repairs(now);
         match &self.role {
             Role::Opening(_) => self.settle_opening(now),
             Role::Leading(_) => self.settle_leading(now),
@@ -221,6 +226,9 @@ impl Replica {
                 self.append_from(from, term, offset, batches, known);
             }
             Message::Stored { term, log_end } => self.stored(now, from, term, log_end),
+            Message::Unreadable { term, offset } => self.fetch_is_unreadable(now, from, term, offset),
+            Message::Refetch { term, offset } => self.refetch(from, term, offset),
+            Message::Refetched { term: _, offset, batches } => self.refetched(now, from, offset, &batches),
             Message::Release { epoch } => self.release(epoch),
         }
     }
@@ -247,6 +255,7 @@ impl Replica {
                 self.uncertain = false;
                 self.changed();
             }
+            Parked::Mended { from, until } => self.mended(now, from, until),
             Parked::Report => self.changed(),
         }
     }
@@ -280,6 +289,7 @@ impl Replica {
             | Parked::Promised { .. }
             | Parked::Attached { .. }
             | Parked::Certain
+            | Parked::Mended { .. }
             | Parked::Report => {
                 // In the order of the writes; most belong at the back.
                 let at = self.parked.iter().rposition(|(earlier, _)| *earlier <= seq).map_or(0, |at| at + 1);

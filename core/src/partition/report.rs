@@ -105,7 +105,8 @@ impl Replica {
             last_term: self.log.vector.last_term(),
             uncertain: self.uncertain,
             may_have_lost: self.may_have_lost,
-            unreadable: self.unreadable,
+            unreadable: self.unreadable(),
+            irreparable: self.irreparable(),
             halted: self.halted().map(str::to_owned),
         })
     }

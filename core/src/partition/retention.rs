@@ -23,6 +23,7 @@ impl Replica {
     fn raise_log_start(&mut self, to: Offset) {
         if to > self.log.start {
             self.log.start = to;
+            self.repairs.forget_below(to);
             self.write(Write::LogStart(to));
         }
     }

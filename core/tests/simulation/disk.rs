@@ -55,6 +55,11 @@ impl State {
                 self.start = *start;
                 self.high_watermark = self.high_watermark.max(*start);
             }
+            Write::Mend(batch) => {
+                if let Ok(at) = self.batches.binary_search_by_key(&batch.base(), Batch::base) {
+                    assert_eq!(&self.batches[at], batch, "another batch under the same term and offset");
+                }
+            }
             Write::Mark { uncertain } => self.uncertain = *uncertain,
             Write::Release => {
                 let promise = self.promise.clone();

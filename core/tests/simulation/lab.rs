@@ -157,6 +157,15 @@ impl Lab {
                     self.wires.push((name, process, letter(to), message));
                     self.step(name, Input::Shipped { to, until: end, bytes: 1 });
                 }
+                Effect::Refetch { to, term, offset, until, bytes_max } => {
+                    let batches = place.disk.read(offset, until, bytes_max);
+                    self.wires.push((
+                        name,
+                        process,
+                        letter(to),
+                        Message::Refetched { term, offset, batches },
+                    ));
+                }
                 Effect::Acknowledge { ticket, base } => drop(self.answers.insert(ticket, Ok(base))),
                 Effect::Refuse { ticket, refusal } => drop(self.answers.insert(ticket, Err(refusal))),
                 Effect::HighWatermark(offset) => place.disk.high_watermark(offset),

@@ -106,6 +106,11 @@ fn message(message: &Message) -> String {
             format!("append {} from {from} [{}] hw {high_watermark} start {log_start}", term(*t), batches(b))
         }
         Message::Stored { term: t, log_end } => format!("stored {} {log_end}", term(*t)),
+        Message::Unreadable { term: t, offset } => format!("unreadable {} at {offset}", term(*t)),
+        Message::Refetch { term: t, offset } => format!("refetch {} at {offset}", term(*t)),
+        Message::Refetched { term: t, offset, batches: b } => {
+            format!("refetched {} at {offset} {}", term(*t), batches(b))
+        }
         Message::Release { epoch } => format!("release {epoch}"),
     }
 }
@@ -131,7 +136,7 @@ pub(crate) fn input(input: &Input) -> Option<String> {
 /// `None` for what would only fill the page.
 pub(crate) fn effect(effect: &Effect) -> Option<String> {
     Some(match effect {
-        Effect::Changed | Effect::Ship { .. } => return None,
+        Effect::Changed | Effect::Ship { .. } | Effect::Refetch { .. } => return None,
         Effect::Refuse { refusal: Refusal::NotLeader { .. } | Refusal::NotEnoughReplicas { .. }, .. } => {
             return None;
         }

@@ -325,6 +325,7 @@ impl World {
                     partition::Write::Reset { .. } => self.totals.resets += 1,
                     partition::Write::Release => self.totals.releases += 1,
                     partition::Write::Promise(_)
+                    | partition::Write::Mend(_)
                     | partition::Write::LogStart(_)
                     | partition::Write::Mark { .. } => {}
                 }
@@ -344,6 +345,10 @@ impl World {
                 self.send(node, to, &message);
                 let life = self.nodes[node].life;
                 self.at(1, Event::Shipped { node, life, to, until: end, bytes });
+            }
+            Effect::Refetch { to, term, offset, until, bytes_max } => {
+                let batches = self.nodes[node].disk.read(offset, until, bytes_max.min(400));
+                self.send(node, to, &Message::Refetched { term, offset, batches });
             }
             Effect::Acknowledge { ticket, base } => self.acknowledge(node, ticket, base)?,
             Effect::Refuse { ticket, refusal } => {

@@ -1,5 +1,6 @@
 //! One group: what was written with one call and synced once (`FORMAT.md`).
 
+use super::super::flipped::{self, Flipped};
 use super::{ALIGN, Position};
 
 /// Bytes in front of the records.
@@ -63,6 +64,56 @@ pub(super) fn head(bytes: &[u8], journal: &[u8; 16]) -> Option<Head> {
         body_bytes: u32_at(48),
         chain: u32_at(52),
     })
+}
+
+/// The group of which at most one bit is wrong, at a place where one was synced: turns that bit back. `bytes` is all that follows
+/// that place in its slot. Everything but a checksum, `syncedThrough` and the length of the records is known beforehand.
+pub(super) fn turn_back(bytes: &[u8], journal: &[u8; 16], to: &Position) -> Option<(Head, Vec<u8>)> {
+    let mut header: [u8; HEADER_BYTES] = *bytes.first_chunk()?;
+    let mut expected = header;
+    expected[..4].copy_from_slice(MAGIC);
+    expected[8..24].copy_from_slice(journal);
+    expected[24..32].copy_from_slice(&to.sequence.to_le_bytes());
+    expected[32..40].copy_from_slice(&to.at.to_le_bytes());
+    expected[52..56].copy_from_slice(&to.chain.to_le_bytes());
+    expected[56..64].fill(0);
+    let wrong: u32 = header.iter().zip(&expected).map(|(a, b)| (a ^ b).count_ones()).sum();
+    if wrong > 1 {
+        return None;
+    }
+    header = expected;
+    let whole = |header: &[u8; HEADER_BYTES]| {
+        let head = head(header, journal)?;
+        let end = HEADER_BYTES.checked_add(head.body_bytes as usize)?;
+        let mut group = bytes.get(..end)?.to_vec();
+        group[..HEADER_BYTES].copy_from_slice(header);
+        Some((head, group))
+    };
+    let found = whole(&header);
+    if let Some((head, group)) = found.as_ref().filter(|(head, group)| holds(head, group)) {
+        return Some((*head, group.clone()));
+    }
+    if wrong == 1 {
+        return None;
+    }
+    let lengths = (48..52).flat_map(|byte| (0..8).map(move |bit| (byte, bit)));
+    for (byte, bit) in lengths {
+        let mut other = header;
+        other[byte] ^= 1 << bit;
+        if let Some((head, group)) = whole(&other).filter(|(head, group)| holds(head, group)) {
+            return Some((head, group));
+        }
+    }
+    let (mut head, mut group) = found?;
+    let computed = crc32c::crc32c(&group[8..]);
+    match flipped::find(group.len() - 8, computed, head.checksum)? {
+        Flipped::Checksum => head.checksum = computed,
+        Flipped::Bit { byte, bit } => {
+            group[8 + byte] ^= 1 << bit;
+            head = super::group::head(&group, journal)?;
+        }
+    }
+    Some((head, group))
 }
 
 /// Whether head and body are as they were written.

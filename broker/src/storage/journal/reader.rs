@@ -6,6 +6,9 @@ use super::super::error::{OpenError, io};
 use super::group::{self, HEADER_BYTES, Head};
 use super::{ALIGN, Position, Slots};
 
+/// Groups are some MiB; a larger one is not searched for a flipped bit, which takes that much memory.
+const TURNED_BACK_MAX: u64 = 64 * 1024 * 1024;
+
 /// A group that holds.
 #[derive(Debug)]
 pub(in super::super) struct Group {
@@ -28,7 +31,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next group of the chain; `None` at its end, which is then checked to be one: groups at or above it that were
-    /// written after it was synced mean that synced bytes have changed.
+    /// written after it was synced mean that synced bytes have changed. One flipped bit is turned back; more is an error.
     pub(in super::super) fn next(&mut self) -> Result<Option<Group>, OpenError> {
         let here = self.next.place(ALIGN, self.slots.shape).at;
         // A group that did not fit the rest of its slot begins the next one.
@@ -47,8 +50,41 @@ impl<'a> Reader<'a> {
                 return Ok(Some(Group { body, end: self.next }));
             }
         }
-        self.check_end(here)?;
-        Ok(None)
+        let Some(witness) = self.largest_synced_through()?.filter(|witness| *witness >= self.next.sequence)
+        else {
+            return Ok(None);
+        };
+        // It had been synced. If just one bit of it is wrong, that bit can be told.
+        for at in [here, after] {
+            if let Some(group) = self.turned_back(at)? {
+                return Ok(Some(group));
+            }
+        }
+        Err(self.rot(here, witness))
+    }
+
+    /// The group that was synced at this very place, if no more than one bit of it is wrong.
+    fn turned_back(&mut self, at: u64) -> Result<Option<Group>, OpenError> {
+        let (path, file, within) = self.slots.file(at);
+        let length = (self.slots.shape.slot_bytes - within).min(TURNED_BACK_MAX);
+        let length = usize::try_from(length).expect("at most 64 MiB");
+        let mut bytes = vec![0; length];
+        file.read_at(&mut bytes, within).map_err(io("read", path))?;
+        let expected = Position { at, ..self.next };
+        let Some((head, group)) = group::turn_back(&bytes, &self.slots.journal, &expected) else {
+            return Ok(None);
+        };
+        tracing::warn!(
+            file = %path.display(), byte = within, group = head.sequence,
+            "one bit of a group of the journal was flipped: its checksum told which, and it was read as it was written"
+        );
+        self.next = Position {
+            at: at + head.size(),
+            sequence: head.sequence + 1,
+            chain: head.checksum,
+            synced_through: head.synced_through,
+        };
+        Ok(Some(Group { body: Bytes::from(group).slice(HEADER_BYTES..), end: self.next }))
     }
 
     /// Where it stopped.
@@ -75,19 +111,15 @@ impl<'a> Reader<'a> {
         Ok(Some((head, bytes.freeze().slice(HEADER_BYTES..))))
     }
 
-    /// The chain ends with `self.next`, unless some later group says that it had been synced.
-    fn check_end(&self, here: u64) -> Result<(), OpenError> {
-        let Some(witness) = self.largest_synced_through()? else { return Ok(()) };
-        if witness < self.next.sequence {
-            return Ok(());
-        }
+    /// Synced bytes have changed, and a promise may have been among them.
+    fn rot(&self, here: u64, witness: u64) -> OpenError {
         let (path, _, at) = self.slots.file(here);
         let what = format!(
             "group {} of the journal is damaged or overwritten, although group {witness} was synced after it; \
-             records or promises may be lost. Move this volume aside: as an empty one the broker becomes a new replica",
+             records or promises may be lost",
             self.next.sequence
         );
-        Err(OpenError::Rotten { path: path.to_owned(), at, what })
+        OpenError::Rotten { path: path.to_owned(), at, what }
     }
 
     /// The largest `syncedThrough` of any group that holds, anywhere.

@@ -10,6 +10,8 @@ use super::{ALIGN, Shape};
 const MAGIC: &[u8; 4] = b"FJS1";
 const FORMAT: u32 = 1;
 const HEAD: usize = 64;
+/// As [`Shape::check`] has it.
+const SLOTS_MIN: u32 = 3;
 /// Zeros are written in such pieces when a slot is made.
 const PIECE: usize = 1024 * 1024;
 
@@ -58,29 +60,49 @@ impl Slots {
         files.sync_dir(dir).map_err(io("sync", dir))
     }
 
-    /// Opens what is there. The first slot tells how many there are and how long they are.
+    /// Opens what is there. The first slot whose head holds tells how many there are and how long they are.
     pub(crate) fn open(
         files: &dyn Files,
         dir: &Path,
         journal: [u8; 16],
         write: bool,
     ) -> Result<Self, OpenError> {
-        let first = open_one(files, &path(dir, 0), write)?;
-        let shape = check_head(&first, &path(dir, 0), &journal, 0, None)?;
-        let mut slots = Self { shape, journal, files: vec![(path(dir, 0), first)] };
-        for index in 1..shape.slots {
+        let mut opened = Vec::new();
+        for index in 0..SLOTS_MIN {
             let path = path(dir, index);
             let file = open_one(files, &path, write)?;
-            check_head(&file, &path, &journal, index, Some(shape))?;
-            slots.files.push((path, file));
+            opened.push((path, file));
         }
+        let shape = shape_of(&opened, &journal)?;
+        for index in SLOTS_MIN..shape.slots {
+            let path = path(dir, index);
+            let file = open_one(files, &path, write)?;
+            opened.push((path, file));
+        }
+        let slots = Self { shape, journal, files: opened };
         for (path, file) in &slots.files {
             let found = file.length().map_err(io("get the length of", path))?;
             if found != shape.slot_bytes {
                 return Err(OpenError::Length { path: path.clone(), found, expected: shape.slot_bytes });
             }
         }
+        slots.mend_heads(write)?;
         Ok(slots)
+    }
+
+    /// A head says nothing that the other heads, the file's name and the identity do not: a damaged one is written again.
+    fn mend_heads(&self, write: bool) -> Result<(), OpenError> {
+        for (index, (path, file)) in (0..).zip(&self.files) {
+            if check_head(file, path, &self.journal, index, Some(self.shape))?.is_none() {
+                tracing::warn!(file = %path.display(), "the slot's head is damaged: the others tell what stood there");
+                if write {
+                    let head = head(&self.journal, self.shape, index);
+                    file.write_at(&head, 0).map_err(io("write", path))?;
+                    file.sync().map_err(io("sync", path))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Where a place in the journal lies.
@@ -128,13 +150,25 @@ fn head(journal: &[u8; 16], shape: Shape, index: u32) -> [u8; HEAD] {
     head
 }
 
+/// How many slots there are and how long they are, as the first head that holds has it.
+fn shape_of(slots: &[(PathBuf, Arc<dyn Handle>)], journal: &[u8; 16]) -> Result<Shape, OpenError> {
+    for (index, (path, file)) in (0..).zip(slots) {
+        if let Some(shape) = check_head(file, path, journal, index, None)? {
+            return Ok(shape);
+        }
+    }
+    let what = "no slot's head holds".to_owned();
+    Err(OpenError::Rotten { path: slots[0].0.clone(), at: 0, what })
+}
+
+/// What a slot's head says; `None` if it does not hold: then it is damaged, and the others tell what stood in it.
 fn check_head(
     file: &Arc<dyn Handle>,
     path: &Path,
     journal: &[u8; 16],
     index: u32,
     expected: Option<Shape>,
-) -> Result<Shape, OpenError> {
+) -> Result<Option<Shape>, OpenError> {
     let found = file.length().map_err(io("get the length of", path))?;
     if found < ALIGN {
         return Err(OpenError::Length {
@@ -152,7 +186,7 @@ fn check_head(
     };
     let rotten = |what: &str| OpenError::Rotten { path: path.to_owned(), at: 0, what: what.to_owned() };
     if &bytes[..4] != MAGIC || crc32c::crc32c(&bytes[8..]) != u32_at(4) {
-        return Err(rotten("the slot's head does not hold"));
+        return Ok(None);
     }
     if u32_at(8) > FORMAT {
         return Err(OpenError::Format { path: path.to_owned(), found: u32_at(8), known: FORMAT });
@@ -162,5 +196,5 @@ fn check_head(
         return Err(rotten("the slot belongs to another journal, or to another place in this one"));
     }
     shape.check().map_err(|_| rotten("the slot's size or number is out of range"))?;
-    Ok(shape)
+    Ok(Some(shape))
 }

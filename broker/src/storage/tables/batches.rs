@@ -39,16 +39,16 @@ impl LogName {
         bytes
     }
 
-    fn first(self) -> KeyBytes {
+    pub(super) fn first(self) -> KeyBytes {
         self.at(Offset::ZERO)
     }
 
-    fn last(self) -> KeyBytes {
+    pub(super) fn last(self) -> KeyBytes {
         self.at(Offset(u64::MAX))
     }
 }
 
-fn base_of(key: &KeyBytes) -> Offset {
+pub(super) fn base_of(key: &KeyBytes) -> Offset {
     Offset(u64::from_be_bytes(key[24..].try_into().expect("eight bytes")))
 }
 
@@ -83,7 +83,7 @@ impl Pack {
     }
 }
 
-fn join(batches: &[&[u8]]) -> Vec<u8> {
+pub(super) fn join(batches: &[&[u8]]) -> Vec<u8> {
     let total: usize = batches.iter().map(|batch| batch.len()).sum();
     let mut value = Vec::with_capacity(INDEX_HEAD + 4 * batches.len() + total);
     value.extend_from_slice(&[0; 4]);
@@ -167,8 +167,8 @@ struct Collector {
 }
 
 impl Collector {
-    fn rotten(&self, base: Offset, why: RotKind) -> ReadError {
-        ReadError::Rotten { key: self.log.key, base, why }
+    fn rotten(&self, base: Offset, next: Option<Offset>, why: RotKind) -> ReadError {
+        ReadError::Rotten { key: self.log.key, base, next, why }
     }
 
     /// Takes the next slice; `false` when there is enough.
@@ -191,14 +191,15 @@ impl Collector {
     fn take_good(&mut self, batch: Batch) -> Result<bool, ReadError> {
         let Wanted { from, until, bytes_max } = self.wanted;
         if let Some((base, why)) = self.damaged.take_if(|_| batch.base() > from) {
-            return Err(self.rotten(base, why));
+            return Err(self.rotten(base, Some(batch.base()), why));
         }
         let continues = batch.base() == self.expected || self.damaged.take().is_some();
         if !continues && (batch.base() > from || !self.out.is_empty()) {
             if !self.out.is_empty() {
                 return Ok(false);
             }
-            return Err(self.rotten(self.expected, RotKind::Misplaced(batch.base())));
+            let why = RotKind::Misplaced(batch.base());
+            return Err(self.rotten(self.expected, Some(batch.base()), why));
         }
         self.expected = batch.end();
         if batch.end() <= from {
@@ -215,7 +216,7 @@ impl Collector {
 
     fn finish(self) -> Result<Vec<Batch>, ReadError> {
         match self.damaged {
-            Some((base, ref why)) if self.out.is_empty() => Err(self.rotten(base, why.clone())),
+            Some((base, ref why)) if self.out.is_empty() => Err(self.rotten(base, None, why.clone())),
             _ => Ok(self.out),
         }
     }
@@ -230,7 +231,7 @@ pub(crate) fn read(
     let failed = |error: StorageError| ReadError::Failed(error.to_string());
     let holder = table.range::<&KeyBytes>(&log.first()..=&log.at(wanted.from)).map_err(failed)?.next_back();
     let Some(holder) = holder.transpose().map_err(failed)? else {
-        return Err(ReadError::Rotten { key: log.key, base: wanted.from, why: RotKind::Absent });
+        return Err(ReadError::Rotten { key: log.key, base: wanted.from, next: None, why: RotKind::Absent });
     };
     let first = *holder.0.value();
     drop(holder);
@@ -338,35 +339,6 @@ pub(crate) fn cut(
         table.insert(&key, shorter.as_slice())?;
     }
     Ok(gone)
-}
-
-/// Puts a batch in the place of a damaged one of the same base and length. Gives whether it found the place.
-pub(crate) fn mend(
-    table: &mut Table<'_, &'static KeyBytes, &'static [u8]>,
-    log: LogName,
-    batch: &Batch,
-) -> Result<bool, StorageError> {
-    let row = {
-        let holder = table.range::<&KeyBytes>(&log.first()..=&log.at(batch.base()))?.next_back();
-        holder.transpose()?.map(|(key, value)| (*key.value(), value.value().to_vec()))
-    };
-    let Some((key, mut value)) = row else { return Ok(false) };
-    let Some(ranges) = split(&value) else { return Ok(false) };
-    let mut expected = base_of(&key);
-    for range in &ranges {
-        if expected == batch.base() && range.len() == batch.size() {
-            value[range.clone()].copy_from_slice(batch.bytes());
-            let slices: Vec<&[u8]> = ranges.iter().map(|range| &value[range.clone()]).collect();
-            table.insert(&key, join(&slices).as_slice())?;
-            return Ok(true);
-        }
-        match Batch::parse(Bytes::copy_from_slice(&value[range.clone()]), log.key) {
-            Ok(good) => expected = good.end(),
-            // Two damaged neighbours: the first must be mended first.
-            Err(_) => return Ok(false),
-        }
-    }
-    Ok(false)
 }
 
 /// What one sweep did.

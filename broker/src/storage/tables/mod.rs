@@ -5,6 +5,7 @@
 pub(super) mod batches;
 pub(super) mod garbage;
 pub(super) mod logs;
+pub(super) mod mending;
 pub(super) mod meta;
 pub(super) mod pages;
 pub(super) mod peers;

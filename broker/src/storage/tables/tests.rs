@@ -132,7 +132,7 @@ fn op() -> impl Strategy<Value = Op> {
         (partition(), promise()).prop_map(|(key, promise)| Op::Write(key, Write::Promise(promise))),
         (partition(), any::<bool>()).prop_map(|(key, uncertain)| Op::Write(key, Write::Mark { uncertain })),
         partition().prop_map(|key| Op::Write(key, Write::Release)),
-        (partition(), offset()).prop_map(|(key, base)| Op::Mend(key, batch(key, base.0, 9))),
+        (partition(), offset()).prop_map(|(key, base)| Op::Write(key, Write::Mend(batch(key, base.0, 9)))),
         page().prop_map(Op::Page),
         any::<u32>().prop_map(Op::DropPage),
         (peer(), process()).prop_map(|(peer, process)| Op::Peer(peer, process)),

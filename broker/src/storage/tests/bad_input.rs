@@ -86,11 +86,51 @@ fn rot_in_the_journal_is_told_from_a_torn_tail_and_names_file_and_byte() {
     for group in 0..10u64 {
         let damaged = files.backup();
         damaged.flip(&slot(0), 4096 + group * 4096 + 150, 3);
+        damaged.flip(&slot(0), 4096 + group * 4096 + 160, 3);
         let error = refusal(&damaged);
         let place = format!("/data/journal/slot-000: byte {}:", 4096 + group * 4096);
         assert!(error.starts_with(&place) && error.contains("damaged or overwritten"), "{error}");
     }
     assert_eq!(open(&files).log(key(1), 0), written);
+}
+
+#[test]
+fn one_flipped_bit_anywhere_in_the_journal_costs_nothing() {
+    let (files, written) = volume(10, 100, false);
+    let bits = (0..11u64).flat_map(|group| (0..330u64).map(move |byte| 4096 + group * 4096 + byte));
+    for at in (0..64).chain(bits.step_by(7)) {
+        let damaged = files.backup();
+        damaged.flip(&slot(0), at, u8::try_from(at % 8).unwrap());
+        assert_eq!(open(&damaged).log(key(1), 0), written, "byte {at}");
+    }
+}
+
+#[test]
+fn rot_of_groups_that_redb_has_refuses_nothing() {
+    let (files, written) = volume(10, 100, true);
+    for group in 0..10u64 {
+        for byte in 0..300 {
+            files.flip(&slot(0), 4096 + group * 4096 + byte, 5);
+        }
+    }
+    assert_eq!(open(&files).log(key(1), 0), written);
+}
+
+#[test]
+fn heads_of_slots_are_written_again_as_long_as_one_holds() {
+    let (files, written) = volume(10, 100, false);
+    let wipe = |files: &FaultyFiles, index| (0..40).for_each(|byte| files.flip(&slot(index), byte, 1));
+    for (one, other) in [(0, 1), (1, 2), (2, 0)] {
+        let damaged = files.backup();
+        wipe(&damaged, one);
+        wipe(&damaged, other);
+        assert_eq!(open(&damaged).log(key(1), 0), written);
+        for index in 0..3 {
+            assert_eq!(damaged.bytes(&slot(index))[..64], files.bytes(&slot(index))[..64]);
+        }
+    }
+    (0..3).for_each(|index| wipe(&files, index));
+    assert!(refusal(&files).starts_with("/data/journal/slot-000: byte 0: no slot's head holds"));
 }
 
 #[test]

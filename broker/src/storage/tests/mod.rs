@@ -3,6 +3,7 @@
 mod bad_input;
 mod crashes;
 pub(super) mod faulty;
+mod mending;
 mod model;
 mod space;
 mod working;

@@ -60,6 +60,8 @@ impl State {
                 next.start = start.0;
                 next.batches.retain(|batch| batch.end() > *start);
             }
+            // A copy that holds stays, and none is damaged here.
+            Write::Mend(_) => {}
             Write::Mark { uncertain } => next.uncertain = *uncertain,
             Write::Release => {
                 let State { promise, uncertain, .. } = next;

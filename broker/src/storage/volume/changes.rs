@@ -11,6 +11,7 @@ use redb::{Table, WriteTransaction};
 use super::super::op::Op;
 use super::super::tables::batches::{self, LogName, Pack};
 use super::super::tables::logs::LogRow;
+use super::super::tables::mending::{self, Mended};
 use super::super::tables::{garbage, logs, pages, partition_bytes, peers, producers, promises, sealed};
 use super::{Note, Replica, Volume, VolumeError, continues};
 
@@ -65,12 +66,6 @@ impl<'a> Changes<'a> {
         }
         match op {
             Op::Write(key, write) => self.write(*key, write),
-            Op::Mend(key, batch) => {
-                self.flush(*key)?;
-                let log = LogName { key: *key, number: self.replica(*key).row.number };
-                batches::mend(&mut self.values, log, batch)?;
-                Ok(())
-            }
             Op::Page(page) => {
                 let row = sealed::seal(&page.number.to_le_bytes(), &pages::encode(page));
                 self.pages.insert(page.number, row.as_slice())?;
@@ -95,6 +90,7 @@ impl<'a> Changes<'a> {
     fn write(&mut self, key: PartitionKey, write: &Write) -> Result<(), VolumeError> {
         match write {
             Write::Append(batch) => self.append(key, batch),
+            Write::Mend(batch) => self.mend(key, batch),
             Write::Cut { to } => self.cut(key, *to),
             Write::Reset { start, vector, producers } => {
                 self.leave_log(key)?;
@@ -150,6 +146,33 @@ impl<'a> Changes<'a> {
             self.flush(key)?;
         }
         self.packs.entry(key).or_default().push(batch.clone());
+        Ok(())
+    }
+
+    /// Puts a copy in the place of a damaged batch, unless retention, a cut or another log was faster.
+    fn mend(&mut self, key: PartitionKey, batch: &Batch) -> Result<(), VolumeError> {
+        self.flush(key)?;
+        let LogRow { number, start, end, ref vector, .. } = self.replica(key).row;
+        if batch.base() < start || batch.end() > end || vector.term_at(batch.base()) != Some(batch.term()) {
+            return Ok(());
+        }
+        match mending::mend(&mut self.values, LogName { key, number }, batch, end)? {
+            Mended::Whole => {}
+            Mended::Unplaced => {
+                tracing::warn!(partition = %key, offset = %batch.base(), "damaged batches before it hide the place of a batch");
+            }
+            Mended::Replaced => {
+                tracing::info!(partition = %key, offset = %batch.base(), "a damaged batch is replaced");
+            }
+            Mended::Inserted(bytes) => {
+                self.replica(key).row.bytes += bytes;
+                tracing::info!(partition = %key, offset = %batch.base(), "a missing batch is put back");
+            }
+        }
+        // What it says of its producer was not known since the start.
+        let replica = self.replica(key);
+        replica.producers.note_mended(batch);
+        replica.store_producers = true;
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use thiserror::Error;
 use self::changes::Changes;
 pub(super) use self::view::View;
 use super::bytes::Malformed;
-use super::error::OpenError;
+use super::error::{OpenError, ReadError};
 use super::journal::Position;
 use super::op::Op;
 use super::seam::{Backend, Handle};
@@ -252,17 +252,27 @@ impl Volume {
         Ok(())
     }
 
-    /// Reads what lies behind each stored producers' table, so that it is the one at the log's end again.
-    pub(super) fn catch_up_producers(&mut self) -> Result<(), VolumeError> {
+    /// Reads what lies behind each stored producers' table, so that it is the one at the log's end again. Gives the damaged
+    /// batches that it met: what those say of their producers is not known until they are mended.
+    pub(super) fn catch_up_producers(&mut self) -> Result<Vec<(PartitionKey, Offset)>, VolumeError> {
         let read = self.database.begin_read()?;
         let table = read.open_table(batches::TABLE)?;
+        let mut damaged = Vec::new();
         for (key, replica) in &mut self.replicas {
             let log = LogName { key: *key, number: replica.row.number };
             let mut from = replica.row.producers_at.max(replica.row.start);
             while from < replica.row.end {
                 let wanted = batches::Wanted { from, until: replica.row.end, bytes_max: CATCH_UP_BYTES };
-                // A damaged batch is for who reads it to report; what it says of its producer is lost until it is mended.
-                let Ok(found) = batches::read(&table, log, wanted) else { break };
+                let found = match batches::read(&table, log, wanted) {
+                    Ok(found) => found,
+                    Err(ReadError::Rotten { base, next, .. }) => {
+                        damaged.push((*key, base));
+                        let Some(next) = next else { break };
+                        from = next;
+                        continue;
+                    }
+                    Err(_) => break,
+                };
                 let Some(last) = found.last() else { break };
                 from = last.end();
                 for batch in &found {
@@ -271,7 +281,7 @@ impl Volume {
                 }
             }
         }
-        Ok(())
+        Ok(damaged)
     }
 
     /// Compares each log's row with its last value. A log whose values end early ends there, and is marked uncertain.

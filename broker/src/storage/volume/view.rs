@@ -31,7 +31,7 @@ impl View {
         if format > meta::FORMAT {
             return Err(VolumeError::Format(format));
         }
-        Meta::decode(body).map_err(row("meta"))
+        Meta::decode(&body).map_err(row("meta"))
     }
 
     /// All replicas, of which there must be so many.
@@ -43,7 +43,7 @@ impl View {
         for found in self.0.open_table(logs::TABLE)?.iter()? {
             let (key, value) = found?;
             let body = sealed::open(key.value(), value.value()).map_err(row("logs"))?;
-            let replica = Replica { row: LogRow::decode(body).map_err(row("logs"))?, ..Replica::default() };
+            let replica = Replica { row: LogRow::decode(&body).map_err(row("logs"))?, ..Replica::default() };
             replicas.insert(partition_of(key.value()), replica);
         }
         let missing = |table| VolumeError::Row { table, what: "a replica is missing" };
@@ -54,14 +54,14 @@ impl View {
             let (key, value) = found?;
             let body = sealed::open(key.value(), value.value()).map_err(row("promises"))?;
             let replica = replicas.get_mut(&partition_of(key.value())).ok_or_else(|| missing("logs"))?;
-            replica.promise = promises::decode(body).map_err(row("promises"))?;
+            replica.promise = promises::decode(&body).map_err(row("promises"))?;
         }
         for found in self.0.open_table(producers::TABLE)?.iter()? {
             let (key, value) = found?;
             let body = sealed::open(key.value(), value.value()).map_err(row("producers"))?;
             let replica = replicas.get_mut(&partition_of(key.value())).ok_or_else(|| missing("logs"))?;
             let wrong = |_| VolumeError::Row { table: "producers", what: "snapshot" };
-            replica.producers = ProducerTable::decode(body).map_err(wrong)?;
+            replica.producers = ProducerTable::decode(&body).map_err(wrong)?;
         }
         if replicas.values().any(|replica| replica.row.promised != (replica.promise != Promise::default())) {
             return Err(VolumeError::Row { table: "promises", what: "a promise is missing" });
@@ -84,7 +84,7 @@ impl View {
         for page in self.0.open_table(pages::TABLE)?.iter()? {
             let (number, value) = page?;
             let body = sealed::open(&number.value().to_le_bytes(), value.value()).map_err(row("pages"))?;
-            found.push(pages::decode(number.value(), body).map_err(row("pages"))?);
+            found.push(pages::decode(number.value(), &body).map_err(row("pages"))?);
         }
         Ok(found)
     }
@@ -94,7 +94,7 @@ impl View {
         for peer in self.0.open_table(peers::TABLE)?.iter()? {
             let (key, value) = peer?;
             let body = sealed::open(key.value(), value.value()).map_err(row("peers"))?;
-            found.push((peers::peer(key.value()), peers::decode(body).map_err(row("peers"))?));
+            found.push((peers::peer(key.value()), peers::decode(&body).map_err(row("peers"))?));
         }
         Ok(found)
     }

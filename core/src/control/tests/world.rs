@@ -309,6 +309,7 @@ impl World {
             uncertain: false,
             may_have_lost: None,
             unreadable: None,
+            irreparable: None,
             halted: None,
         }
     }
