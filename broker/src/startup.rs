@@ -127,6 +127,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
         pages: pages.clone(),
         brokers: brokers.clone(),
         gossip,
+        tls: tls.clone(),
         stopping: stops,
         verdicts: verdict,
     });

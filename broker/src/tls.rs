@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::digest::{Context, SHA256};
 use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -56,6 +57,7 @@ struct Loaded {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     gossip: GossipKeys,
+    worn: String,
 }
 
 /// The key that gossip is sealed with, and the one before it: brokers do not change theirs in the same second.
@@ -95,6 +97,12 @@ impl Tls {
     /// For calling other brokers.
     pub fn client(&self) -> Arc<ClientConfig> {
         self.loaded.load().client.clone()
+    }
+
+    /// A name for the certificates in use, which the operator makes from the same files: the first 16 bytes of the SHA-256 of
+    /// `ca.crt` and `tls.crt`, in hexadecimal.
+    pub fn worn(&self) -> String {
+        self.loaded.load().worn.clone()
     }
 
     /// For gossip.
@@ -193,8 +201,17 @@ impl Loaded {
         let previous =
             before.map(|keys| if keys.current == current { keys.previous } else { Some(keys.current) });
         let gossip = GossipKeys { current, previous: previous.flatten() };
-        Ok(Self { files, server: Arc::new(server), client: Arc::new(client), gossip })
+        let worn = worn(&files);
+        Ok(Self { files, server: Arc::new(server), client: Arc::new(client), gossip, worn })
     }
+}
+
+fn worn(files: &[Vec<u8>; 4]) -> String {
+    let mut hash = Context::new(&SHA256);
+    hash.update(&files[0]);
+    hash.update(&files[1]);
+    let first: [u8; 16] = hash.finish().as_ref()[..16].try_into().expect("32 bytes have 16");
+    format!("{:032x}", u128::from_be_bytes(first))
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

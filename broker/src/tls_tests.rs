@@ -69,3 +69,10 @@ fn keys_are_replaced_while_running_and_the_gossip_key_before_still_opens() {
     tls.reload().unwrap_err();
     assert_eq!(tls.gossip().current, [0xa0; 32]);
 }
+
+#[test]
+fn certificates_in_use_are_called_what_the_operator_calls_them() {
+    // The operator's tests have the same line.
+    let files = [b"ca".to_vec(), b"tls".to_vec(), b"key".to_vec(), b"gossip".to_vec()];
+    assert_eq!(worn(&files), "e27a4301fa1cb9c14ae0f98aa2681e4a");
+}

@@ -177,14 +177,17 @@ impl Attendant {
         inbound: &mut Streaming<FromBroker>,
         send: &mpsc::Sender<FromOperator>,
     ) -> End {
+        let mut worn = String::new();
         let mut heartbeat = interval(HEARTBEAT_EVERY);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let down = tokio::select! {
                 up = inbound.message() => match up {
-                    Ok(Some(FromBroker { message: Some(up) })) => match self.read(up) {
-                        Ok(input) => {
-                            self.tell(target.number, input).await;
+                    Ok(Some(FromBroker { message: Some(up) })) => match self.read(up, &mut worn) {
+                        Ok(inputs) => {
+                            for input in inputs {
+                                self.tell(target.number, input).await;
+                            }
                             continue;
                         }
                         Err(why) => return self.unfit(target, why).await,
@@ -208,10 +211,11 @@ impl Attendant {
         }
     }
 
-    fn read(&self, up: Up) -> Result<Input, String> {
+    /// `worn`: the certificates that the broker said it uses.
+    fn read(&self, up: Up, worn: &mut String) -> Result<Vec<Input>, String> {
         let ordinal = self.ordinal;
         let unreadable = |error: convert::Unreadable| format!("its report cannot be read: {error}");
-        Ok(match up {
+        let input = match up {
             Up::Hello(_) => return Err("it sent a second hello".to_owned()),
             Up::PageHeld(held) => Input::Held { ordinal, page: convert::held_from_proto(&held) },
             Up::Reports(reports) => Input::Reports {
@@ -228,7 +232,12 @@ impl Attendant {
                     .map_err(unreadable)?,
             },
             Up::Heartbeat(heartbeat) => {
-                Input::Heartbeat { ordinal, storage_rounds: heartbeat.storage_rounds }
+                let beat = Input::Heartbeat { ordinal, storage_rounds: heartbeat.storage_rounds };
+                if heartbeat.certificates == *worn {
+                    return Ok(vec![beat]);
+                }
+                worn.clone_from(&heartbeat.certificates);
+                return Ok(vec![beat, Input::Certificates { ordinal, worn: heartbeat.certificates }]);
             }
             Up::Gossip(view) => {
                 let alive =
@@ -236,6 +245,7 @@ impl Attendant {
                 Input::Gossip { ordinal, alive }
             }
             Up::Stopping(_) => Input::Stopping(ordinal),
-        })
+        };
+        Ok(vec![input])
     }
 }

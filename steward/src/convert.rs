@@ -141,6 +141,7 @@ pub(crate) fn report_from_proto(report: proto::ReplicaReport) -> Result<(Partiti
         leading: parse_term("leading", &report.leading)?,
         in_sync: parse_replicas("in_sync", &report.in_sync)?,
         caught_up: parse_replicas("caught_up", &report.caught_up)?,
+        whole: parse_replicas("whole", &report.whole)?,
         log_start: Offset(report.log_start),
         log_end: Offset(report.log_end),
         high_watermark: Offset(report.high_watermark),

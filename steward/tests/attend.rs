@@ -101,6 +101,7 @@ async fn a_killed_broker_is_dead_at_once_and_redialled_until_it_is_back() {
     assert_eq!(view.brokers[0].state, BrokerState::Dead);
 
     let _back = FakeBroker::start(0, address, &authority, volume);
+    until(&steward, "which certificates it uses", |view| view.brokers[0].certificates == "abc").await;
     until(&steward, "back", |view| view.brokers[0].state == BrokerState::Serving && is_ready(view)).await;
     steward.stop().await;
 }

@@ -26,6 +26,7 @@ use crate::gossip::Gossip;
 use crate::replica::Replicas;
 use crate::replica::peers::Verdict;
 use crate::serve::listen::Caller;
+use crate::tls::Tls;
 
 /// Messages for the operator that wait for its socket. Beyond it reports wait (and are merged meanwhile).
 const OUTBOX_MAX: usize = 16;
@@ -50,6 +51,7 @@ struct Shared {
     pages: Pages,
     brokers: Brokers,
     gossip: Arc<Gossip>,
+    tls: Tls,
     tenure: Mutex<Option<Tenure>>,
     attached: watch::Sender<bool>,
     /// Set when the broker was told to stop.
@@ -68,6 +70,8 @@ pub struct Parts {
     pub brokers: Brokers,
     /// For the zone, and the view that goes up.
     pub gossip: Arc<Gossip>,
+    /// The certificates, of which the operator hears which are in use.
+    pub tls: Tls,
     /// Becomes true when the broker was told to stop.
     pub stopping: watch::Receiver<bool>,
     /// Where a verdict over this process goes.
@@ -77,7 +81,7 @@ pub struct Parts {
 impl Attendance {
     /// Nobody attends yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { replicas, pages, brokers, gossip, stopping, verdicts } = parts;
+        let Parts { replicas, pages, brokers, gossip, tls, stopping, verdicts } = parts;
         let (attached, _) = watch::channel(false);
         let tenure = Mutex::new(None);
         Self {
@@ -86,6 +90,7 @@ impl Attendance {
                 pages,
                 brokers,
                 gossip,
+                tls,
                 tenure,
                 attached,
                 stopping,

@@ -58,6 +58,7 @@ fn to_proto(key: PartitionKey, report: Report) -> proto::ReplicaReport {
         leading: text(report.leading.map(|term| term.to_string())),
         in_sync: report.in_sync.iter().map(ToString::to_string).collect(),
         caught_up: report.caught_up.iter().map(ToString::to_string).collect(),
+        whole: report.whole.iter().map(ToString::to_string).collect(),
         log_start: report.log_start.0,
         log_end: report.log_end.0,
         high_watermark: report.high_watermark.0,

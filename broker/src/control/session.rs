@@ -152,8 +152,7 @@ impl Attending {
                     }
                 }
                 _ = heartbeat.tick() => {
-                    let storage_rounds = self.attendance.shared.replicas.storage().heartbeat().journal;
-                    if self.say(Up::Heartbeat(proto::Heartbeat { storage_rounds })).await.is_err() {
+                    if self.say(Up::Heartbeat(self.heartbeat())).await.is_err() {
                         return;
                     }
                 }
@@ -203,9 +202,7 @@ impl Attending {
                     if heard.elapsed() > SILENCE_MAX {
                         return Err("the operator says nothing".to_owned());
                     }
-                    let beat = shared.replicas.storage().heartbeat();
-                    let storage_rounds = beat.journal;
-                    self.say(Up::Heartbeat(proto::Heartbeat { storage_rounds })).await?;
+                    self.say(Up::Heartbeat(self.heartbeat())).await?;
                 }
                 rose = changes.changed() => {
                     rose.map_err(|_| "the broker is stopping")?;
@@ -224,6 +221,14 @@ impl Attending {
                     }
                 }
             }
+        }
+    }
+
+    fn heartbeat(&self) -> proto::Heartbeat {
+        let shared = &self.attendance.shared;
+        proto::Heartbeat {
+            storage_rounds: shared.replicas.storage().heartbeat().journal,
+            certificates: shared.tls.worn(),
         }
     }
 

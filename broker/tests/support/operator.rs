@@ -68,8 +68,7 @@ impl Operator {
         });
         let beating = send.clone();
         tokio::spawn(async move {
-            let beat =
-                || FromOperator { message: Some(Down::Heartbeat(proto::Heartbeat { storage_rounds: 0 })) };
+            let beat = || FromOperator { message: Some(Down::Heartbeat(proto::Heartbeat::default())) };
             while beating.send(beat()).await.is_ok() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }

@@ -32,6 +32,8 @@ pub(super) struct Broker {
     pub(super) heard_at: Duration,
     /// Its storage loop's rounds, and when they last moved.
     pub(super) rounds: (u64, Duration),
+    /// The certificates that it uses, as it calls them; empty: it did not say.
+    pub(super) certificates: String,
     /// Whom it hears by gossip, and when it said so.
     pub(super) hears: (BTreeSet<Ordinal>, Duration),
     /// Nobody listens at its address.
@@ -50,6 +52,8 @@ pub(super) struct Broker {
     pub(super) answered_at: Option<Duration>,
     /// What it reported on this stream.
     pub(super) reports: BTreeMap<PartitionKey, Report>,
+    /// When it last opened a term, of any partition.
+    pub(super) opened_at: Duration,
     /// Pages sent on this stream: the tenure's count of writes.
     pub(super) pushed: BTreeMap<u32, u64>,
     /// Pages that it holds, of this tenure.
@@ -68,6 +72,7 @@ impl Broker {
         self.pushed.clear();
         self.held.clear();
         self.book = 0;
+        self.certificates.clear();
     }
 
     /// It takes part, as this replica.

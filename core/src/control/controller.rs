@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::control::broker::Broker;
 use crate::control::desired::Desired;
 use crate::control::effect::{Address, Effect};
+use crate::control::homing::Homing;
 use crate::control::input::{Input, Sighting};
 use crate::control::plan::Plan;
 use crate::control::shelf::Shelf;
@@ -30,6 +31,14 @@ pub(super) struct Partition {
     pub(super) counter: u64,
     /// Publishing was stopped for a planned move, since then.
     pub(super) handover: Option<Duration>,
+    /// Since when the preferred leader, which does not lead, lives and is in sync.
+    pub(super) fit_since: Option<Duration>,
+    /// Since when who is named in this decision lives and has not opened its term.
+    pub(super) unopened: Option<(Epoch, Duration)>,
+    /// How many were named in vain since a term was opened last.
+    pub(super) vain: u32,
+    /// Who was named in vain, or did not take over: how often, and when last.
+    pub(super) failed: BTreeMap<ReplicaId, (u32, Duration)>,
     /// Replicas whose answer is awaited; for people.
     pub(super) awaits: Vec<ReplicaId>,
     /// When a Release was sent last, to whom.
@@ -63,6 +72,8 @@ pub struct Controller {
     pub(super) shelf: Shelf,
     pub(super) brokers: BTreeMap<Ordinal, Broker>,
     pub(super) partitions: BTreeMap<PartitionKey, Partition>,
+    /// Planned moves to preferred leaders.
+    pub(super) homing: Homing,
     /// Topics as brokers remember them, for a table that lost them.
     pub(super) heard_topics: BTreeMap<TopicId, TopicRecord>,
     /// Why a wished topic is not as wished, by name: reason and message.
@@ -100,6 +111,7 @@ impl Controller {
             shelf: Shelf::default(),
             brokers: BTreeMap::new(),
             partitions: BTreeMap::new(),
+            homing: Homing::default(),
             heard_topics: BTreeMap::new(),
             waits: BTreeMap::new(),
             due: true,
@@ -145,6 +157,7 @@ impl Controller {
                     && self.note_reports(ordinal, request, reports, topics, complete)
             }
             Input::Heartbeat { ordinal, storage_rounds } => self.note_heartbeat(ordinal, storage_rounds),
+            Input::Certificates { ordinal, worn } => self.note_certificates(ordinal, worn),
             Input::Gossip { ordinal, alive } => self.note_gossip(ordinal, alive),
             Input::Stopping(ordinal) => self.note_stopping(ordinal),
             Input::Ids(ids) => {
@@ -165,6 +178,8 @@ impl Controller {
             self.settle();
             self.follow_wishes();
             self.lead();
+            self.replace_unopened();
+            self.go_home();
             self.change_members();
             self.release();
             self.send_books();
@@ -236,7 +251,7 @@ impl Controller {
         let entry = entry.checked().expect("decisions keep what an entry checks");
         let page = *self.plan.places.get(&entry.key).expect("an entry is placed before it is decided");
         if let Some(state) = self.partitions.get_mut(&entry.key) {
-            state.handover = None;
+            (state.handover, state.fit_since, state.unopened) = (None, None, None);
             state.released.clear();
         }
         self.plan.entries.insert(entry.key, entry);

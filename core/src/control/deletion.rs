@@ -105,7 +105,7 @@ impl Controller {
         }
     }
 
-    fn has_been_stored(&self, key: PartitionKey) -> bool {
+    pub(super) fn has_been_stored(&self, key: PartitionKey) -> bool {
         let page =
             self.plan.places.get(&key).and_then(|page| self.shelf.documents.get(&DocumentName::Page(*page)));
         page.is_some_and(|document| !document.is_dirty() && document.writing.is_none())

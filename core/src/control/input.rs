@@ -89,6 +89,13 @@ pub enum Input {
         /// The rounds of its storage loop. While they stand still its disk hangs.
         storage_rounds: u64,
     },
+    /// Which certificates a broker uses.
+    Certificates {
+        /// Who says it.
+        ordinal: Ordinal,
+        /// Its name for them; opaque.
+        worn: String,
+    },
     /// Whom a broker hears by gossip.
     Gossip {
         /// Who says it.

@@ -1,10 +1,9 @@
-//! Who leads: another one for who is dead or stops; who returns keeps what it leads.
+//! Who leads: another one for who is dead or stops. Planned moves back are `homing`'s.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::control::controller::Controller;
-use crate::control::effect::Effect;
 use crate::control::plan::is_deleted;
 use crate::control::view::EventKind;
 use crate::entry::Entry;
@@ -15,8 +14,6 @@ use crate::term::{Epoch, Session};
 
 /// When many return together, replicas that have not reported are waited for so long: one of them may have the longest log.
 const REPORTS_PATIENCE: Duration = Duration::from_secs(3);
-/// A planned move waits so long for its target's log to reach the leader's end; clients wait meanwhile.
-const HANDOVER_MAX: Duration = Duration::from_millis(500);
 
 /// What speaks for a candidate, the more the better.
 type Merit = (bool, bool, (Epoch, Session), Offset);
@@ -24,10 +21,7 @@ type Merit = (bool, bool, (Epoch, Session), Offset);
 impl Controller {
     /// Names leaders where there is none that lives.
     pub(super) fn lead(&mut self) {
-        let mut leads: BTreeMap<Ordinal, usize> = BTreeMap::new();
-        for leader in self.plan.entries.values().filter_map(|entry| entry.leader) {
-            *leads.entry(leader.ordinal).or_default() += 1;
-        }
+        let mut leads = self.count_leaders();
         let keys: Vec<PartitionKey> = self.plan.entries.keys().copied().collect();
         let mut elected = 0;
         for key in keys {
@@ -51,9 +45,18 @@ impl Controller {
         }
     }
 
+    /// How many partitions each broker is to lead.
+    pub(super) fn count_leaders(&self) -> BTreeMap<Ordinal, usize> {
+        let mut leads: BTreeMap<Ordinal, usize> = BTreeMap::new();
+        for leader in self.plan.entries.values().filter_map(|entry| entry.leader) {
+            *leads.entry(leader.ordinal).or_default() += 1;
+        }
+        leads
+    }
+
     /// Whether the broker of that very life serves, and its replica is not stopped. A leader that has not reported yet, but
     /// is not dead either, is waited for.
-    fn can_lead(&self, entry: &Entry, leader: ReplicaId) -> bool {
+    pub(super) fn can_lead(&self, entry: &Entry, leader: ReplicaId) -> bool {
         let root = self.plan.root.as_ref();
         if root.and_then(|root| root.active(leader.ordinal)).is_none_or(|record| record.replica() != leader) {
             return false;
@@ -69,7 +72,7 @@ impl Controller {
     }
 
     /// A member that can lead now, with what speaks for it.
-    fn merit(&self, key: PartitionKey, replica: ReplicaId) -> Option<Merit> {
+    pub(super) fn merit(&self, key: PartitionKey, replica: ReplicaId) -> Option<Merit> {
         let broker = self.serving(replica)?;
         let staying = !broker.stopping;
         let Some(report) = broker.reports.get(&key) else {
@@ -82,11 +85,12 @@ impl Controller {
         Some((staying, !report.uncertain, last, report.log_end))
     }
 
-    /// The best candidate: with the longest log, and of those who leads least; `None` if too few live to open a term.
-    fn candidate(
+    /// The best candidate of those who are fit: with the longest log, and of those who leads least; `None` if too few live to
+    /// open a term.
+    pub(super) fn candidate(
         &self,
         key: PartitionKey,
-        not: Option<ReplicaId>,
+        fit: impl Fn(ReplicaId) -> bool,
         leads: &BTreeMap<Ordinal, usize>,
     ) -> Option<ReplicaId> {
         let entry = self.plan.entries.get(&key)?;
@@ -98,7 +102,7 @@ impl Controller {
             let sets = entry.members.sets().last().expect("one set or two");
             sets.replicas().iter().position(|member| member == replica).unwrap_or(usize::MAX)
         };
-        let candidates = entry.members.replicas().into_iter().filter(|replica| Some(*replica) != not);
+        let candidates = entry.members.replicas().into_iter().filter(|replica| fit(*replica));
         candidates
             .filter_map(|replica| Some((self.merit(key, replica)?, replica)))
             .max_by(|(one, a), (other, b)| {
@@ -111,14 +115,19 @@ impl Controller {
         if self.awaits_reports(key) {
             return false;
         }
-        let Some(leader) = self.candidate(key, None, leads) else {
+        let Some(leader) = self.candidate(key, |_| true, leads) else {
             return false;
         };
         self.appoint(key, leader, leads);
         true
     }
 
-    fn appoint(&mut self, key: PartitionKey, leader: ReplicaId, leads: &mut BTreeMap<Ordinal, usize>) {
+    pub(super) fn appoint(
+        &mut self,
+        key: PartitionKey,
+        leader: ReplicaId,
+        leads: &mut BTreeMap<Ordinal, usize>,
+    ) {
         let mut entry = self.plan.entries[&key].clone();
         if let Some(before) = entry.leader.and_then(|before| leads.get_mut(&before.ordinal)) {
             *before = before.saturating_sub(1);
@@ -148,34 +157,5 @@ impl Controller {
         };
         let all_serve = members.iter().all(|replica| self.serving(*replica).is_some());
         coming || !all_serve && !entry.members.opened_by(seasoned)
-    }
-
-    /// A planned move: publishing stops, the target's log reaches the leader's, then it is elected.
-    fn hand_over(
-        &mut self,
-        key: PartitionKey,
-        leader: ReplicaId,
-        leads: &mut BTreeMap<Ordinal, usize>,
-    ) -> bool {
-        let stays = |replica: ReplicaId| self.serving(replica).is_some_and(|broker| !broker.stopping);
-        let Some(target) = self.candidate(key, Some(leader), leads).filter(|target| stays(*target)) else {
-            return false;
-        };
-        let end = |replica: ReplicaId| self.report(replica, key).map(|report| report.log_end);
-        let reached = end(target) >= end(leader);
-        let now = self.now;
-        let state = self.partitions.entry(key).or_default();
-        let Some(since) = state.handover else {
-            state.handover = Some(now);
-            self.out.push(Effect::StopAppends { ordinal: leader.ordinal, key });
-            return false;
-        };
-        // The ends that are known were reported before publishing stopped, unless some time has passed.
-        let settled = now.saturating_sub(since) >= Duration::from_millis(100) && reached;
-        if settled || now.saturating_sub(since) >= HANDOVER_MAX {
-            self.appoint(key, target, leads);
-            return true;
-        }
-        false
     }
 }

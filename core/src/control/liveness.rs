@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::control::broker::Broker;
 use crate::control::controller::Controller;
 use crate::control::view::EventKind;
+use crate::entry::Entry;
 use crate::id::Ordinal;
 
 /// Silence that, with no peer hearing it, means death.
@@ -39,6 +40,13 @@ impl Controller {
             }
         }
         false
+    }
+
+    pub(super) fn note_certificates(&mut self, ordinal: Ordinal, worn: String) -> bool {
+        let Some(broker) = self.brokers.get_mut(&ordinal) else { return false };
+        broker.heard_at = self.now;
+        broker.certificates = worn;
+        true
     }
 
     pub(super) fn note_gossip(&mut self, ordinal: Ordinal, alive: Vec<Ordinal>) -> bool {
@@ -134,13 +142,33 @@ impl Controller {
         broker.dead_since = Some(now);
         broker.suspected_since = None;
         self.due = true;
+        let told_to_stop = broker.stopping;
         if broker.served && self.rules() {
-            let led = self.plan.entries.values();
-            let led =
-                led.filter(|entry| entry.leader.is_some_and(|leader| leader.ordinal == ordinal)).count();
-            let message = format!("broker {ordinal} is dead: {why}; it led {led} partitions");
-            self.event(EventKind::Warning, "BrokerLost", None, message);
+            self.tell_of_the_end(ordinal, told_to_stop, why);
         }
+    }
+
+    fn tell_of_the_end(&mut self, ordinal: Ordinal, told_to_stop: bool, why: &str) {
+        let leads = |entry: &&Entry| entry.leader.is_some_and(|leader| leader.ordinal == ordinal);
+        let led = self.plan.entries.values().filter(leads).count();
+        let wished = self.desired.as_ref().is_none_or(|desired| ordinal.0 < desired.brokers);
+        let (kind, reason, message) = if !wished && led == 0 {
+            (
+                EventKind::Normal,
+                "BrokerLeft",
+                format!("broker {ordinal} is not wished any more, and has gone"),
+            )
+        } else if told_to_stop && led == 0 {
+            (
+                EventKind::Normal,
+                "BrokerStopped",
+                format!("broker {ordinal} was told to stop, and has stopped"),
+            )
+        } else {
+            let message = format!("broker {ordinal} is dead: {why}; it led {led} partitions");
+            (EventKind::Warning, "BrokerLost", message)
+        };
+        self.event(kind, reason, None, message);
     }
 
     /// Opens another stream: an answer on it clears the suspicion.

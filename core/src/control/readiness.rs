@@ -1,5 +1,6 @@
 //! What people are told, and when a topic is ready: each partition has a leader that opened its term under the decision that
-//! holds now, with enough replicas in sync to commit, on a broker that holds the topic's line as it is now.
+//! holds now, with enough replicas in sync to commit, and every broker that serves holds the topic's line as it is now: a
+//! program may ask any of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ impl Controller {
             controller_epoch: self.tenure,
             brokers: self.broker_views(),
             min_brokers: self.min_brokers(),
+            away: self.homing.away,
             deleted: self.deleted_names(),
             waiting: self.waiting(),
             ..View::default()
@@ -109,6 +111,7 @@ impl Controller {
             zone: self.sightings.get(&ordinal).and_then(|sighting| sighting.zone.clone()),
             state,
             message: broker.and_then(|broker| broker.refusal.clone()).map(|(why, _)| why).unwrap_or_default(),
+            certificates: broker.map(|broker| broker.certificates.clone()).unwrap_or_default(),
         }
     }
 
@@ -208,8 +211,11 @@ impl Controller {
         if !silent.is_empty() {
             return Err(self.why_silent(topic.id, &silent));
         }
-        if !self.is_line_held(topic) {
-            return Err(("Pushing", "brokers have not acknowledged the topic's settings".to_owned()));
+        let behind = self.behind(topic);
+        if !behind.is_empty() {
+            let named: Vec<String> = behind.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+            let message = format!("not acknowledged yet by broker {}", named.join(", "));
+            return Err(("Pushing", message));
         }
         Ok(())
     }
@@ -246,16 +252,26 @@ impl Controller {
         absent.collect()
     }
 
-    /// The leaders' brokers hold the topic's line as it is to be.
-    fn is_line_held(&self, topic: &TopicRecord) -> bool {
-        self.plan.entries_of(topic.id).all(|entry| {
-            let page = self.plan.places.get(&entry.key);
-            let document = page.and_then(|page| self.shelf.documents.get(&DocumentName::Page(*page)));
-            let line = document.and_then(|document| document.topics.get(&topic.id));
-            let leader = entry.leader.and_then(|leader| self.brokers.get(&leader.ordinal));
-            let held = page.and_then(|page| leader?.held.get(page));
-            matches!((line, held), (Some((changed, since)), Some(held)) if *changed == topic.changed && held >= since)
-        })
+    /// Brokers that serve and do not hold the topic as it is to be: they would say that they do not know it. One that is away,
+    /// or stops, is not asked by anybody.
+    fn behind(&self, topic: &TopicRecord) -> Vec<Ordinal> {
+        let lines: BTreeMap<u32, u64> = self
+            .plan
+            .pages_of(topic.id)
+            .into_iter()
+            .map(|page| {
+                let document = self.shelf.documents.get(&DocumentName::Page(page));
+                let line = document.and_then(|document| document.topics.get(&topic.id));
+                let since = line.filter(|(changed, _)| *changed == topic.changed).map(|(_, since)| *since);
+                // Not stored yet: nobody holds it.
+                (page, since.unwrap_or(u64::MAX))
+            })
+            .collect();
+        let holds = |held: &BTreeMap<u32, u64>| {
+            lines.iter().all(|(page, since)| held.get(page).is_some_and(|held| held >= since))
+        };
+        let serving = self.brokers.iter().filter(|(_, broker)| broker.is_serving() && !broker.stopping);
+        serving.filter(|(_, broker)| !holds(&broker.held)).map(|(ordinal, _)| *ordinal).collect()
     }
 
     fn partition_view(&self, entry: &Entry) -> PartitionView {

@@ -33,8 +33,16 @@ impl Controller {
             return false;
         }
         let mut concerned = Vec::new();
+        let mut handed = false;
         for (key, report) in reports {
             concerned.push(key);
+            // Programs wait for the next step of a planned move.
+            handed |= !report.whole.is_empty();
+            if report.leading.is_some()
+                && broker.reports.get(&key).is_none_or(|before| before.leading != report.leading)
+            {
+                broker.opened_at = self.now;
+            }
             broker.reports.insert(key, report);
         }
         let answered = complete && request == broker.request;
@@ -52,7 +60,7 @@ impl Controller {
         for key in concerned {
             self.tell_damage(ordinal, key);
         }
-        answered
+        answered || handed
     }
 
     fn tell_damage(&mut self, ordinal: Ordinal, key: PartitionKey) {

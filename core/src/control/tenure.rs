@@ -118,6 +118,7 @@ impl Controller {
         self.plan = Plan::default();
         self.shelf = Shelf::default();
         self.partitions.clear();
+        self.homing.forget();
         self.heard_topics.clear();
         let (mut root, mut broken) = (None, false);
         let mut pages = Vec::new();

@@ -29,7 +29,7 @@ impl Controller {
         self.waits.clear();
         let names = self.names();
         let wished: BTreeSet<&str> = desired.topics.iter().map(|wish| wish.name.as_str()).collect();
-        self.retain_unwished(&wished);
+        self.retain_unwished(&wished, &desired.deleted);
         let deleted = desired.deleted.iter().filter(|name| !wished.contains(name.as_str()));
         for name in deleted {
             let same = |topic: &&TopicRecord| topic.name == *name;
@@ -68,15 +68,19 @@ impl Controller {
         names.into_iter().map(|(name, (_, id))| (name, id)).collect()
     }
 
-    fn retain_unwished(&mut self, wished: &BTreeSet<&str>) {
+    /// What is to be deleted is closed like what is retained, until its last partition is gone; people hear of the end only.
+    fn retain_unwished(&mut self, wished: &BTreeSet<&str>, deleted: &[String]) {
         let unwished = |topic: &&TopicRecord| !topic.retained && !wished.contains(topic.name.as_str());
         let retained: Vec<TopicId> =
             self.plan.topics.values().filter(unwished).map(|topic| topic.id).collect();
         for id in retained {
             if let Some(mut topic) = self.plan.topics.get(&id).cloned() {
                 topic.retained = true;
-                let message = format!("topic {} is not wished any more; its records are kept", topic.name);
-                self.event(EventKind::Normal, "TopicRetained", Some(topic.name.clone()), message);
+                if !deleted.contains(&topic.name) {
+                    let message =
+                        format!("topic {} is not wished any more; its records are kept", topic.name);
+                    self.event(EventKind::Normal, "TopicRetained", Some(topic.name.clone()), message);
+                }
                 self.rewrite(topic);
             }
         }

@@ -22,6 +22,8 @@ pub struct View {
     pub min_brokers: u16,
     /// Partitions with fewer replicas in sync than they have.
     pub under_replicated: u32,
+    /// Partitions that are led by another than their preferred leader, which is well and will get them back.
+    pub away: u32,
     /// Names of [`Desired::deleted`](super::Desired::deleted) of which nothing is left, on any volume.
     pub deleted: Vec<String>,
     /// What the controller as a whole waits for, or why it has halted; nothing while it works.
@@ -52,6 +54,8 @@ pub struct BrokerView {
     pub state: BrokerState,
     /// More about it, for people; empty if there is nothing to say.
     pub message: String,
+    /// The certificates that it uses, as it calls them; empty: not known.
+    pub certificates: String,
 }
 
 /// How a broker is.
@@ -97,7 +101,7 @@ pub struct TopicView {
     /// Its partitions, from 0; those that no decision exists for are absent from the end.
     pub partitions: Vec<PartitionView>,
     /// Each wished partition has a leader that opened its term under the decision that holds now, with enough replicas in
-    /// sync to commit.
+    /// sync to commit; and every broker that serves knows the topic as it is now.
     pub ready: bool,
     /// In CamelCase, for the condition.
     pub reason: &'static str,

@@ -112,6 +112,9 @@ pub struct Report {
     pub in_sync: Vec<ReplicaId>,
     /// Learners that are caught up.
     pub caught_up: Vec<ReplicaId>,
+    /// While publishing is stopped for a planned move and all that was taken is committed: members that hold the whole log.
+    /// Whoever of them is named next has nothing to fetch, and nobody waits for an acknowledgement.
+    pub whole: Vec<ReplicaId>,
     /// The oldest offset.
     pub log_start: Offset,
     /// The durable end.

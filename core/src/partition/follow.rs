@@ -81,11 +81,12 @@ impl Replica {
             return false;
         }
         if self.promise.term != Some(term) {
-            self.step_down();
-            self.promise.term = Some(term);
+            // The entry first: who waits here is told who leads now.
             if self.entry().is_none_or(|held| held.epoch < entry.epoch) {
                 self.promise.entry = Some(entry);
             }
+            self.step_down();
+            self.promise.term = Some(term);
             self.promise.kind = PromiseKind::Live;
             self.write_promise();
         }

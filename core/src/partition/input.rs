@@ -94,7 +94,8 @@ pub enum Input {
     /// Retention: everything below this base offset of a batch may go. Ignored unless this replica leads, and above the high
     /// watermark.
     Retain(Offset),
-    /// A planned move: refuse new publishes until another epoch comes, so that the followers' ends reach the log's.
+    /// A planned move: append nothing until another epoch comes, so that the followers' ends reach the log's. Publishes wait
+    /// meanwhile, and are told who leads then.
     StopAppends,
     /// Time passes; at least every 100 ms.
     Tick,

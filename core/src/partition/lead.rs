@@ -42,8 +42,8 @@ pub(super) struct Leading {
     counted: BTreeMap<ReplicaId, Offset>,
     /// Since when too few followers are attached to commit anything.
     pub(super) short_since: Option<Duration>,
-    /// Publishes are refused until then, for a planned move.
-    pub(super) stopped_until: Option<Duration>,
+    /// Nothing is appended any more since then, for a planned move.
+    pub(super) stopped: Option<Duration>,
 }
 
 /// A connected process of another replica.
@@ -115,7 +115,7 @@ impl Leading {
             followers: BTreeMap::new(),
             counted: BTreeMap::new(),
             short_since: None,
-            stopped_until: None,
+            stopped: None,
         };
         for (peer, process) in peers.iter().filter(|(peer, _)| **peer != me) {
             leading.connected(*peer, *process, opening.end());
@@ -273,6 +273,11 @@ impl Replica {
         }
         for effect in effects {
             self.emit(effect);
+        }
+        let whole = self.whole();
+        if whole != self.whole_seen {
+            self.whole_seen = whole;
+            self.changed();
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::offset::Offset;
 /// remembering them costs (2 MiB).
 pub const PUBLISHES_MAX: usize = 65_536;
 
-/// While a term opens, so many publishes wait for it instead of being refused: what comes in during a planned change …
+/// While a term opens, and while a leader is about to be moved, so many publishes wait instead of being refused: what comes in
+/// during a planned change …
 pub const WAITING_MAX: usize = 1024;
 /// … of at most so many bytes …
 pub const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -40,7 +41,7 @@ pub(super) struct Publishes {
     appended: BTreeMap<(Offset, Ticket), Offset>,
     /// Where each of them stands above.
     ends: BTreeMap<Ticket, Offset>,
-    /// For a term that is opening.
+    /// For a term that is opening, or for the next leader's name.
     waiting: VecDeque<(Ticket, ProducedBatch)>,
     waiting_bytes: usize,
 }
@@ -105,8 +106,13 @@ impl Publishes {
 impl Replica {
     /// A publish: appended, or refused at once.
     pub(super) fn produce(&mut self, now: Now, ticket: Ticket, batch: ProducedBatch) {
-        if let Role::Opening(opening) = &self.role
-            && now.since_start < opening.since + WAITING_TIME
+        // A planned move or a term that opens takes a moment: who waits is told where to go, or is appended.
+        let since = match &self.role {
+            Role::Opening(opening) => Some(opening.since),
+            Role::Leading(leading) => leading.stopped,
+            Role::Idle | Role::Following(_) | Role::Halted(_) => None,
+        };
+        if since.is_some_and(|since| now.since_start < since + WAITING_TIME)
             && self.publishes.wait(ticket, batch.clone())
         {
             return;
@@ -157,9 +163,7 @@ impl Replica {
         let shortage = self.shortage();
         match &mut self.role {
             Role::Leading(leading) => {
-                if leading.stopped_until.take_if(|until| now.since_start >= *until).is_none()
-                    && leading.stopped_until.is_some()
-                {
+                if leading.stopped.is_some() {
                     return Err(Refusal::Moving);
                 }
                 let is_short = leading.short_since.is_some_and(|since| now.since_start >= since + SHORT_TIME);
@@ -208,22 +212,33 @@ impl Replica {
         }
     }
 
-    /// A term that opens too slowly refuses what waits for it.
+    /// Called with each tick: a planned move that does not come is forgotten; it, or a term that opens too slowly, refuses what
+    /// waits for it.
     pub(super) fn refuse_waiting(&mut self, now: Now) {
-        let Role::Opening(opening) = &self.role else { return };
-        if now.since_start < opening.since + WAITING_TIME {
+        let (since, refusal) = match &mut self.role {
+            Role::Opening(opening) => (opening.since, self.shortage()),
+            Role::Leading(leading) => {
+                let Some(since) = leading.stopped else { return };
+                if now.since_start >= since + STOPPED_TIME {
+                    leading.stopped = None;
+                    return self.flush_waiting(now);
+                }
+                (since, Refusal::Moving)
+            }
+            Role::Idle | Role::Following(_) | Role::Halted(_) => return,
+        };
+        if now.since_start < since + WAITING_TIME {
             return;
         }
-        let refusal = self.shortage();
         for ticket in self.publishes.give_up_waiting() {
             self.emit(Effect::Refuse { ticket, refusal: refusal.clone() });
         }
     }
 
-    /// Publishes are refused for a planned move, until another epoch comes or it does not.
+    /// Nothing is appended any more, for a planned move: publishes wait until another epoch comes, or it does not.
     pub(super) fn stop_appends(&mut self, now: Now) {
         if let Role::Leading(leading) = &mut self.role {
-            leading.stopped_until = Some(now.since_start + STOPPED_TIME);
+            leading.stopped = Some(now.since_start);
         }
     }
 }

@@ -82,16 +82,64 @@ fn a_leader_without_enough_followers_refuses_after_ten_seconds_and_keeps_what_it
 }
 
 #[test]
-fn a_planned_move_refuses_new_publishes_and_is_forgotten_if_it_does_not_come() {
+fn a_planned_move_that_does_not_come_refuses_what_waits_and_is_forgotten() {
     let mut bench = Bench::opened();
     bench.publish(6, None);
     bench.step(Input::StopAppends);
-    assert_eq!(refusals(&bench.publish(7, None)), [(7, Refusal::Moving)]);
+    assert!(bench.publish(7, None).is_empty(), "it waits for the next leader's name");
+    bench.after(WAITING_TIME);
+    assert_eq!(refusals(&bench.step(Input::Tick)), [(7, Refusal::Moving)]);
+    assert_eq!(refusals(&bench.publish(8, None)), [(8, Refusal::Moving)]);
     bench.after(STOPPED_TIME);
-    assert!(refusals(&bench.publish(8, None)).is_empty());
+    bench.step(Input::Tick);
+    assert!(refusals(&bench.publish(9, None)).is_empty());
     bench.sync();
     let effects = bench.says(1, Message::Stored { term: term(1, 0), log_end: Offset(3) });
-    assert_eq!(acknowledged(&effects), [(6, 1), (8, 2)]);
+    assert_eq!(acknowledged(&effects), [(6, 1), (9, 2)]);
+}
+
+#[test]
+fn who_publishes_during_a_planned_move_is_told_the_next_leader_once() {
+    let next = [(7, Refusal::NotLeader { leader: Some(id(1)) })];
+    let mut bench = Bench::opened();
+    bench.step(Input::StopAppends);
+    bench.publish(7, None);
+    assert_eq!(refusals(&bench.step(Input::Assign(entry(2, 1)))), next, "by the operator's page");
+    let mut bench = Bench::opened();
+    bench.step(Input::StopAppends);
+    bench.publish(7, None);
+    let fence = Message::Fence { entry: entry(2, 1), term: term(2, 1) };
+    assert_eq!(refusals(&bench.says(1, fence)), next, "by the next leader itself");
+}
+
+#[test]
+fn a_planned_move_that_is_given_up_appends_what_waited() {
+    let mut bench = Bench::opened();
+    bench.step(Input::StopAppends);
+    bench.publish(7, None);
+    assert!(refusals(&bench.step(Input::Assign(entry(2, 0)))).is_empty());
+    bench.sync();
+    bench.promised_with(2, 1, &[(term(1, 0), 0)], 1, true);
+    assert_eq!(bench.replica.log_end(), Offset(3), "behind the next opening record");
+}
+
+#[test]
+fn a_follower_is_whole_only_when_appends_are_stopped_and_it_holds_all_of_the_log() {
+    let mut bench = Bench::opened();
+    let whole = |bench: &Bench| bench.replica.report().unwrap().whole;
+    bench.publish(7, None);
+    bench.sync();
+    bench.says(1, Message::Stored { term: term(1, 0), log_end: Offset(2) });
+    assert!(whole(&bench).is_empty(), "what comes next may be published at any moment");
+    bench.publish(8, None);
+    bench.step(Input::StopAppends);
+    bench.settle();
+    assert!(whole(&bench).is_empty(), "it lacks the last record");
+    bench.sync();
+    bench.says(1, Message::Stored { term: term(1, 0), log_end: Offset(3) });
+    let effects = bench.settle();
+    assert!(effects.contains(&Effect::Changed), "the operator is told at once");
+    assert_eq!(whole(&bench), [id(1)]);
 }
 
 #[test]

@@ -99,6 +99,7 @@ impl Replica {
             leading: self.leading().filter(|_| self.is_opened()),
             in_sync: self.in_sync.clone(),
             caught_up: self.caught_up(),
+            whole: self.whole(),
             log_start: self.log.start,
             log_end: self.log.durable,
             high_watermark: self.high_watermark,
@@ -117,6 +118,17 @@ impl Replica {
         learners
             .filter(|learner| leading.followers.get(learner).is_some_and(Follower::is_caught_up))
             .collect()
+    }
+
+    /// Members that hold all of the log, while nothing is appended to it and all of it is committed.
+    pub(super) fn whole(&self) -> Vec<ReplicaId> {
+        let Role::Leading(leading) = &self.role else { return Vec::new() };
+        if leading.stopped.is_none() || !leading.opened || self.high_watermark != self.log.end {
+            return Vec::new();
+        }
+        let holds = |(_, follower): &(&ReplicaId, &Follower)| follower.durable() == Some(self.log.end);
+        let whole = leading.followers.iter().filter(holds).map(|(replica, _)| *replica);
+        whole.filter(|replica| leading.entry.members.contains(*replica)).collect()
     }
 
     /// Called with each tick: who holds what is committed, smoothed.

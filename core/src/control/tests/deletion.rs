@@ -26,6 +26,20 @@ fn a_deleted_topic_leaves_tombstones_and_no_entries() {
 }
 
 #[test]
+fn a_deleted_topic_is_told_to_be_deleted_and_never_to_be_retained() {
+    let mut world = World::new(3, vec![wish("orders", 3)]);
+    world.run(2 * SECOND);
+    world.kill(2);
+    world.run(SECOND);
+    delete(&mut world, "orders");
+    world.run(3 * SECOND);
+    assert!(!world.told("TopicDeleted"), "broker 2 still has records");
+    world.start(2);
+    world.run(3 * SECOND);
+    assert!(world.told("TopicDeleted") && !world.told("TopicRetained"));
+}
+
+#[test]
 fn a_deleted_topic_does_not_come_back_from_tombstones_or_from_who_was_away() {
     let mut world = World::new(3, vec![wish("orders", 2)]);
     world.run(2 * SECOND);

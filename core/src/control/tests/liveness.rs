@@ -75,6 +75,56 @@ fn when_more_than_half_fall_silent_the_operator_suspects_itself() {
 }
 
 #[test]
+fn a_planned_end_is_no_loss() {
+    let mut world = World::new(3, vec![wish("orders", 3)]);
+    world.run(2 * SECOND);
+    world.tell_to_stop(1);
+    world.run(SECOND);
+    world.kill(1);
+    world.run(SECOND);
+    assert!(world.told("BrokerStopped") && !world.told("BrokerLost"));
+    world.start(1);
+    world.run(SECOND);
+    world.kill(1);
+    world.run(SECOND);
+    assert!(world.told("BrokerLost"), "this time nobody told it to");
+}
+
+#[test]
+fn who_is_not_wished_any_more_leaves_without_being_lost() {
+    let mut world = World::new(4, vec![]);
+    world.run(2 * SECOND);
+    world.desired.brokers = 3;
+    world.wish();
+    world.run(SECOND);
+    world.kill(3);
+    world.run(SECOND);
+    assert!(world.told("BrokerLeft") && !world.told("BrokerLost"));
+}
+
+#[test]
+fn a_topic_is_ready_only_when_every_broker_that_serves_knows_it() {
+    let mut world = World::new(4, vec![]);
+    world.run(2 * SECOND);
+    world.brokers.get_mut(&3).unwrap().stuck = true;
+    let mut three = wish("orders", 1);
+    three.replication_factor = Some(3);
+    world.desired.topics.push(three);
+    world.wish();
+    world.run(5 * SECOND);
+    let topic = world.topic("orders");
+    let replicas: Vec<u16> = topic.partitions[0].replicas.iter().map(|one| one.0).collect();
+    assert!(!replicas.contains(&3), "it has no replica, and programs may ask it all the same");
+    assert!(topic.partitions[0].serving);
+    assert_eq!((topic.ready, topic.reason), (false, "Pushing"));
+    assert_eq!(topic.message, "not acknowledged yet by broker 3");
+    // Away, it holds up nobody.
+    world.kill(3);
+    world.run(2 * SECOND);
+    assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
+}
+
+#[test]
 fn a_stuck_broker_keeps_its_topic_from_being_ready_until_it_acknowledges() {
     let mut world = World::new(3, vec![]);
     world.run(2 * SECOND);

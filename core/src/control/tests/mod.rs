@@ -1,9 +1,11 @@
 //! Claims about the controller, driven in a small world of brokers and a ledger.
 
 mod deletion;
+mod homing;
 mod leaders;
 mod liveness;
 mod members;
+mod openings;
 mod rebuild;
 mod tenure;
 mod topics;

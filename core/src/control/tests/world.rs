@@ -1,6 +1,6 @@
 //! Brokers, a ledger and a clock that do what real ones would, as far as the controller can tell.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::entry::Entry;
 use crate::id::{ClusterId, Incarnation, Ordinal, PartitionKey, ReplicaId};
 use crate::offset::Offset;
 use crate::partition::{Promise, PromiseKind, Report};
-use crate::term::{BootId, Process, Session, Term};
+use crate::term::{BootId, Epoch, Process, Session, Term};
 
 pub(super) const MIB: u32 = 1 << 20;
 
@@ -47,7 +47,10 @@ pub(super) struct FakeBroker {
     reported: BTreeMap<PartitionKey, Report>,
     asked: Option<u64>,
     rounds: u64,
-    pub(super) stopped_appends: BTreeSet<PartitionKey>,
+    /// In which epoch appends were stopped.
+    pub(super) stopped_appends: BTreeMap<PartitionKey, Epoch>,
+    /// Named, it does not open a term, though it lives.
+    pub(super) opens_nothing: bool,
 }
 
 /// All of it.
@@ -65,6 +68,10 @@ pub(super) struct World {
     pub(super) trouble: VecDeque<(WriteFailure, bool)>,
     pub(super) ledger_away: bool,
     pub(super) gossip: bool,
+    /// No leader says that a follower holds the whole log.
+    pub(super) never_whole: bool,
+    /// Every planned move: when it began.
+    pub(super) stops: Vec<(Duration, PartitionKey)>,
     revisions: u64,
     ids: u128,
     inbox: VecDeque<Input>,
@@ -98,6 +105,8 @@ impl World {
             trouble: VecDeque::new(),
             ledger_away: false,
             gossip: true,
+            never_whole: false,
+            stops: Vec::new(),
             revisions: 0,
             ids: 0,
             inbox: VecDeque::new(),
@@ -131,7 +140,8 @@ impl World {
             reported: BTreeMap::new(),
             asked: None,
             rounds: 0,
-            stopped_appends: BTreeSet::new(),
+            stopped_appends: BTreeMap::new(),
+            opens_nothing: false,
         };
         self.brokers.insert(ordinal, broker);
         self.see();
@@ -173,6 +183,11 @@ impl World {
         broker.disconnect();
         self.inbox.push_back(Input::Lost { ordinal: Ordinal(ordinal), refused: false });
         self.inbox.push_back(Input::Lost { ordinal: Ordinal(ordinal), refused: true });
+    }
+
+    /// It is told to stop, and says so.
+    pub(super) fn tell_to_stop(&mut self, ordinal: u16) {
+        self.inbox.push_back(Input::Stopping(Ordinal(ordinal)));
     }
 
     /// A new process on the same volume.
@@ -290,18 +305,25 @@ impl World {
                 peer.up && !peer.stuck && peer.replica == replica && same
             })
         };
-        let leads = entry.leader == Some(broker.replica) && !held.tombstone && !broker.stuck;
+        let leads =
+            entry.leader == Some(broker.replica) && !held.tombstone && !broker.stuck && !broker.opens_nothing;
         let open = leads && entry.members.opened_by(holds) && entry.acknowledged_by(holds);
         let term = Term { epoch: entry.epoch, process: *broker.processes.last().unwrap() };
         let in_sync =
             entry.members.replicas().into_iter().filter(|replica| open && holds(*replica)).collect();
         let caught_up = entry.learners.iter().copied().filter(|replica| open && holds(*replica)).collect();
+        let stopped =
+            open && !self.never_whole && broker.stopped_appends.get(&entry.key) == Some(&entry.epoch);
+        let others = entry.members.replicas().into_iter();
+        let whole =
+            others.filter(|replica| stopped && *replica != broker.replica && holds(*replica)).collect();
         let kind = if held.tombstone { PromiseKind::Tombstone } else { PromiseKind::Live };
         Report {
             promise: Promise { entry: Some(entry.clone()), term: None, kind },
             leading: open.then_some(term),
             in_sync,
             caught_up,
+            whole,
             log_start: Offset::ZERO,
             log_end: Offset(held.log_end),
             high_watermark: Offset::ZERO,
@@ -347,7 +369,10 @@ impl World {
                 self.brokers.get_mut(&ordinal.0).unwrap().release(key, epoch);
             }
             Effect::StopAppends { ordinal, key } => {
-                self.brokers.get_mut(&ordinal.0).unwrap().stopped_appends.insert(key);
+                let broker = self.brokers.get_mut(&ordinal.0).unwrap();
+                let epoch = broker.replicas.get(&key).map(|held| held.entry.epoch).unwrap();
+                broker.stopped_appends.insert(key, epoch);
+                self.stops.push((self.now, key));
             }
             Effect::NeedIds(count) => {
                 let ids = (0..count).map(|_| {

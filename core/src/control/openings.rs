@@ -1,0 +1,101 @@
+//! Who was named and lives, but does not open its term: another one is named after a bounded time, each time later than
+//! before, so that two who cannot do not take turns for ever.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::control::controller::Controller;
+use crate::control::plan::is_deleted;
+use crate::control::view::EventKind;
+use crate::entry::Entry;
+use crate::id::{Ordinal, PartitionKey, ReplicaId};
+
+/// A term opens within a few round trips and syncs, or by fetching what the longest log has more. Who has not opened it by
+/// then, and opened no other one since, is replaced; the next one gets twice as long, and so on …
+const OPEN_MAX: Duration = Duration::from_secs(5);
+/// … up to this; also the longest that a broker busy opening other terms is waited for.
+const OPEN_MAX_MAX: Duration = Duration::from_mins(1);
+
+impl Controller {
+    /// Replaces who has not opened its term in time, if so many others live that they can open one without it.
+    pub(super) fn replace_unopened(&mut self) {
+        let entries = self.plan.entries.iter().filter(|(_, entry)| !is_deleted(entry));
+        let looks: Vec<(PartitionKey, Option<ReplicaId>)> =
+            entries.map(|(key, entry)| (*key, self.unopened(entry))).collect();
+        let mut replaced: BTreeMap<Ordinal, usize> = BTreeMap::new();
+        for (key, leader) in looks {
+            let Some(leader) = leader else {
+                self.note_opened(key);
+                continue;
+            };
+            if self.is_overdue(key, leader) && self.replace(key, leader) {
+                *replaced.entry(leader.ordinal).or_default() += 1;
+            }
+        }
+        for (ordinal, partitions) in replaced {
+            let message = format!(
+                "broker {ordinal} lives, and has not opened the terms of {partitions} partitions in time: others lead them now"
+            );
+            self.event(EventKind::Warning, "LeadersReplaced", None, message);
+        }
+    }
+
+    /// The leader, if it lives and can know that it leads, but has not opened its term.
+    fn unopened(&self, entry: &Entry) -> Option<ReplicaId> {
+        let leader = entry.leader?;
+        let settled = self.partitions.get(&entry.key).is_some_and(|state| state.settled);
+        let lives = self.serving(leader).is_some_and(|broker| !broker.stopping);
+        let known = settled && lives && self.has_been_stored(entry.key);
+        (known && self.leading(entry).is_none()).then_some(leader)
+    }
+
+    fn note_opened(&mut self, key: PartitionKey) {
+        let opened = self.plan.entries.get(&key).is_some_and(|entry| self.leading(entry).is_some());
+        if let Some(state) = self.partitions.get_mut(&key) {
+            state.unopened = None;
+            if opened {
+                state.vain = 0;
+            }
+        }
+    }
+
+    fn is_overdue(&mut self, key: PartitionKey, leader: ReplicaId) -> bool {
+        let (now, epoch) = (self.now, self.plan.entries[&key].epoch);
+        let opened_at = self.brokers.get(&leader.ordinal).map_or(now, |broker| broker.opened_at);
+        let state = self.partitions.entry(key).or_default();
+        let since = match state.unopened {
+            Some((of, since)) if of == epoch => since,
+            _ => now,
+        };
+        state.unopened = Some((epoch, since));
+        let wait = OPEN_MAX.saturating_mul(1 << state.vain.min(10)).min(OPEN_MAX_MAX);
+        let busy = now.saturating_sub(opened_at) < wait && now.saturating_sub(since) < OPEN_MAX_MAX;
+        now.saturating_sub(since) >= wait && !busy
+    }
+
+    fn replace(&mut self, key: PartitionKey, leader: ReplicaId) -> bool {
+        let entry = &self.plan.entries[&key];
+        let lives = |replica: ReplicaId| {
+            replica != leader && self.serving(replica).is_some_and(|broker| !broker.stopping)
+        };
+        if !entry.members.opened_by(lives) {
+            return false;
+        }
+        let failures = |replica: ReplicaId| {
+            let failed = self.partitions.get(&key).and_then(|state| state.failed.get(&replica));
+            failed.copied().unwrap_or_default()
+        };
+        let others = entry.members.replicas().into_iter().filter(|replica| lives(*replica));
+        let fewest = others.filter(|replica| self.merit(key, *replica).is_some()).map(failures).min();
+        let mut leads = self.count_leaders();
+        // Who failed least and longest ago; of those the longest log, as ever.
+        let fit = |replica| lives(replica) && Some(failures(replica)) == fewest;
+        let Some(target) = self.candidate(key, fit, &leads) else { return false };
+        self.note_failure(key, leader);
+        if let Some(state) = self.partitions.get_mut(&key) {
+            state.vain = state.vain.saturating_add(1);
+        }
+        self.appoint(key, target, &mut leads);
+        true
+    }
+}

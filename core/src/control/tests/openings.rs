@@ -1,0 +1,86 @@
+use std::time::Duration;
+
+use super::world::{World, wish};
+use crate::id::Ordinal;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn leader(world: &World) -> u16 {
+    world.topic("orders").partitions[0].leader.unwrap().0
+}
+
+#[test]
+fn a_leader_that_lives_and_does_not_open_its_term_is_replaced() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    let first = leader(&world);
+    // Its process is another one, and cannot.
+    world.kill(first);
+    world.brokers.get_mut(&first).unwrap().opens_nothing = true;
+    world.run(SECOND);
+    let second = leader(&world);
+    world.brokers.get_mut(&second).unwrap().opens_nothing = true;
+    world.kill(second);
+    world.start(first);
+    world.start(second);
+    world.run(3 * SECOND);
+    assert!(!world.topic("orders").ready, "{} leads, and does not open", leader(&world));
+    world.run(20 * SECOND);
+    assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
+    assert!(![first, second].contains(&leader(&world)));
+    assert!(world.told("LeadersReplaced"));
+}
+
+#[test]
+fn where_nobody_opens_the_tries_become_seldom() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    for broker in world.brokers.values_mut() {
+        broker.opens_nothing = true;
+    }
+    world.run(2 * SECOND);
+    let decisions = |world: &World| world.entries().values().next().unwrap().epoch.counter;
+    let mut before = decisions(&world);
+    let mut tries = Vec::new();
+    for _ in 0..4 {
+        world.run(60 * SECOND);
+        tries.push(decisions(&world) - before);
+        before = decisions(&world);
+    }
+    assert_eq!(tries, [3, 1, 1, 1], "after 5 s, 10, 20, 40, and then a minute each");
+    for broker in world.brokers.values_mut() {
+        broker.opens_nothing = false;
+    }
+    world.run(2 * SECOND);
+    assert!(world.topic("orders").ready);
+}
+
+#[test]
+fn who_was_replaced_is_no_preferred_leader_for_ten_minutes() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    let first = leader(&world);
+    world.brokers.get_mut(&first).unwrap().opens_nothing = true;
+    world.run(10 * SECOND);
+    let second = leader(&world);
+    assert_ne!(second, first);
+    world.run(300 * SECOND);
+    assert_eq!(leader(&world), second, "no taking turns");
+    world.brokers.get_mut(&first).unwrap().opens_nothing = false;
+    world.run(420 * SECOND);
+    assert_eq!(leader(&world), first);
+}
+
+#[test]
+fn without_enough_others_a_leader_that_does_not_open_is_waited_for() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    let first = leader(&world);
+    let other = world.topic("orders").partitions[0].replicas[1].0;
+    world.kill(other);
+    world.brokers.get_mut(&first).unwrap().opens_nothing = true;
+    let entries = world.entries();
+    world.run(30 * SECOND);
+    assert_eq!(world.entries(), entries);
+    assert_eq!(world.topic("orders").partitions[0].leader, Some(Ordinal(first)));
+}
