@@ -18,8 +18,14 @@ use crate::api::{ApiError, call};
 use crate::metrics::Metrics;
 use crate::names::FIELD_MANAGER;
 
-/// Between two writes of one object.
+/// Between two writes of one object, doubled with each write that comes soon after the last …
 const GAP: Duration = Duration::from_secs(1);
+
+/// … up to this: people see an object move, not every step of it.
+const GAP_MAX: Duration = Duration::from_secs(8);
+
+/// An object that was left alone for so many gaps starts anew.
+const GAPS_OF_REST: u32 = 4;
 
 /// Between two writes of any objects: at most 50 a second, a small part of what an API server carries.
 const PACE: Duration = Duration::from_millis(20);
@@ -46,7 +52,25 @@ pub struct Statuses {
 struct Queue {
     waiting: BTreeMap<Key, Write>,
     order: VecDeque<Key>,
-    written: HashMap<Key, Instant>,
+    written: HashMap<Key, Written>,
+}
+
+/// An object's last write, and how long the next one has to wait after it.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    at: Instant,
+    gap: Duration,
+}
+
+impl Written {
+    fn next(before: Option<Self>, now: Instant) -> Self {
+        let gap = before.map_or(GAP, |before| (before.gap * 2).min(GAP_MAX));
+        Self { at: now, gap }
+    }
+
+    fn is_remembered(&self, now: Instant) -> bool {
+        self.at + self.gap * GAPS_OF_REST > now
+    }
 }
 
 enum Turn {
@@ -92,7 +116,7 @@ impl Statuses {
     fn settle(&self, key: &Key, write: Write, outcome: Result<(), ApiError>, metrics: &Metrics) {
         let (kind, namespace, name) = key;
         let mut queue = self.queue.lock();
-        queue.written.insert(key.clone(), Instant::now());
+        queue.note_written(key, Instant::now());
         match outcome {
             Ok(()) => {
                 metrics.status_writes.inc();
@@ -120,14 +144,20 @@ impl Queue {
         }
     }
 
+    fn note_written(&mut self, key: &Key, now: Instant) {
+        let before = self.written.get(key).copied().filter(|written| written.is_remembered(now));
+        self.written.insert(key.clone(), Written::next(before, now));
+    }
+
     /// The first in the queue whose gap is over.
     fn turn(&mut self, now: Instant) -> Turn {
-        self.written.retain(|_, at| *at + GAP > now);
+        self.written.retain(|_, written| written.is_remembered(now));
         let mut earliest: Option<Instant> = None;
         for at in 0..self.order.len() {
             let key = &self.order[at];
-            if let Some(written) = self.written.get(key) {
-                let due = *written + GAP;
+            if let Some(due) =
+                self.written.get(key).map(|written| written.at + written.gap).filter(|due| *due > now)
+            {
                 earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
                 continue;
             }

@@ -30,7 +30,7 @@ fn only_the_latest_status_of_an_object_is_written() {
 fn an_object_that_was_just_written_lets_others_pass() {
     let mut queue = Queue::default();
     let now = Instant::now();
-    queue.written.insert(cluster("orders", 1).key(), now);
+    queue.note_written(&cluster("orders", 1).key(), now);
     queue.put(cluster("orders", 1));
     queue.put(cluster("other", 1));
     let Turn::Now((_, _, name), _) = queue.turn(now) else { panic!("a turn") };
@@ -48,4 +48,26 @@ fn what_was_withdrawn_is_not_written() {
     let now = Instant::now();
     assert!(matches!(queue.turn(now), Turn::At(_)));
     assert!(matches!(queue.turn(now), Turn::Never));
+}
+
+#[test]
+fn the_gap_grows_while_an_object_is_written_again_and_again() {
+    let mut queue = Queue::default();
+    let key = cluster("orders", 1).key();
+    let mut now = Instant::now();
+    let mut gaps = Vec::new();
+    for generation in 1..6 {
+        queue.note_written(&key, now);
+        queue.put(cluster("orders", generation));
+        let Turn::At(due) = queue.turn(now) else { panic!("not yet") };
+        gaps.push((due - now).as_secs());
+        now = due;
+        assert!(matches!(queue.turn(now), Turn::Now(..)));
+    }
+    assert_eq!(gaps, [1, 2, 4, 8, 8]);
+    now += GAP_MAX * GAPS_OF_REST;
+    queue.note_written(&key, now);
+    queue.put(cluster("orders", 9));
+    let Turn::At(due) = queue.turn(now) else { panic!("not yet") };
+    assert_eq!(due - now, GAP, "it was left alone");
 }

@@ -42,7 +42,7 @@ use crate::topic::claims::{Claimed, claims};
 use crate::topic::finalizer::{self, Keeper};
 
 use self::dereference::{Seen, dereference};
-use self::patience::Patience;
+use self::patience::{Mood, Patience};
 use self::roll::{Health, Step};
 use self::scale::{Floor, Scale, scale};
 use self::secrets::StoredSecrets;
@@ -101,8 +101,7 @@ pub struct Attendant {
     story: Story,
     /// Something was changed by others after it was read: the watch is about to tell.
     behind: bool,
-    /// When brokers were last being made anew.
-    rolled: Option<Instant>,
+    mood: Mood,
     /// The brokers' set was found as it should be in this pass: what the watch tells of it is not of an older template.
     template_in_place: bool,
 }
@@ -131,7 +130,7 @@ impl Attendant {
             patience: Patience::default(),
             story,
             behind: false,
-            rolled: None,
+            mood: Mood::new(Instant::now()),
             template_in_place: false,
         }
     }

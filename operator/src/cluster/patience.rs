@@ -14,8 +14,68 @@ const DIP: Duration = Duration::from_secs(10);
 /// Who is in sync, and who leads, may be this old.
 const DETAIL: Duration = Duration::from_secs(5);
 
-/// And while brokers are restarted one after the other, each of which touches every topic, this old.
-const DETAIL_WHILE_ROLLING: Duration = Duration::from_mins(2);
+/// And while a broker is away, or leaders are on their way back to it, this old: mostly all is then as it was before …
+const DETAIL_WHILE_RESTLESS: Duration = Duration::from_mins(5);
+
+/// … but not that a replica is missing.
+const FLIP_WHILE_RESTLESS: Duration = Duration::from_mins(1);
+
+/// While brokers are made anew one after the other, each of which touches every topic, this old …
+const DETAIL_WHILE_ROLLING: Duration = Duration::from_mins(30);
+
+/// … and this old, if a replica is missing all that time.
+const FLIP_WHILE_ROLLING: Duration = Duration::from_mins(5);
+
+/// How calm a Cluster is: whatever concerns all of its topics at once, and will soon be as it was before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calm {
+    /// Everything is in its place, for so long.
+    For(Duration),
+    /// A broker is away or was just now, replicas catch up, or leaders are about to go back.
+    Restless,
+    /// Brokers are being made anew one after the other.
+    Rolling,
+}
+
+/// So long after the last thing that concerned all topics it is calm: between two pods of a roll, and between a broker's
+/// return and the news that its leaders will go back, nothing seems to happen.
+pub const CALM_AFTER: Duration = Duration::from_secs(15);
+
+/// Remembers when something that concerns all topics was last on its way.
+#[derive(Debug, Clone, Copy)]
+pub struct Mood {
+    restless: Instant,
+}
+
+impl Mood {
+    /// Nothing is known yet: that is not calm.
+    pub fn new(now: Instant) -> Self {
+        Self { restless: now }
+    }
+
+    /// How calm it is, with what is seen now.
+    pub fn note(&mut self, restless: bool, rolling: bool, now: Instant) -> Calm {
+        if restless || rolling {
+            self.restless = now;
+        }
+        match now.saturating_duration_since(self.restless).checked_sub(CALM_AFTER) {
+            Some(calm) => Calm::For(calm),
+            None if rolling => Calm::Rolling,
+            None => Calm::Restless,
+        }
+    }
+}
+
+/// What is to be done about a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing: it is as it should be.
+    Content,
+    /// To look again after so long.
+    Later(Duration),
+    /// To write it.
+    Now,
+}
 
 /// What the object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +83,7 @@ pub enum Subject {
     /// A Cluster: there are few, and each of its conditions is worth a write.
     Cluster,
     /// A Topic: there may be thousands, and a broker that is restarted touches all of them.
-    Topic {
-        /// Brokers are being made anew one after the other.
-        rolling: bool,
-    },
+    Topic(Calm),
     /// A Topic whose Cluster is gone or invalid: that is no dip.
     Homeless,
 }
@@ -40,20 +97,44 @@ pub struct Gist<'a> {
     pub conditions: &'a [Condition],
 }
 
+/// Since when an object's status differs from the truth, and in what.
+#[derive(Debug, Clone, Copy)]
+struct Since {
+    difference: Instant,
+    /// Another status of a condition.
+    flip: Option<Instant>,
+    /// Ready is written as True, and is not.
+    dip: Option<Instant>,
+}
+
 /// Since when each object's status differs from the truth.
 #[derive(Debug, Default)]
 pub struct Patience {
-    since: HashMap<String, Instant>,
+    since: HashMap<String, Since>,
 }
 
 impl Patience {
-    /// The status of this object is as it should be.
-    pub fn is_content(&mut self, object: &str) {
-        self.since.remove(object);
+    /// What is to be done about a status that is (`same`) or is not as it was written.
+    pub fn judge(
+        &mut self,
+        object: &str,
+        same: bool,
+        (old, new): (Gist<'_>, Gist<'_>),
+        subject: Subject,
+        now: Instant,
+    ) -> Due {
+        if same {
+            self.since.remove(object);
+            return Due::Content;
+        }
+        match self.left(object, old, new, subject, now) {
+            Duration::ZERO => Due::Now,
+            left => Due::Later(left),
+        }
     }
 
     /// How much longer a difference may stand; zero: it is to be written.
-    pub fn left(
+    fn left(
         &mut self,
         object: &str,
         old: Gist<'_>,
@@ -61,29 +142,39 @@ impl Patience {
         subject: Subject,
         now: Instant,
     ) -> Duration {
-        let since = *self.since.entry(object.to_owned()).or_insert(now);
-        may_stand(old, new, subject).saturating_sub(now.saturating_duration_since(since))
+        let ready = (is_true(old.conditions, "Ready"), is_true(new.conditions, "Ready"));
+        let since = self.since.entry(object.to_owned());
+        let since = since.or_insert(Since { difference: now, flip: None, dip: None });
+        // A difference that stands long must not make a dip look old, nor a flip.
+        since.flip = flips(old, new).then(|| since.flip.unwrap_or(now));
+        since.dip = (ready == (true, false)).then(|| since.dip.unwrap_or(now));
+        if old.generation != new.generation || subject == Subject::Homeless || !ready.0 {
+            return Duration::ZERO;
+        }
+        let left = |from: Instant, may: Duration| may.saturating_sub(now.saturating_duration_since(from));
+        if let Some(dip) = since.dip {
+            return left(dip, DIP);
+        }
+        let flip = |may: Duration| since.flip.map_or(Duration::MAX, |flip| left(flip, may));
+        match subject {
+            Subject::Homeless => Duration::ZERO,
+            Subject::Cluster => left(since.difference, DETAIL).min(flip(Duration::ZERO)),
+            // What stood while it was restless had its reasons: a last moment to become as it was.
+            Subject::Topic(Calm::For(calm)) => {
+                left(since.difference, DETAIL).max(DETAIL.saturating_sub(calm))
+            }
+            Subject::Topic(Calm::Restless) => {
+                left(since.difference, DETAIL_WHILE_RESTLESS).min(flip(FLIP_WHILE_RESTLESS))
+            }
+            Subject::Topic(Calm::Rolling) => {
+                left(since.difference, DETAIL_WHILE_ROLLING).min(flip(FLIP_WHILE_ROLLING))
+            }
+        }
     }
 
     /// Forgets objects that are not there any more.
     pub fn keep(&mut self, exists: impl Fn(&str) -> bool) {
         self.since.retain(|object, _| exists(object));
-    }
-}
-
-fn may_stand(old: Gist<'_>, new: Gist<'_>, subject: Subject) -> Duration {
-    if old.generation != new.generation || subject == Subject::Homeless {
-        return Duration::ZERO;
-    }
-    match (is_true(old.conditions, "Ready"), is_true(new.conditions, "Ready")) {
-        (true, false) => DIP,
-        (false, _) => Duration::ZERO,
-        (true, true) => match subject {
-            Subject::Homeless => Duration::ZERO,
-            Subject::Cluster if flips(old, new) => Duration::ZERO,
-            Subject::Topic { rolling: true } => DETAIL_WHILE_ROLLING,
-            Subject::Cluster | Subject::Topic { rolling: false } => DETAIL,
-        },
     }
 }
 

@@ -3,7 +3,8 @@ use jiff::Timestamp;
 use super::*;
 use crate::conditions::{Claim, conditions};
 
-const ROLLING: Subject = Subject::Topic { rolling: true };
+const ROLLING: Subject = Subject::Topic(Calm::Rolling);
+const CALM: Subject = Subject::Topic(Calm::For(Duration::from_hours(1)));
 
 fn ready(truth: bool) -> Vec<Condition> {
     conditions(vec![Claim::new("Ready", truth, "Because", "")], &[], Some(1), Timestamp::UNIX_EPOCH)
@@ -24,7 +25,8 @@ fn a_dip_of_ready_is_written_only_when_it_lasts() {
         patience.left("orders", gist(&up), gist(&down), Subject::Cluster, later),
         Duration::from_secs(1)
     );
-    patience.is_content("orders");
+    let both = (gist(&up), gist(&up));
+    assert_eq!(patience.judge("orders", true, both, Subject::Cluster, later), Due::Content);
     assert_eq!(patience.left("orders", gist(&up), gist(&down), Subject::Cluster, later), DIP);
 }
 
@@ -43,7 +45,7 @@ fn details_wait_longer_while_brokers_are_restarted() {
     let up = ready(true);
     let now = Instant::now();
     let mut patience = Patience::default();
-    assert_eq!(patience.left("a", gist(&up), gist(&up), Subject::Topic { rolling: false }, now), DETAIL);
+    assert_eq!(patience.left("a", gist(&up), gist(&up), CALM, now), DETAIL);
     assert_eq!(patience.left("b", gist(&up), gist(&up), ROLLING, now), DETAIL_WHILE_ROLLING);
 }
 
@@ -57,4 +59,44 @@ fn a_condition_of_a_cluster_that_flips_is_written_at_once() {
     let (before, after) = (both(true), both(false));
     let mut patience = Patience::default();
     assert!(patience.left("", gist(&before), gist(&after), Subject::Cluster, Instant::now()).is_zero());
+}
+
+#[test]
+fn a_dip_is_no_older_for_a_detail_that_has_stood_for_long() {
+    let (up, down) = (ready(true), ready(false));
+    let mut patience = Patience::default();
+    let start = Instant::now();
+    patience.left("a", gist(&up), gist(&up), ROLLING, start);
+    let later = start + Duration::from_mins(4);
+    assert_eq!(patience.left("a", gist(&up), gist(&down), ROLLING, later), DIP);
+    let healed = later + Duration::from_secs(9);
+    assert!(patience.left("a", gist(&up), gist(&up), ROLLING, healed) > DIP);
+    let again = healed + Duration::from_secs(1);
+    assert_eq!(patience.left("a", gist(&up), gist(&down), ROLLING, again), DIP, "it is another dip");
+}
+
+#[test]
+fn what_stood_through_a_restless_time_gets_a_last_moment_to_become_as_it_was() {
+    let up = ready(true);
+    let mut patience = Patience::default();
+    let start = Instant::now();
+    patience.left("a", gist(&up), gist(&up), Subject::Topic(Calm::Restless), start);
+    let now = start + Duration::from_mins(2);
+    let just_calm = Subject::Topic(Calm::For(Duration::from_secs(1)));
+    assert_eq!(patience.left("a", gist(&up), gist(&up), just_calm, now), Duration::from_secs(4));
+    assert!(patience.left("a", gist(&up), gist(&up), CALM, now).is_zero());
+}
+
+#[test]
+fn a_missing_replica_is_told_sooner_than_who_leads() {
+    let both = |whole: bool| {
+        let claims =
+            vec![Claim::new("Ready", true, "So", ""), Claim::new("FullyReplicated", whole, "So", "")];
+        conditions(claims, &[], Some(1), Timestamp::UNIX_EPOCH)
+    };
+    let (before, after) = (both(true), both(false));
+    let mut patience = Patience::default();
+    let left =
+        patience.left("a", gist(&before), gist(&after), Subject::Topic(Calm::Restless), Instant::now());
+    assert_eq!(left, FLIP_WHILE_RESTLESS);
 }

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use fulmar_core::control::{ControlEvent, EventKind};
+use fulmar_core::control::{BrokerState, BrokerView, ControlEvent, EventKind, View};
 use fulmar_crds::validate::SettingsError;
 use fulmar_crds::{Cluster, ClusterStatus, TopicStatus};
 use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::cluster::dereference::Seen;
-use crate::cluster::patience::{Gist, Subject};
+use crate::cluster::patience::{CALM_AFTER, Calm, Due, Gist, Subject};
 use crate::cluster::roll::Step;
 use crate::cluster::status::{Facts, Problem, status};
 use crate::cluster::{Attendant, Findings, Next};
@@ -17,10 +17,6 @@ use crate::conditions::is_true;
 use crate::statuses::Write;
 use crate::topic::claims::{Claimed, Standing, claims};
 use crate::topic::status::Home;
-
-/// After brokers were restarted, leaders go back to where they were when all has been well for a minute: until then, who
-/// leads what is not worth a write for each Topic.
-const LEADERS_GO_BACK: Duration = Duration::from_secs(90);
 
 impl Attendant {
     /// Compares what is true with what is written, and writes what has stood long enough.
@@ -38,16 +34,17 @@ impl Attendant {
             view: view.as_deref(),
         };
         let told = status(facts, Timestamp::now());
-        if matches!(findings.roll, Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_))) {
-            self.rolled = Some(Instant::now());
-        }
-        let rolling = self.rolled.is_some_and(|rolled| rolled.elapsed() < LEADERS_GO_BACK);
+        let rolling = matches!(findings.roll, Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_)));
+        let wanted = findings.wanted.settings.replicas;
+        let restless = view.as_deref().is_none_or(|view| is_restless(view, wanted));
+        let calm = self.mood.note(restless, rolling, Instant::now());
         let next = self.write_cluster(findings.cluster, &told);
+        let next = if matches!(calm, Calm::For(_)) { next } else { next.sooner(CALM_AFTER) };
         let home = view.as_deref().map_or(Home::Silent("the brokers were not asked yet"), Home::View);
         // A wish that the controller has not taken up yet says nothing of a new generation.
         let fresh =
             self.stewardship.as_ref().is_none_or(|stewardship| stewardship.until_taken_up().is_none());
-        self.write_topics(next, findings.claims, home, Subject::Topic { rolling }, fresh)
+        self.write_topics(next, findings.claims, home, Subject::Topic(calm), fresh)
     }
 
     /// The spec says what no rule lets through: nothing is touched, brokers go on.
@@ -107,18 +104,18 @@ impl Attendant {
         let mut written = cluster.clone();
         written.status = Some(told.clone());
         let write = Write::Cluster(Box::new(written));
-        if cluster.status.as_ref() == Some(told) {
-            self.patience.is_content(object);
-            self.context.statuses.withdraw(&write);
-            return Next::Change;
-        }
         let old = Gist { generation: before.observed_generation, conditions: &before.conditions };
         let new = Gist { generation: told.observed_generation, conditions: &told.conditions };
         // A pod count that programs read (scale) is no detail.
         let counted = before.replicas != told.replicas || before.min_replicas != told.min_replicas;
-        let left = self.patience.left(object, old, new, Subject::Cluster, Instant::now());
-        if !left.is_zero() && !counted {
-            return Next::After(left);
+        let same = cluster.status.as_ref() == Some(told);
+        match self.patience.judge(object, same, (old, new), Subject::Cluster, Instant::now()) {
+            Due::Content => {
+                self.context.statuses.withdraw(&write);
+                return Next::Change;
+            }
+            Due::Later(left) if !counted => return Next::After(left),
+            Due::Later(_) | Due::Now => {}
         }
         if is_true(&told.conditions, "Ready") && !is_true(&before.conditions, "Ready") {
             let note = format!("{} brokers serve", told.brokers_ready.as_deref().unwrap_or_default());
@@ -168,16 +165,20 @@ impl Attendant {
         let mut topic = (*claimed.topic).clone();
         topic.status = Some(told.clone());
         let write = Write::Topic(Box::new(topic));
-        if claimed.topic.status.as_ref() == Some(told) {
-            self.patience.is_content(&name);
-            self.context.statuses.withdraw(&write);
-            return None;
-        }
         let old = Gist { generation: before.observed_generation, conditions: &before.conditions };
         let new = Gist { generation: told.observed_generation, conditions: &told.conditions };
-        let left = self.patience.left(&name, old, new, subject, now);
-        if !left.is_zero() {
-            return Some(left);
+        let same = claimed.topic.status.as_ref() == Some(told);
+        match self.patience.judge(&name, same, (old, new), subject, now) {
+            // What waits for its turn is overtaken by the truth, which is what is written already.
+            Due::Content => {
+                self.context.statuses.withdraw(&write);
+                return None;
+            }
+            Due::Later(left) => {
+                self.context.statuses.withdraw(&write);
+                return Some(left);
+            }
+            Due::Now => {}
         }
         let about = claimed.topic.object_ref(&());
         match &claimed.standing {
@@ -197,7 +198,18 @@ impl Attendant {
     }
 }
 
+/// Whether something that concerns many topics is on its way: a broker is away, replicas catch up, leaders go back.
+pub(super) fn is_restless(view: &View, wanted: u16) -> bool {
+    let serves = |broker: &&BrokerView| broker.ordinal.0 < wanted && broker.state == BrokerState::Serving;
+    let serving = view.brokers.iter().filter(serves).count();
+    serving < usize::from(wanted) || view.under_replicated > 0 || view.away > 0 || view.waiting.is_some()
+}
+
 struct ClusterObjects {
     cluster: Option<k8s_openapi::api::core::v1::ObjectReference>,
     topic: Option<k8s_openapi::api::core::v1::ObjectReference>,
 }
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

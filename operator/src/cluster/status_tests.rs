@@ -10,7 +10,14 @@ fn now() -> Timestamp {
 }
 
 fn broker(ordinal: u16, state: BrokerState) -> BrokerView {
-    BrokerView { ordinal: Ordinal(ordinal), incarnation: None, zone: None, state, message: String::new() }
+    BrokerView {
+        ordinal: Ordinal(ordinal),
+        incarnation: None,
+        zone: None,
+        state,
+        message: String::new(),
+        certificates: String::new(),
+    }
 }
 
 fn serving() -> View {
