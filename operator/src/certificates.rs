@@ -2,6 +2,11 @@
 //!
 //! Owns when something is issued anew and what it says. Never: where it is kept; `cluster::build` makes Secrets of it. The
 //! CA's key stays in a Secret that no pod mounts.
+//!
+//! Another CA (the one before is old, or its Secret is lost) takes its place in three steps, so that every broker believes
+//! every other one throughout: both are trusted; certificates come from the new one; the old one is trusted no more. The next
+//! step comes when every broker is known to use what the last one wrote, or when it has surely arrived. The old CA's key is
+//! not needed for any of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -30,8 +35,16 @@ pub const CERTIFICATE_VALIDITY: Duration = Duration::from_hours(90 * 24);
 /// Clocks of machines differ: a certificate is good from a while ago.
 const BACKDATING: Duration = Duration::from_hours(1);
 
-/// At most so many CAs are trusted at once: the one that signs and the one before it.
-const TRUSTED_MAX: usize = 2;
+/// At most so many CAs are trusted at once: the one that is to sign, the one that signed what is in use, and one more, if a CA
+/// is lost while another one takes its place.
+const TRUSTED_MAX: usize = 3;
+
+/// A Secret that was written has reached every pod by then: kubelet looks about once a minute, a broker each 10 s. A broker
+/// that is away takes it when it starts.
+const ARRIVES: Duration = Duration::from_mins(15);
+
+/// A certificate with less time left than this is replaced, whoever may not believe the new one yet.
+const LAST_MOMENT: Duration = Duration::from_hours(24);
 
 const CA_CERTIFICATE: &str = "ca.crt";
 const CERTIFICATE: &str = "tls.crt";
@@ -41,6 +54,12 @@ const GOSSIP_KEY: &str = "gossip.key";
 const NOT_BEFORE: &str = "fulmar.dev/not-before";
 const NOT_AFTER: &str = "fulmar.dev/not-after";
 const SIGNED_BY: &str = "fulmar.dev/signed-by";
+const CHANGED: &str = "fulmar.dev/changed-at";
+
+/// What is noted on a Secret about what it keeps.
+pub const NOTES: [&str; 4] = [NOT_BEFORE, NOT_AFTER, SIGNED_BY, CHANGED];
+
+const PEM_END: &str = "-----END CERTIFICATE-----";
 
 /// Why nothing could be issued.
 #[derive(Debug, Error)]
@@ -85,23 +104,23 @@ pub struct OperatorIdentity {
 
 impl Certificates {
     /// What is there, with what is missing, spoilt or old issued anew. What is good is left as it is, to the byte.
+    /// `acknowledged`: every broker is known to use what `brokers` keeps.
     ///
     /// # Errors
     /// The library cannot make a key or sign.
-    pub fn current(ca: Option<Kept>, brokers: Option<Kept>, now: Timestamp) -> Result<Self, IssueError> {
+    pub fn current(
+        ca: Option<Kept>,
+        brokers: Option<Kept>,
+        acknowledged: bool,
+        now: Timestamp,
+    ) -> Result<Self, IssueError> {
         let ca = match ca.filter(|ca| is_good(ca, &[CA_CERTIFICATE, CA_KEY], now) && issuer(ca).is_ok()) {
             Some(ca) => ca,
             None => issue_ca(now)?,
         };
-        let signer = fingerprint(&ca);
-        let complete = [CA_CERTIFICATE, CERTIFICATE, KEY, GOSSIP_KEY];
-        let good = |kept: &Kept| {
-            kept.annotations.get(SIGNED_BY) == Some(&signer)
-                && is_good(kept, &complete, now)
-                && kept.data.get(GOSSIP_KEY).is_some_and(|key| is_gossip_key(key))
-        };
         let brokers = match brokers {
-            Some(kept) if good(&kept) => kept,
+            Some(kept) if is_usable(&kept, now) => next_step(&ca, kept, acknowledged, now)?,
+            // Nothing that could be believed: there is nobody to be careful for.
             before => issue_for_brokers(&ca, before.as_ref(), now)?,
         };
         let renew_at = renewal(&ca).min(renewal(&brokers));
@@ -126,6 +145,68 @@ impl Certificates {
     pub fn trusted(&self) -> &str {
         self.brokers.data.get(CA_CERTIFICATE).map_or("", String::as_str)
     }
+
+    /// By which CA the brokers' certificate is signed.
+    pub fn signer(&self) -> &str {
+        self.brokers.annotations.get(SIGNED_BY).map_or("", String::as_str)
+    }
+
+    /// Whether every CA of this list is still trusted.
+    pub fn trusts_all_of(&self, list: &str) -> bool {
+        let trusted = authorities(self.trusted());
+        authorities(list).iter().all(|one| trusted.contains(one))
+    }
+}
+
+/// What a broker calls the certificates that it uses: the beginning of the SHA-256 of `ca.crt` and `tls.crt`, in hexadecimal.
+pub fn worn(brokers: &Kept) -> String {
+    let text = |key: &str| brokers.data.get(key).map_or("", String::as_str);
+    let hash = Sha256::new().chain_update(text(CA_CERTIFICATE)).chain_update(text(CERTIFICATE)).finalize();
+    hexadecimal(&hash[..16])
+}
+
+/// Whether brokers can go on with it for now, whoever signed it.
+fn is_usable(kept: &Kept, now: Timestamp) -> bool {
+    let complete = [CA_CERTIFICATE, CERTIFICATE, KEY, GOSSIP_KEY];
+    let present = |key: &&str| kept.data.get(*key).is_some_and(|text| !text.trim().is_empty());
+    complete.iter().all(present)
+        && kept.data.get(GOSSIP_KEY).is_some_and(|key| is_gossip_key(key))
+        && time(kept, NOT_AFTER).is_some_and(|until| now + LAST_MOMENT < until)
+}
+
+/// The next step from what is in use to what this CA signs and nobody else.
+fn next_step(ca: &Kept, kept: Kept, acknowledged: bool, now: Timestamp) -> Result<Kept, IssueError> {
+    let ours = ca.data.get(CA_CERTIFICATE).map_or("", String::as_str).trim();
+    let trusted = authorities(kept.data.get(CA_CERTIFICATE).map_or("", String::as_str));
+    let is_ours = kept.annotations.get(SIGNED_BY) == Some(&fingerprint(ca));
+    let arrived = acknowledged || time(&kept, CHANGED).is_none_or(|changed| now >= changed + ARRIVES);
+    match (trusted.contains(&ours), is_ours) {
+        (false, _) => {
+            let in_use = kept.annotations.get(SIGNED_BY);
+            let signed = |pem: &&&str| Some(&fingerprint_of(pem)) == in_use;
+            let first = std::iter::once(ours).chain(trusted.iter().filter(signed).copied());
+            let rest = trusted.iter().filter(|pem| !signed(pem)).copied();
+            let all: Vec<&str> = first.chain(rest).take(TRUSTED_MAX).collect();
+            Ok(trusting(&kept, &all, now))
+        }
+        (true, false) if arrived => issue_for_brokers(ca, Some(&kept), now),
+        (true, true) if now >= renewal(&kept) => issue_for_brokers(ca, Some(&kept), now),
+        (true, true) if trusted.len() > 1 && arrived => Ok(trusting(&kept, &[ours], now)),
+        (true, _) => Ok(kept),
+    }
+}
+
+/// The same certificate, other CAs.
+fn trusting(kept: &Kept, authorities: &[&str], now: Timestamp) -> Kept {
+    let mut next = kept.clone();
+    next.data.insert(CA_CERTIFICATE.to_owned(), authorities.join("\n") + "\n");
+    next.annotations.insert(CHANGED.to_owned(), seconds(now).to_string());
+    next
+}
+
+/// The certificates of a file, each trimmed.
+fn authorities(pem: &str) -> Vec<&str> {
+    pem.split_inclusive(PEM_END).map(str::trim).filter(|one| one.ends_with(PEM_END)).collect()
 }
 
 fn issue_ca(now: Timestamp) -> Result<Kept, IssueError> {
@@ -143,6 +224,7 @@ fn issue_ca(now: Timestamp) -> Result<Kept, IssueError> {
 fn issue_for_brokers(ca: &Kept, before: Option<&Kept>, now: Timestamp) -> Result<Kept, IssueError> {
     let (certificate, key, mut annotations) = issue(ca, BROKER_NAME, now)?;
     annotations.insert(SIGNED_BY.to_owned(), fingerprint(ca));
+    annotations.insert(CHANGED.to_owned(), seconds(now).to_string());
     let earlier = |key: &str| before.and_then(|kept| kept.data.get(key)).cloned();
     let gossip = earlier(GOSSIP_KEY).filter(|key| is_gossip_key(key));
     let data = [
@@ -154,12 +236,10 @@ fn issue_for_brokers(ca: &Kept, before: Option<&Kept>, now: Timestamp) -> Result
     Ok(Kept { data: owned(data), annotations })
 }
 
-/// The CA that signs, and the one before it: brokers that still show the old one's certificates stay trusted.
+/// This CA, and those that were trusted before it: brokers that still show an older one's certificates stay trusted.
 fn trusted(ca: &Kept, before: Option<&str>) -> String {
-    const END: &str = "-----END CERTIFICATE-----";
     let current = ca.data.get(CA_CERTIFICATE).map_or("", String::as_str).trim();
-    let earlier = before.unwrap_or_default().split_inclusive(END).map(str::trim);
-    let earlier = earlier.filter(|pem| pem.ends_with(END) && *pem != current);
+    let earlier = authorities(before.unwrap_or_default()).into_iter().filter(|pem| *pem != current);
     let all: Vec<&str> = std::iter::once(current).chain(earlier).take(TRUSTED_MAX).collect();
     all.join("\n") + "\n"
 }
@@ -215,7 +295,10 @@ fn is_gossip_key(key: &str) -> bool {
 }
 
 fn fingerprint(ca: &Kept) -> String {
-    let certificate = ca.data.get(CA_CERTIFICATE).map_or("", String::as_str);
+    fingerprint_of(ca.data.get(CA_CERTIFICATE).map_or("", String::as_str))
+}
+
+fn fingerprint_of(certificate: &str) -> String {
     hexadecimal(&Sha256::digest(certificate.trim().as_bytes())[..16])
 }
 
@@ -228,9 +311,16 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 fn validity(now: Timestamp, validity: Duration) -> BTreeMap<String, String> {
-    // Whole seconds: nobody renews by the nanosecond.
-    let text = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap_or(time).to_string();
-    owned([(NOT_BEFORE, text(now)), (NOT_AFTER, text(now + validity))])
+    owned([(NOT_BEFORE, seconds(now).to_string()), (NOT_AFTER, seconds(now + validity).to_string())])
+}
+
+/// Whole seconds: nobody renews by the nanosecond.
+fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+fn time(kept: &Kept, key: &str) -> Option<Timestamp> {
+    kept.annotations.get(key).and_then(|text| text.parse().ok())
 }
 
 fn is_good(kept: &Kept, keys: &[&str], now: Timestamp) -> bool {
@@ -240,8 +330,7 @@ fn is_good(kept: &Kept, keys: &[&str], now: Timestamp) -> bool {
 
 /// When to issue anew; what is not noted, or not readable, is due.
 fn renewal(kept: &Kept) -> Timestamp {
-    let time = |key: &str| kept.annotations.get(key).and_then(|text| text.parse::<Timestamp>().ok());
-    match (time(NOT_BEFORE), time(NOT_AFTER)) {
+    match (time(kept, NOT_BEFORE), time(kept, NOT_AFTER)) {
         (Some(from), Some(until)) => due(from, until),
         _ => Timestamp::UNIX_EPOCH,
     }

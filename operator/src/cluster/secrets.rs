@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use fulmar_core::control::{BrokerState, BrokerView};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
 use crate::api::find;
-use crate::certificates::{Certificates, Kept};
+use crate::certificates::{Certificates, Kept, worn};
 use crate::cluster::build::kept;
 use crate::cluster::validate::Wanted;
 use crate::cluster::{Attendant, ReconcileError};
@@ -40,7 +41,25 @@ impl Attendant {
         let stored = if let Some(stored) = believed { stored } else { self.read_secrets(wanted).await? };
         let (ca, tls) = (stored.ca.as_ref().map(kept), stored.tls.as_ref().map(kept));
         self.secrets = Some(stored);
-        Ok(Certificates::current(ca, tls, jiff::Timestamp::now())?)
+        let acknowledged = tls.as_ref().is_some_and(|tls| self.is_worn(tls, wanted.settings.replicas));
+        let in_use = tls.is_some();
+        let authority = ca.as_ref().map(|ca| ca.data.clone());
+        let certificates = Certificates::current(ca, tls, acknowledged, jiff::Timestamp::now())?;
+        if in_use && authority.as_ref() != Some(&certificates.ca.data) {
+            let note =
+                "the CA was lost or is old: another one takes its place, brokers trust both until all use it";
+            self.story.tell(wanted.reference(), false, "CaReplaced", note.to_owned());
+        }
+        Ok(certificates)
+    }
+
+    /// Whether every broker that is wanted serves, and uses what the Secret keeps.
+    fn is_worn(&self, tls: &Kept, wanted: u16) -> bool {
+        let (Some(view), worn) = (self.view(), worn(tls)) else { return false };
+        let wears = |broker: &&BrokerView| {
+            broker.ordinal.0 < wanted && broker.state == BrokerState::Serving && broker.certificates == worn
+        };
+        view.brokers.iter().filter(wears).count() == usize::from(wanted)
     }
 
     async fn read_secrets(&self, wanted: &Wanted) -> Result<StoredSecrets, ReconcileError> {

@@ -34,7 +34,9 @@ pub struct Stewardship {
     desired: Option<Desired>,
     desired_at: Instant,
     sightings: Vec<Sighting>,
+    /// The CAs that it trusts, and the one that had signed the brokers' certificate.
     trusted: String,
+    signer: String,
     owner: Option<OwnerReference>,
     renew_at: Timestamp,
 }
@@ -68,13 +70,15 @@ impl Stewardship {
             desired_at: Instant::now(),
             sightings: Vec::new(),
             trusted: identity.ca,
+            signer: certificates.signer().to_owned(),
             owner,
             renew_at: identity.renew_at,
         })
     }
 
-    /// Whether another one should take its place: its task has ended, its certificate is old, the CA is another, or the table is to have
-    /// another owner (every tenure writes every page anew).
+    /// Whether another one should take its place: its task has ended, its certificate is old, brokers show another CA's, a CA is
+    /// trusted no more, or the table is to have another owner (every tenure writes every page anew). While brokers only
+    /// begin to trust another CA it goes on with the certificate that they all believe.
     pub fn is_outdated(
         &self,
         certificates: &Certificates,
@@ -83,7 +87,8 @@ impl Stewardship {
     ) -> bool {
         self.view.has_changed().is_err()
             || now >= self.renew_at
-            || self.trusted != certificates.trusted()
+            || self.signer != certificates.signer()
+            || !certificates.trusts_all_of(&self.trusted)
             || self.owner.as_ref() != owner
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::certificates::{Certificates, Kept};
+use crate::certificates::{Certificates, Kept, NOTES};
 use crate::cluster::validate::Wanted;
 
 /// The CA. No pod mounts it.
@@ -28,9 +28,7 @@ pub fn kept(secret: &Secret) -> Kept {
 fn secret(wanted: &Wanted, name: String, kept: &Kept) -> Secret {
     let mut metadata = wanted.key.child_metadata(name, &wanted.uid);
     // Only what was noted at issue: not what the operator or others noted on the Secret since.
-    let ours = |key: &String| {
-        matches!(key.as_str(), "fulmar.dev/not-before" | "fulmar.dev/not-after" | "fulmar.dev/signed-by")
-    };
+    let ours = |key: &String| NOTES.contains(&key.as_str());
     let noted: BTreeMap<_, _> = kept
         .annotations
         .iter()
