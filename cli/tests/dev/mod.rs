@@ -1,6 +1,13 @@
 //! A `fulmar dev` in a process of its own, watched line by line.
 
-#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    unreachable_pub,
+    missing_docs,
+    dead_code,
+    reason = "tests share it"
+)]
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
