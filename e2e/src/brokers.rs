@@ -1,9 +1,10 @@
 //! A Cluster with its Topics in a namespace of its own, which goes when the test ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fulmar_client::Client;
+use fulmar_proto::v1::PartitionStatus;
 
 use crate::environment::Environment;
 use crate::nodes::Process;
@@ -11,6 +12,9 @@ use crate::{installation, wait};
 
 /// From `kubectl apply` to Ready, on two cores that three brokers, three nodes and a control plane share.
 pub const READY_WITHIN: Duration = Duration::from_mins(2);
+
+/// A broker whose volume was lost is replaced in steps, each a decision that is written down.
+const WHOLE_WITHIN: Duration = Duration::from_mins(3);
 
 /// The Cluster's name in every test.
 pub const NAME: &str = "orders";
@@ -130,7 +134,7 @@ impl Brokers {
     /// A broker's address now; it changes with its pod.
     pub fn pod_ip(&self, ordinal: u32) -> Result<String> {
         let ip = self.kubectl(&["get", "pod", &Self::pod(ordinal), "-o", "jsonpath={.status.podIP}"])?;
-        anyhow::ensure!(!ip.is_empty(), "{} has no address yet", Self::pod(ordinal));
+        ensure!(!ip.is_empty(), "{} has no address yet", Self::pod(ordinal));
         Ok(ip)
     }
 
@@ -161,6 +165,25 @@ impl Brokers {
         leader.and_then(|leader| leader.parse().ok()).with_context(|| {
             format!("partition {partition} of {topic} has no leader in its status: {line:?}")
         })
+    }
+}
+
+/// Waits until each partition of a topic is led and all its replicas hold all that is committed; gives the leaders.
+pub async fn await_whole(client: &Client, topic: &str) -> Result<Vec<u32>> {
+    let started = Instant::now();
+    loop {
+        let described = client.admin().describe_topic(topic).await;
+        let whole = |partition: &PartitionStatus| {
+            let complete = partition.serving && partition.in_sync.len() == partition.replicas.len();
+            partition.leader.filter(|_| complete)
+        };
+        if let Ok(described) = &described
+            && let Some(leaders) = described.partitions.iter().map(whole).collect::<Option<Vec<_>>>()
+        {
+            return Ok(leaders);
+        }
+        ensure!(started.elapsed() < WHOLE_WITHIN, "the replicas did not catch up: {described:?}");
+        tokio::time::sleep(wait::LOOK_AGAIN).await;
     }
 }
 

@@ -6,12 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use fulmar_client::{Client, Record};
-use fulmar_e2e::brokers::{Brokers, READY_WITHIN, cluster, topic};
+use fulmar_client::Record;
+use fulmar_e2e::brokers::{Brokers, await_whole, cluster, topic};
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::nodes::Signal;
-use fulmar_e2e::wait;
 
 const TOPIC: &str = "events";
 
@@ -32,7 +30,7 @@ async fn leader_kill_next_ack_within_3_s() {
     let mut took = Vec::with_capacity(kills);
     for _ in 0..kills {
         let client = brokers.client(0).await.unwrap();
-        let leader = whole(&client).await.unwrap();
+        let leader = await_whole(&client, TOPIC).await.unwrap()[0];
         let client = brokers.client((leader + 1) % 3).await.unwrap();
         let producer = client.producer(TOPIC).build().await.unwrap();
         producer.publish(Record::new("before")).await.unwrap();
@@ -56,10 +54,9 @@ async fn node_loss_next_ack_within_5_s() {
     let brokers = Brokers::apply("lost-node", &(cluster(3) + &topic(TOPIC, 1, ""))).unwrap();
     brokers.await_ready("flt/events").unwrap();
     let client = brokers.client(0).await.unwrap();
-    let leader = whole(&client).await.unwrap();
-    let node = brokers
-        .kubectl(&["get", "pod", &Brokers::pod(leader), "-o", "jsonpath={.spec.nodeName}"])
-        .unwrap();
+    let leader = await_whole(&client, TOPIC).await.unwrap()[0];
+    let node =
+        brokers.kubectl(&["get", "pod", &Brokers::pod(leader), "-o", "jsonpath={.spec.nodeName}"]).unwrap();
     let number = node.strip_prefix("node").and_then(|number| number.parse().ok()).unwrap();
     let client = brokers.client((leader + 1) % 3).await.unwrap();
     let producer = client.producer(TOPIC).build().await.unwrap();
@@ -77,23 +74,6 @@ async fn node_loss_next_ack_within_5_s() {
     drop(away);
     assert!(took <= NEXT_ACK_OF_A_LOST_NODE_WITHIN, "{took:?}");
     brokers.await_ready("flc/orders").unwrap();
-}
-
-/// The leader of the only partition, once all three replicas hold all that is committed.
-async fn whole(client: &Client) -> Result<u32> {
-    let started = Instant::now();
-    loop {
-        let described = client.admin().describe_topic(TOPIC).await;
-        if let Ok(described) = &described
-            && let [partition] = described.partitions.as_slice()
-            && partition.serving
-            && partition.in_sync.len() == 3
-        {
-            return partition.leader.context("a partition that serves has a leader");
-        }
-        anyhow::ensure!(started.elapsed() < READY_WITHIN, "the replicas did not catch up: {described:?}");
-        tokio::time::sleep(wait::LOOK_AGAIN).await;
-    }
 }
 
 /// Sorted times, for people.
