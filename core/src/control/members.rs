@@ -69,9 +69,41 @@ impl Controller {
         ReplicaSet::new(replicas?, quorum).ok()
     }
 
+    /// What goes on where lost volumes keep the term from ever being committed, so that nobody can be seen to catch up.
+    fn unblock(&self, entry: &Entry) -> Option<Entry> {
+        let root = self.plan.root.as_ref()?;
+        let lost_of = |set: &ReplicaSet| -> Vec<ReplicaId> {
+            set.replicas().iter().filter(|replica| root.is_lost(**replica)).copied().collect()
+        };
+        match &entry.members {
+            // The joint entry comes at once: in it the lost ones count towards the ackQuorum of the set that they leave.
+            Members::One(old) => {
+                let lost = lost_of(old);
+                if old.replicas().len() - lost.len() >= old.ack_quorum() {
+                    return None;
+                }
+                let new = self.target(entry.key, old)?;
+                let leader = entry.leader.filter(|leader| new.contains(*leader))?;
+                let members = Members::Joint { old: old.clone(), new };
+                Some(Entry { leader: Some(leader), members, learners: Vec::new(), lost, ..entry.clone() })
+            }
+            // Giving up a joint entry is always safe.
+            Members::Joint { old, new } if !lost_of(new).is_empty() => {
+                let leader = entry.leader.filter(|leader| old.contains(*leader) && !root.is_lost(*leader));
+                let members = Members::One(old.clone());
+                Some(Entry { leader, members, learners: Vec::new(), lost: Vec::new(), ..entry.clone() })
+            }
+            Members::Joint { old, .. } => {
+                let lost = lost_of(old);
+                let leader = entry.leader.filter(|leader| !lost.contains(leader));
+                (lost != entry.lost).then(|| Entry { leader, lost, ..entry.clone() })
+            }
+        }
+    }
+
     fn next_step(&self, entry: &Entry) -> Option<Entry> {
         let root = self.plan.root.as_ref()?;
-        let report = self.leading(entry)?;
+        let Some(report) = self.leading(entry) else { return self.unblock(entry) };
         let leader = entry.leader?;
         let old = match &entry.members {
             // Its opening record is committed under both sets.

@@ -68,9 +68,11 @@ impl Root {
             .map(BrokerRecord::replica)
     }
 
-    /// Whether this life is lost for ever.
+    /// Whether this life is lost for ever: it is listed so, or another one has its place. A table that was lost or restored
+    /// knows the living only.
     pub fn is_lost(&self, replica: ReplicaId) -> bool {
-        self.lost().any(|lost| lost == replica)
+        let replaced = |record: &BrokerRecord| record.incarnation != replica.incarnation;
+        self.lost().any(|lost| lost == replica) || self.active(replica.ordinal).is_some_and(replaced)
     }
 
     /// The living volume of a broker.

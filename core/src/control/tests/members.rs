@@ -91,3 +91,19 @@ fn a_step_without_news_has_no_effects() {
     let effects: Vec<Effect> = world.controller.step(world.now, Input::Tick);
     assert_eq!(effects, []);
 }
+
+#[test]
+fn a_lost_volume_is_replaced_though_too_few_of_its_set_are_left_to_commit() {
+    let mut world = World::new(2, vec![wish("orders", 2)]);
+    world.run(2 * SECOND);
+    world.kill(1);
+    world.run(2 * SECOND);
+    world.add_broker(1, 500);
+    world.run(10 * SECOND);
+    let new = ReplicaId { ordinal: Ordinal(1), incarnation: Incarnation(500) };
+    for entry in world.entries().values() {
+        let Members::One(set) = &entry.members else { panic!("{entry}") };
+        assert!(set.contains(new) && set.replicas().len() == 2, "{entry}");
+    }
+    assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
+}

@@ -112,3 +112,21 @@ fn a_damaged_page_is_taken_as_lost_and_rebuilt() {
     assert!(world.told("TableDamaged"));
     assert!(world.topic("orders").ready);
 }
+
+#[test]
+fn a_lost_volume_is_replaced_though_the_table_that_knew_it_is_lost_too() {
+    let mut world = World::new(4, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    let member = world.topic("orders").partitions[0].replicas[1];
+    world.kill(member.0);
+    world.add_broker(member.0, 99);
+    world.ledger.clear();
+    world.restart_controller();
+    world.run(20 * SECOND);
+    let entries = world.entries();
+    let held = |entry: &crate::entry::Entry| {
+        entry.members.replicas().iter().any(|replica| replica.incarnation.0 == 99)
+    };
+    assert!(entries.values().all(held), "{entries:?}");
+    assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
+}
