@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use fulmar_core::batch::{Batch, ProducedBatch, ProducerSequence, Record};
-use fulmar_core::id::ProducerId;
+use fulmar_core::id::{PartitionKey, ProducerId};
 use fulmar_core::offset::Offset;
 use fulmar_core::partition::{Refusal, Ticket};
+use fulmar_core::term::Term;
 
 /// So many batches of one producer are under way at once.
 const IN_FLIGHT: u64 = 4;
+/// A client gives an attempt up after so long, and tries again.
+const PATIENCE_MS: u64 = 2000;
 
 /// The number in a batch's first record.
 pub(crate) fn value(batch: &Batch) -> Option<u64> {
@@ -24,30 +27,42 @@ pub(crate) struct Attempt {
     pub(crate) number: u64,
 }
 
+/// One of a partition.
 pub(crate) struct Producer {
-    pub(crate) id: u128,
-    pub(crate) idempotent: bool,
+    pub(crate) key: PartitionKey,
+    id: u128,
+    idempotent: bool,
     /// Not acknowledged yet: whether an attempt is under way, and since when.
     open: BTreeMap<u64, Option<u64>>,
     next: u64,
 }
 
 impl Producer {
-    pub(crate) fn new(id: u128, idempotent: bool) -> Self {
-        Self { id, idempotent, open: BTreeMap::new(), next: 0 }
+    fn new(key: PartitionKey, id: u128, idempotent: bool) -> Self {
+        Self { key, id, idempotent, open: BTreeMap::new(), next: 0 }
     }
 
     pub(crate) fn value(&self, number: u64) -> u64 {
         (self.id as u64) << 32 | number
     }
 
-    /// The lowest batch without an attempt under way.
-    pub(crate) fn next_batch(&mut self, now_ms: u64) -> Option<(u64, ProducedBatch)> {
-        // A client gives an attempt up after two seconds and tries again.
-        let idle = self.open.iter().find(|(_, since)| since.is_none_or(|since| now_ms > since + 2000));
+    /// Whether all that it published is acknowledged, if it may ask again until it is.
+    pub(crate) fn is_done(&self) -> bool {
+        !self.idempotent || self.open.is_empty()
+    }
+
+    /// The lowest batch without an attempt under way; a new one only if `goes_on`.
+    pub(crate) fn next_batch(&mut self, now_ms: u64, goes_on: bool) -> Option<(u64, ProducedBatch)> {
+        let idle = self.open.iter().find(|(_, since)| since.is_none_or(|since| now_ms > since + PATIENCE_MS));
         let number = match idle {
+            // Who is not idempotent must not try again what may be there.
+            Some((number, Some(_))) if !self.idempotent => {
+                let number = *number;
+                self.open.remove(&number);
+                return None;
+            }
             Some((number, _)) => *number,
-            None if (self.open.len() as u64) < IN_FLIGHT => {
+            None if goes_on && (self.open.len() as u64) < IN_FLIGHT => {
                 self.next += 1;
                 self.next - 1
             }
@@ -65,7 +80,7 @@ impl Producer {
         self.open.remove(&number);
     }
 
-    pub(crate) fn refused(&mut self, number: u64, refusal: &Refusal) {
+    fn refused(&mut self, number: u64, refusal: &Refusal) {
         match refusal {
             // Who is not idempotent must not try again: it may be there.
             Refusal::OutcomeUnknown if !self.idempotent => drop(self.open.remove(&number)),
@@ -82,7 +97,6 @@ impl Producer {
                 }
             }
         }
-        // A silent attempt of a producer without numbers cannot be repeated either; it is forgotten with its answer.
     }
 
     /// The answer did not arrive.
@@ -93,18 +107,55 @@ impl Producer {
     }
 }
 
+/// All of them.
 #[derive(Default)]
 pub(crate) struct Clients {
     pub(crate) producers: Vec<Producer>,
-    pub(crate) tickets: BTreeMap<Ticket, Attempt>,
-    pub(crate) next_ticket: u64,
     pub(crate) readers: Vec<Reader>,
+    tickets: BTreeMap<Ticket, Attempt>,
+    last_ticket: u64,
+}
+
+impl Clients {
+    /// Producers for a partition, idempotent ones and one that is not, and a reader.
+    pub(crate) fn join(&mut self, key: PartitionKey) {
+        for idempotent in [true, true, false] {
+            let id = 100 + self.producers.len() as u128;
+            self.producers.push(Producer::new(key, id, idempotent));
+        }
+        self.readers.push(Reader { key, at: Offset::ZERO, term: None, high_watermark: Offset::ZERO });
+    }
+
+    pub(crate) fn attempt(&mut self, producer: usize, number: u64) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.tickets.insert(ticket, Attempt { producer, number });
+        ticket
+    }
+
+    /// Whose answer it is.
+    pub(crate) fn answered(&mut self, ticket: Ticket) -> Option<Attempt> {
+        self.tickets.remove(&ticket)
+    }
+
+    pub(crate) fn refused(&mut self, ticket: Ticket, refusal: &Refusal) {
+        if let Some(Attempt { producer, number }) = self.tickets.remove(&ticket) {
+            self.producers[producer].refused(number, refusal);
+        }
+    }
 }
 
 /// Reads from wherever it is, and remembers what it saw.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reader {
+    pub(crate) key: PartitionKey,
     pub(crate) at: Offset,
-    pub(crate) term: Option<fulmar_core::term::Term>,
+    pub(crate) term: Option<Term>,
     pub(crate) high_watermark: Offset,
+}
+
+impl Reader {
+    pub(crate) fn begin_anew(&mut self) {
+        (self.at, self.term, self.high_watermark) = (Offset::ZERO, None, Offset::ZERO);
+    }
 }

@@ -1,35 +1,52 @@
-//! What goes on all day: clients publish and read, the operator has its turn.
+//! What goes on all day: clients publish and read.
 
-use fulmar_core::broker::{Broker, Input};
-use fulmar_core::id::ReplicaId;
+use fulmar_core::id::PartitionKey;
 use fulmar_core::offset::Offset;
-use fulmar_core::partition::{self, Ticket};
+use fulmar_core::partition::Ticket;
 
 use crate::clients::Attempt;
-use crate::node::{Node, key};
-use crate::operator::{Order, Sight};
-use crate::world::{Event, World};
+use crate::event::Event;
+use crate::world::World;
 
 impl World {
+    /// A partition exists: clients turn to it.
+    pub(crate) fn meet_partition(&mut self, key: PartitionKey) {
+        if self.clients.readers.iter().any(|reader| reader.key == key) {
+            return;
+        }
+        let (producers, readers) = (self.clients.producers.len(), self.clients.readers.len());
+        self.clients.join(key);
+        for client in producers..self.clients.producers.len() {
+            self.at(300 + client as u64, Event::Client(client));
+        }
+        for reader in readers..self.clients.readers.len() {
+            self.at(400 + reader as u64, Event::Reader(reader));
+        }
+    }
+
     pub(crate) fn client(&mut self, client: usize) {
-        let again = self.random.between(5, 150);
+        let again = self.random.between(5, 200);
         self.at(again, Event::Client(client));
-        let now_ms = self.now_ms;
+        let (now_ms, goes_on) = (self.now_ms, !self.calm);
         let producer = &mut self.clients.producers[client];
-        let Some((number, batch)) = producer.next_batch(now_ms) else { return };
-        let leading = self
-            .nodes
-            .iter()
-            .position(|node| node.replica().is_some_and(|replica| replica.leading().is_some()));
-        let node = match leading.filter(|_| self.random.chance(700)) {
+        let key = producer.key;
+        let Some((number, batch)) = producer.next_batch(now_ms, goes_on) else { return };
+        let leads =
+            |node: &crate::node::Node| node.replica(key).is_some_and(|replica| replica.leading().is_some());
+        let leading: Vec<usize> =
+            self.nodes.iter().filter(|node| leads(node)).map(|node| node.number).collect();
+        let node = match self.random.pick(&leading).copied().filter(|_| self.random.chance(800)) {
             Some(node) => node,
             None => self.random.below(self.nodes.len() as u64) as usize,
         };
-        self.clients.next_ticket += 1;
-        let ticket = Ticket(self.clients.next_ticket);
-        self.clients.tickets.insert(ticket, Attempt { producer: client, number });
+        if self.nodes[node].full_until > now_ms {
+            self.totals.count("publishes refused by a full disk");
+            return self.clients.producers[client].unheard(number);
+        }
+        let ticket = self.clients.attempt(client, number);
+        let life = self.nodes[node].life;
         for delay in self.network.delays(&mut self.random).into_iter().take(1) {
-            self.at(delay, Event::Produce { node, ticket, batch: batch.clone() });
+            self.at(delay, Event::Produce { node, life, key, ticket, batch: batch.clone() });
         }
     }
 
@@ -37,8 +54,14 @@ impl World {
         let again = self.random.between(5, 300);
         self.at(again, Event::Reader(number));
         let node = self.random.below(self.nodes.len() as u64) as usize;
-        let Some(replica) = self.nodes[node].replica() else { return };
+        let key = self.clients.readers[number].key;
+        let this = &self.nodes[node];
+        let Some(replica) = this.replica(key).filter(|_| this.frozen_until <= self.now_ms) else { return };
         let (Some(term), Some(high_watermark)) = (replica.leading(), replica.readable()) else { return };
+        if self.random.chance(10) {
+            // Somebody else, who begins at the beginning.
+            self.clients.readers[number].begin_anew();
+        }
         let reader = &mut self.clients.readers[number];
         // A fetch carries the highest term that the reader saw; a lower leader answers NOT_LEADER.
         if reader.term.is_some_and(|seen| term < seen) {
@@ -46,86 +69,39 @@ impl World {
         }
         if high_watermark < reader.high_watermark {
             let seen = reader.high_watermark;
-            self.violation.get_or_insert(format!(
+            return self.violate(format!(
                 "reader {number} sees the high watermark fall from {seen} to {high_watermark}"
             ));
-            return;
         }
         (reader.term, reader.high_watermark) = (Some(term), high_watermark);
         reader.at = reader.at.max(replica.log_start());
-        self.totals.reads += 1;
-        for batch in self.nodes[node].disk.read(reader.at, high_watermark, 4000) {
-            let known = self.observer.committed.get(&batch.base());
-            if batch.base() != reader.at || known != Some(&batch) {
-                self.violation.get_or_insert(format!(
-                    "reader {number} at {} reads from broker {node} what others do not",
-                    reader.at
-                ));
-                return;
+        self.totals.count("reads");
+        let batches = match self.nodes[node].disk.read(key, reader.at, high_watermark, 4000) {
+            Ok(batches) => batches,
+            // It waits until the broker has a copy.
+            Err(damaged) => return self.unreadable(node, key, Some(damaged)),
+        };
+        for batch in batches {
+            if batch.base() != reader.at || self.observer.committed(key, batch.base()) != Some(&batch) {
+                let at = reader.at;
+                return self
+                    .violate(format!("reader {number} at {at} reads from broker {node} what others do not"));
             }
             reader.at = batch.end();
         }
     }
 
-    pub(crate) fn sight(&self) -> Sight {
-        let up = self.nodes.iter().filter(|node| node.broker.is_some()).map(Node::id).collect();
-        Sight { volumes: self.nodes.iter().map(Node::id).collect(), up }
-    }
-
-    pub(crate) fn operator_turn(&mut self) {
-        let again = self.random.between(100, 500);
-        self.at(again, Event::Operator);
-        if self.now_ms < self.operator.down_until {
-            return;
-        }
-        let sight = self.sight();
-        let before = self.operator.entry.epoch;
-        let orders = self.operator.act(&sight, &mut self.random, self.calm);
-        if self.operator.entry.epoch != before {
-            let entry = crate::story::entry(&self.operator.entry);
-            self.story.line(self.now_ms, || format!("operator decides {entry}"));
-        }
-        for (to, order) in orders {
-            for delay in self.network.delays(&mut self.random) {
-                self.at(delay, Event::Order { to, order: order.clone() });
-            }
-        }
-        self.forget_damage();
-    }
-
-    /// A lost volume matters no more once no entry in force names it.
-    pub(crate) fn forget_damage(&mut self) {
-        let Some(committed) = &self.operator.committed else { return };
-        if *committed == self.operator.entry
-            && matches!(committed.members, fulmar_core::entry::Members::One(_))
-        {
-            let nodes: Vec<ReplicaId> = self.nodes.iter().map(Node::id).collect();
-            self.damaged.retain(|volume| committed.members.contains(*volume) || nodes.contains(volume));
-        }
-    }
-
-    pub(crate) fn order(&mut self, to: ReplicaId, order: Order) {
-        let Some(node) = self.number(to) else { return };
-        match order {
-            Order::Assign(entry) => self.input(node, Input::Assign(vec![entry])),
-            Order::Release(epoch) => self.input(node, Input::Release { key: key(), epoch }),
-            Order::StopAppends => self.input(node, Input::Partition(key(), partition::Input::StopAppends)),
-            Order::Ask(generation) => {
-                let Some(reports) = self.nodes[node].broker.as_ref().and_then(Broker::all_reports) else {
-                    return;
-                };
-                let report = reports.into_iter().next().map(|(_, report)| report);
-                for delay in self.network.delays(&mut self.random) {
-                    self.at(delay, Event::Report { generation, from: to, report: report.clone() });
-                }
-            }
-        }
-    }
-
-    pub(crate) fn acknowledge(&mut self, node: usize, ticket: Ticket, base: Offset) -> Result<(), String> {
-        let Some(Attempt { producer, number }) = self.clients.tickets.remove(&ticket) else { return Ok(()) };
+    pub(crate) fn acknowledge(
+        &mut self,
+        node: usize,
+        key: PartitionKey,
+        ticket: Ticket,
+        base: Offset,
+    ) -> Result<(), String> {
+        let Some(Attempt { producer, number }) = self.clients.answered(ticket) else { return Ok(()) };
         let value = self.clients.producers[producer].value(number);
-        self.observer.acknowledged(&self.nodes, &self.nodes[node], &self.damaged, base, value)?;
+        self.totals.count("acknowledgements");
+        self.observer.acknowledged(&self.nodes, &self.nodes[node], key, &self.damaged, base, value)?;
         // The answer may not arrive: then the client asks again.
         if self.random.chance(self.network.weather.loss) {
             self.clients.producers[producer].unheard(number);

@@ -1,19 +1,19 @@
 //! A volume: what is synced survives a crash, what is not may or may not, and the last commit may be lost with a mark.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fulmar_core::batch::Batch;
-use fulmar_core::id::Incarnation;
+use fulmar_core::control::table::Page;
+use fulmar_core::id::{ClusterId, Incarnation, PartitionKey, ReplicaId};
 use fulmar_core::offset::Offset;
 use fulmar_core::partition::{ProducerTable, Promise, Recovered, Write, WriteSeq};
 use fulmar_core::term::{BootId, Process, Session, TermVector};
 
 use crate::random::Random;
 
-/// What a volume holds of the partition.
+/// What a volume holds of one partition.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct State {
-    pub(crate) exists: bool,
     pub(crate) promise: Promise,
     pub(crate) batches: VecDeque<Batch>,
     pub(crate) vector: TermVector,
@@ -27,7 +27,6 @@ pub(crate) struct State {
 
 impl State {
     fn apply(&mut self, write: &Write) {
-        self.exists = true;
         match write {
             Write::Append(batch) => {
                 assert_eq!(batch.base(), self.end, "appended where the log does not end");
@@ -56,15 +55,15 @@ impl State {
                 self.high_watermark = self.high_watermark.max(*start);
             }
             Write::Mend(batch) => {
-                if let Ok(at) = self.batches.binary_search_by_key(&batch.base(), Batch::base) {
-                    assert_eq!(&self.batches[at], batch, "another batch under the same term and offset");
+                if let Some(there) = self.batch(batch.base()) {
+                    assert_eq!(there, batch, "another batch under the same term and offset");
                 }
             }
             Write::Mark { uncertain } => self.uncertain = *uncertain,
             Write::Release => {
                 let promise = self.promise.clone();
                 let append_time_ms = self.append_time_ms;
-                *self = Self { exists: true, promise, append_time_ms, ..Self::default() };
+                *self = Self { promise, append_time_ms, ..Self::default() };
             }
         }
     }
@@ -75,7 +74,7 @@ impl State {
         self.batches.get(at)
     }
 
-    pub(crate) fn recovered(&self) -> Recovered {
+    fn recovered(&self) -> Recovered {
         Recovered {
             promise: self.promise.clone(),
             vector: self.vector.clone(),
@@ -89,66 +88,151 @@ impl State {
     }
 }
 
+/// A page of the table as a broker keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredPage {
+    pub(crate) controller_epoch: u64,
+    pub(crate) revision: u64,
+    pub(crate) page: Page,
+}
+
+impl StoredPage {
+    pub(crate) fn order(&self) -> (u64, u64) {
+        (self.controller_epoch, self.revision)
+    }
+}
+
+/// Everything that a volume holds, as of some moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Contents {
+    pub(crate) states: BTreeMap<PartitionKey, State>,
+    pub(crate) pages: BTreeMap<u32, StoredPage>,
+}
+
+#[derive(Debug, Clone)]
+enum Pending {
+    Write(PartitionKey, WriteSeq, Write),
+    /// For the stream that brought it.
+    Page(u64, StoredPage),
+}
+
+impl Contents {
+    fn apply(&mut self, one: &Pending) {
+        match one {
+            Pending::Write(key, _, write) => self.states.entry(*key).or_default().apply(write),
+            Pending::Page(_, page) => drop(self.pages.insert(page.page.number, page.clone())),
+        }
+    }
+
+    fn high_watermark(&self, key: PartitionKey) -> Offset {
+        self.states.get(&key).map(|state| state.high_watermark).unwrap_or_default()
+    }
+}
+
+/// What a sync made durable.
+#[derive(Debug, Default)]
+pub(crate) struct Synced {
+    pub(crate) writes: BTreeMap<PartitionKey, WriteSeq>,
+    /// Pages, with the streams that brought them.
+    pub(crate) pages: Vec<(u64, StoredPage)>,
+}
+
 /// One broker's volume.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
     pub(crate) incarnation: Incarnation,
+    /// Of the claim behind it: a copy has another one.
+    pub(crate) uid: u64,
+    pub(crate) cluster: Option<ClusterId>,
     pub(crate) processes: Vec<Process>,
     /// Survives.
-    pub(crate) durable: State,
+    pub(crate) durable: Contents,
     /// Before the last commit …
-    previous: State,
+    previous: Contents,
     /// … which was this.
-    last_group: Vec<Write>,
+    last_group: Vec<Pending>,
     /// With everything that was written.
-    pub(crate) written: State,
-    pending: VecDeque<(WriteSeq, Write)>,
+    pub(crate) written: Contents,
+    pending: VecDeque<Pending>,
     pub(crate) sync_is_due: bool,
+    /// Batches with a flipped bit, by where they begin.
+    rotten: BTreeSet<(PartitionKey, Offset)>,
+    /// The last process that was seen of each peer's volume.
+    pub(crate) seen: BTreeMap<ReplicaId, Process>,
 }
 
 impl Disk {
-    pub(crate) fn new(incarnation: u128) -> Self {
+    pub(crate) fn new(incarnation: u128, uid: u64) -> Self {
         Self {
             incarnation: Incarnation(incarnation),
+            uid,
+            cluster: None,
             processes: Vec::new(),
-            durable: State::default(),
-            previous: State::default(),
+            durable: Contents::default(),
+            previous: Contents::default(),
             last_group: Vec::new(),
-            written: State::default(),
+            written: Contents::default(),
             pending: VecDeque::new(),
             sync_is_due: false,
+            rotten: BTreeSet::new(),
+            seen: BTreeMap::new(),
         }
     }
 
-    pub(crate) fn write(&mut self, seq: WriteSeq, write: Write) {
-        self.written.apply(&write);
-        self.pending.push_back((seq, write));
+    pub(crate) fn write(&mut self, key: PartitionKey, seq: WriteSeq, write: Write) {
+        self.push(Pending::Write(key, seq, write));
     }
 
-    pub(crate) fn high_watermark(&mut self, offset: Offset) {
-        self.written.high_watermark = self.written.high_watermark.max(offset);
+    pub(crate) fn write_page(&mut self, stream: u64, page: StoredPage) {
+        self.push(Pending::Page(stream, page));
+    }
+
+    fn push(&mut self, one: Pending) {
+        self.written.apply(&one);
+        self.pending.push_back(one);
+    }
+
+    pub(crate) fn high_watermark(&mut self, key: PartitionKey, offset: Offset) {
+        let state = self.written.states.entry(key).or_default();
+        state.high_watermark = state.high_watermark.max(offset);
     }
 
     /// Syncs some of what waits, in order.
-    pub(crate) fn sync(&mut self, random: &mut Random) -> Option<WriteSeq> {
+    pub(crate) fn sync(&mut self, random: &mut Random) -> Synced {
         let count = random.between(1, self.pending.len().max(1) as u64);
         self.commit(count as usize)
     }
 
-    fn commit(&mut self, count: usize) -> Option<WriteSeq> {
-        let group: Vec<(WriteSeq, Write)> = self.pending.drain(..count.min(self.pending.len())).collect();
-        let last = group.last()?.0;
-        for write in std::mem::take(&mut self.last_group) {
-            self.previous.apply(&write);
+    fn commit(&mut self, count: usize) -> Synced {
+        let group: Vec<Pending> = self.pending.drain(..count.min(self.pending.len())).collect();
+        let mut synced = Synced::default();
+        if group.is_empty() {
+            return synced;
         }
-        self.previous.high_watermark = self.durable.high_watermark;
-        for (_, write) in group {
-            self.durable.apply(&write);
-            self.last_group.push(write);
+        for one in std::mem::take(&mut self.last_group) {
+            self.previous.apply(&one);
         }
-        let known = self.written.high_watermark.min(self.durable.end);
-        self.durable.high_watermark = self.durable.high_watermark.max(known);
-        Some(last)
+        for (key, state) in &mut self.previous.states {
+            state.high_watermark = self.durable.high_watermark(*key);
+        }
+        for one in group {
+            self.durable.apply(&one);
+            match &one {
+                Pending::Write(key, seq, write) => {
+                    if let Write::Append(batch) | Write::Mend(batch) = write {
+                        self.rotten.remove(&(*key, batch.base()));
+                    }
+                    synced.writes.insert(*key, *seq);
+                }
+                Pending::Page(stream, page) => synced.pages.push((*stream, page.clone())),
+            }
+            self.last_group.push(one);
+        }
+        for (key, state) in &mut self.durable.states {
+            let known = self.written.high_watermark(*key).min(state.end);
+            state.high_watermark = state.high_watermark.max(known);
+        }
+        synced
     }
 
     /// Syncs all that waits.
@@ -163,7 +247,7 @@ impl Disk {
 
     /// Whether such a write waits for its sync.
     pub(crate) fn is_about_to(&self, what: impl Fn(&Write) -> bool) -> bool {
-        self.pending.iter().any(|(_, write)| what(write))
+        self.pending.iter().any(|one| matches!(one, Pending::Write(_, _, write) if what(write)))
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -179,14 +263,21 @@ impl Disk {
         self.pending.clear();
         self.sync_is_due = false;
         if drops_commit {
-            // Promises are committed so that a step back of one commit does not reach them.
-            let promise = self.durable.promise.clone();
-            self.durable = State { promise, exists: self.durable.exists, ..self.previous.clone() };
-            self.durable.uncertain = true;
+            self.step_back();
         }
         self.last_group.clear();
         self.previous = self.durable.clone();
         self.written = self.durable.clone();
+    }
+
+    /// The last commit never was. Promises are committed so that a step back of one commit does not reach them.
+    fn step_back(&mut self) {
+        let after = std::mem::replace(&mut self.durable, self.previous.clone());
+        for (key, state) in after.states {
+            let before = self.durable.states.entry(key).or_default();
+            before.promise = state.promise;
+            before.uncertain = true;
+        }
     }
 
     pub(crate) fn begin_session(&mut self, random: &mut Random) {
@@ -194,18 +285,50 @@ impl Disk {
         self.processes.push(Process { session: Session(session), boot: BootId(random.next()) });
     }
 
-    /// Batches from `from`, not beyond `until`, as many whole ones as fit, at least one.
-    pub(crate) fn read(&self, from: Offset, until: Offset, bytes_max: u64) -> Vec<Batch> {
+    pub(crate) fn recovered(&self) -> Vec<(PartitionKey, Recovered)> {
+        self.durable.states.iter().map(|(key, state)| (*key, state.recovered())).collect()
+    }
+
+    /// A bit flips in the batch at `base`.
+    pub(crate) fn rot(&mut self, key: PartitionKey, base: Offset) {
+        self.rotten.insert((key, base));
+    }
+
+    pub(crate) fn is_rotten(&self, key: PartitionKey, base: Offset) -> bool {
+        self.rotten.contains(&(key, base))
+    }
+
+    /// The damaged batches of the logs.
+    pub(crate) fn damaged(&self) -> Vec<(PartitionKey, Offset)> {
+        let is_there = |(key, base): &&(PartitionKey, Offset)| {
+            self.durable.states.get(key).is_some_and(|state| state.batch(*base).is_some())
+        };
+        self.rotten.iter().filter(is_there).copied().collect()
+    }
+
+    /// Batches from `from`, not beyond `until`, as many whole ones as fit, at least one; or where the first one is, if it is
+    /// damaged.
+    pub(crate) fn read(
+        &self,
+        key: PartitionKey,
+        from: Offset,
+        until: Offset,
+        bytes_max: u64,
+    ) -> Result<Vec<Batch>, Offset> {
         let mut size = 0;
         let mut batches = Vec::new();
-        let first = self.written.batches.partition_point(|batch| batch.base() < from);
-        for batch in self.written.batches.iter().skip(first).take_while(|batch| batch.end() <= until) {
+        let Some(state) = self.written.states.get(&key) else { return Ok(batches) };
+        let first = state.batches.partition_point(|batch| batch.end() <= from);
+        for batch in state.batches.iter().skip(first).take_while(|batch| batch.end() <= until) {
+            if self.is_rotten(key, batch.base()) {
+                return if batches.is_empty() { Err(batch.base()) } else { Ok(batches) };
+            }
             size += batch.size() as u64;
             if size > bytes_max && !batches.is_empty() {
                 break;
             }
             batches.push(batch.clone());
         }
-        batches
+        Ok(batches)
     }
 }

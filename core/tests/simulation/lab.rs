@@ -6,14 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use fulmar_core::batch::{ProducedBatch, ProducerSequence, Record};
 use fulmar_core::entry::{Entry, Members, ReplicaSet};
-use fulmar_core::id::{Incarnation, Ordinal, ProducerId, ReplicaId};
+use fulmar_core::id::{Incarnation, Ordinal, PartitionKey, ProducerId, ReplicaId, TopicId};
 use fulmar_core::offset::Offset;
 use fulmar_core::partition::{Effect, Input, Message, Now, Refusal, Replica, Ticket};
 use fulmar_core::term::{BootId, Epoch, Process, Session};
 
-use crate::disk::Disk;
-use crate::node::key;
+use crate::disk::{Disk, State};
 use crate::random::Random;
+
+/// The one partition.
+pub(crate) fn key() -> PartitionKey {
+    PartitionKey { topic: TopicId(0x7001), partition: 0 }
+}
 
 pub(crate) fn id(name: char) -> ReplicaId {
     let number = u16::try_from(u32::from(name) - u32::from('A')).expect("a capital letter");
@@ -51,7 +55,7 @@ impl Lab {
     /// Replicas with empty volumes.
     pub(crate) fn new(names: &str) -> Self {
         let places = names.chars().map(|name| {
-            let disk = Disk::new(id(name).incarnation.0);
+            let disk = Disk::new(id(name).incarnation.0, 1);
             (name, Place { replica: None, disk, last_write: None })
         });
         let places = places.collect();
@@ -70,6 +74,11 @@ impl Lab {
         &self.places[&name].disk
     }
 
+    /// What its volume holds, synced or not.
+    pub(crate) fn log(&self, name: char) -> State {
+        self.disk(name).written.states.get(&key()).cloned().unwrap_or_default()
+    }
+
     pub(crate) fn process(&self, name: char) -> Process {
         *self.places[&name].disk.processes.last().expect("it was started")
     }
@@ -82,7 +91,7 @@ impl Lab {
             Process { session: Session(session), boot: BootId(session * 100 + u64::from(u32::from(name))) };
         place.disk.processes.push(process);
         place.last_write = None;
-        let recovered = place.disk.durable.recovered();
+        let recovered = place.disk.recovered().pop().map(|(_, recovered)| recovered).unwrap_or_default();
         place.replica = Some(Replica::new(id(name), process, key(), recovered).expect("core wrote it"));
         self.step(name, Input::Tick);
         self.step(name, Input::Confirmed);
@@ -142,12 +151,12 @@ impl Lab {
             let place = self.places.get_mut(&name).expect("it exists");
             match effect {
                 Effect::Write(seq, write) => {
-                    place.disk.write(seq, write);
+                    place.disk.write(key(), seq, write);
                     place.last_write = Some(seq);
                 }
                 Effect::Send { to, message } => self.wires.push((name, process, letter(to), message)),
                 Effect::Ship { to, term, from, until, bytes_max, high_watermark, log_start, fetch } => {
-                    let batches = place.disk.read(from, until, bytes_max);
+                    let batches = place.disk.read(key(), from, until, bytes_max).expect("nothing is damaged here");
                     let end = batches.last().map_or(from, fulmar_core::batch::Batch::end);
                     let message = if fetch {
                         Message::Fetched { term, batches }
@@ -158,7 +167,7 @@ impl Lab {
                     self.step(name, Input::Shipped { to, until: end, bytes: 1 });
                 }
                 Effect::Refetch { to, term, offset, until, bytes_max } => {
-                    let batches = place.disk.read(offset, until, bytes_max);
+                    let batches = place.disk.read(key(), offset, until, bytes_max).unwrap_or_default();
                     self.wires.push((
                         name,
                         process,
@@ -168,7 +177,7 @@ impl Lab {
                 }
                 Effect::Acknowledge { ticket, base } => drop(self.answers.insert(ticket, Ok(base))),
                 Effect::Refuse { ticket, refusal } => drop(self.answers.insert(ticket, Err(refusal))),
-                Effect::HighWatermark(offset) => place.disk.high_watermark(offset),
+                Effect::HighWatermark(offset) => place.disk.high_watermark(key(), offset),
                 Effect::Changed => {}
             }
         }
@@ -245,7 +254,7 @@ impl Lab {
 
     /// The values that a replica's log holds.
     pub(crate) fn values(&self, name: char) -> Vec<u64> {
-        self.disk(name).written.batches.iter().filter_map(crate::clients::value).collect()
+        self.log(name).batches.iter().filter_map(crate::clients::value).collect()
     }
 }
 

@@ -1,15 +1,21 @@
 //! Who is connected with whom, and what is said at first.
 
 use fulmar_core::broker::{Accepted, Conclusion, HelloRefusal, Input, conclude, conclude_from_operator};
-use fulmar_core::id::ReplicaId;
+use fulmar_core::id::{PartitionKey, ReplicaId};
 use fulmar_core::partition::Message;
+use fulmar_core::term::Process;
 
-use crate::world::{Event, World};
+use crate::event::Event;
+use crate::world::World;
 
 impl World {
     pub(crate) fn disconnect_all(&mut self, node: usize) {
         for other in 0..self.nodes.len() {
             self.disconnect(node, other);
+        }
+        let own = self.streams.iter().filter(|(_, stream)| stream.node == node).map(|(id, _)| *id);
+        for stream in own.collect::<Vec<u64>>() {
+            self.end_stream(stream, 300);
         }
     }
 
@@ -26,115 +32,135 @@ impl World {
         }
     }
 
-    /// Brokers dial each other; both judge the other's hello. The operator does the like.
+    /// Brokers dial each other; both judge the other's hello.
     pub(crate) fn connect(&mut self) {
         for a in 0..self.nodes.len() {
             for b in a + 1..self.nodes.len() {
-                let both = self.nodes[a].broker.is_some() && self.nodes[b].broker.is_some();
+                let talks = |node: usize| {
+                    let node = &self.nodes[node];
+                    let identity = node.broker.as_ref().map(fulmar_core::broker::Broker::identity);
+                    node.frozen_until <= self.now_ms
+                        && identity.is_some_and(|identity| identity.cluster.is_some())
+                };
+                let both = talks(a) && talks(b) && self.nodes[a].ordinal != self.nodes[b].ordinal;
                 let both = both && self.would_notice(a, b) && self.would_notice(b, a);
-                if both && !self.network.is_connected(a, b) && !self.network.is_cut(a, b, self.now_ms) {
+                let apart = self.network.is_connected(a, b) || self.network.is_hindered(a, b, self.now_ms);
+                if both && !apart {
                     self.shake_hands(a, b);
                 }
             }
-            self.meet_operator(a);
+            if self.is_capricious() {
+                self.meet_operator(a);
+            }
         }
     }
 
     /// Peers that restarted since have forgotten whom they saw; the operator has not. So a restored volume meets peers that
     /// remember its last session, or the operator first.
-    pub(crate) fn would_notice(&self, here: usize, there: usize) -> bool {
+    fn would_notice(&self, here: usize, there: usize) -> bool {
         let restored = self.nodes[there].restored_after;
         restored.is_none_or(|session| self.met.contains(&(here, self.nodes[here].life, there, session)))
             && (restored.is_none() || self.nodes[here].restored_after.is_none())
     }
 
-    pub(crate) fn shake_hands(&mut self, a: usize, b: usize) {
+    fn shake_hands(&mut self, a: usize, b: usize) {
         let mut accepted: Vec<(usize, Accepted)> = Vec::new();
         for (here, there) in [(a, b), (b, a)] {
-            let to = self.nodes[here].ordinal();
-            let Some(hello) = self.nodes[there].broker.as_ref().map(|broker| broker.identity().hello(to))
-            else {
-                return;
-            };
-            let Some(broker) = self.nodes[here].broker.as_mut() else { return };
+            let to = self.nodes[here].ordinal;
+            let hello = self.nodes[there].broker.as_ref().map(|broker| broker.identity().hello(to));
+            let (Some(hello), Some(broker)) = (hello, self.nodes[here].broker.as_mut()) else { return };
             match broker.hear(&hello) {
                 Ok(one) => accepted.push((here, one)),
                 Err(HelloRefusal::UnknownProcess { seen }) => {
-                    return self.refused(there, conclude(seen, &self.nodes[there].disk.processes));
+                    let conclusion = conclude(seen, &self.volume(there));
+                    return self.refused(there, conclusion);
                 }
-                Err(other) => {
-                    self.violation.get_or_insert(format!("{here} refuses {there}: {other}"));
-                    return;
-                }
+                // Another Cluster's volume was put in its place.
+                Err(HelloRefusal::Cluster { .. }) => return,
+                Err(other) => return self.violate(format!("{here} refuses {there}: {other}")),
             }
         }
         self.network.connect(a, b);
         for (here, there) in [(a, b), (b, a)] {
             let session = self.nodes[there].disk.processes.len() as u64;
             self.met.insert((here, self.nodes[here].life, there, session));
+            let partner = (here, self.nodes[there].id());
+            if let Some(before) = self.partners.insert(partner, there).filter(|before| *before != there) {
+                self.disconnect(here, before);
+            }
         }
         for (here, one) in accepted {
             self.input(here, Input::PeerUp(one));
         }
     }
 
+    /// The processes that a volume knows, read again. A ghost's volume lives under another process.
+    pub(crate) fn volume(&self, node: usize) -> Vec<Process> {
+        let this = &self.nodes[node];
+        let heir =
+            self.nodes.iter().find(|other| this.is_ghost && !other.is_ghost && other.id() == this.id());
+        heir.unwrap_or(this).disk.processes.clone()
+    }
+
     pub(crate) fn refused(&mut self, node: usize, conclusion: Conclusion) {
         self.story.line(self.now_ms, || format!("{node} is refused and concludes {conclusion:?}"));
+        self.totals.count(match conclusion {
+            Conclusion::SecondProcess => "second processes that ended themselves",
+            Conclusion::Restored => "restored volumes that became new incarnations",
+        });
         self.disconnect_all(node);
         match conclusion {
             Conclusion::SecondProcess => self.nodes[node].crash(&mut self.random, false),
-            Conclusion::Restored => self.nodes[node].lose_volume(),
+            Conclusion::Restored if self.nodes[node].is_ghost => self.nodes[node].broker = None,
+            Conclusion::Restored => {
+                let uid = self.nodes[node].disk.uid;
+                self.nodes[node].lose_volume(uid);
+            }
         }
         self.at(100, Event::Start { node });
     }
 
-    pub(crate) fn meet_operator(&mut self, node: usize) {
-        if self.now_ms < self.operator.down_until || self.random.chance(500) {
+    /// The capricious operator's handshake: what it remembers of sessions and volumes.
+    fn meet_operator(&mut self, node: usize) {
+        if self.now_ms < self.ungoverned_until || self.random.chance(500) {
             return;
         }
         let this = &self.nodes[node];
         let (Some(broker), id) = (&this.broker, this.id()) else { return };
         let session = broker.identity().process().session;
-        let remembered = self.operator_knows.get(&id).copied().unwrap_or_default();
-        let conclusion =
-            conclude_from_operator(broker.identity(), (id.incarnation, remembered), &this.disk.processes);
+        let remembered = self.sessions.get(&id).copied().unwrap_or_default();
+        let volume = self.volume(node);
+        let conclusion = conclude_from_operator(broker.identity(), (id.incarnation, remembered), &volume);
         // A restored volume has another uid, which the operator remembers too: sessions alone may come out equal.
         let conclusion = conclusion.or(this.restored_after.map(|_| Conclusion::Restored));
         if let Some(conclusion) = conclusion {
             return self.refused(node, conclusion);
         }
-        self.operator_knows.insert(id, session);
+        self.sessions.insert(id, session);
         if remembered < session {
             self.input(node, Input::OperatorUp);
         }
     }
 
-    pub(crate) fn number(&self, replica: ReplicaId) -> Option<usize> {
-        self.nodes.iter().position(|node| node.id() == replica)
-    }
-
-    pub(crate) fn send(&mut self, from: usize, to: ReplicaId, message: &Message) {
-        let Some(number) = self.number(to) else { return };
-        let (Some(from_process), Some(to_process)) =
-            (self.nodes[from].process(), self.nodes[number].process())
-        else {
-            return;
-        };
-        if !self.network.is_connected(from, number) || self.network.is_cut(from, number, self.now_ms) {
+    pub(crate) fn send(&mut self, from: usize, to: ReplicaId, key: PartitionKey, message: &Message) {
+        let Some(number) = self.partners.get(&(from, to)).copied() else { return };
+        let Some(process) = self.nodes[from].process() else { return };
+        let is_there = self.nodes[number].id() == to && self.nodes[number].broker.is_some();
+        if !is_there
+            || !self.network.is_connected(from, number)
+            || self.network.is_cut(from, number, self.now_ms)
+        {
             return;
         }
-        let sender = self.nodes[from].id();
+        let (sender, life) = (self.nodes[from].id(), self.nodes[number].life);
+        let parked = self.network.parked(from, number, self.now_ms);
+        if parked.is_some() {
+            self.totals.count("messages parked behind an isolation");
+        }
+        let wait = parked.map_or(0, |until| until - self.now_ms);
         for delay in self.network.delays(&mut self.random) {
-            self.at(
-                delay,
-                Event::Message {
-                    to: number,
-                    to_process,
-                    from: sender,
-                    from_process,
-                    message: message.clone(),
-                },
-            );
+            let message = message.clone();
+            self.at(wait + delay, Event::Message { to: number, life, from: sender, process, key, message });
         }
     }
 }

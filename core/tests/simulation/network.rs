@@ -1,8 +1,12 @@
-//! Links between brokers: each can be cut, openly or silently; messages come late, twice, out of order, or never.
+//! Links between brokers and to operators: each can be cut one way or both; messages come late, twice, out of order, or
+//! never. Behind a long isolation they wait, and come when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::random::Random;
+
+/// Operators' places in the network, behind all brokers'.
+pub(crate) const OPERATOR: usize = 1000;
 
 /// How a world's network behaves.
 #[derive(Debug, Clone, Default)]
@@ -19,8 +23,10 @@ pub(crate) struct Weather {
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     pub(crate) weather: Weather,
-    /// Pairs, lower number first, that cannot talk; until when.
+    /// From whom to whom nothing comes through; until when.
     pub(crate) cuts: BTreeMap<(usize, usize), u64>,
+    /// From whom to whom everything waits; until when.
+    pub(crate) parked: BTreeMap<(usize, usize), u64>,
     /// Connections: both ends are up and have accepted each other.
     pub(crate) connected: BTreeSet<(usize, usize)>,
 }
@@ -30,16 +36,34 @@ fn pair(a: usize, b: usize) -> (usize, usize) {
 }
 
 impl Network {
+    /// Nothing comes from `a` to `b` any more.
     pub(crate) fn cut(&mut self, a: usize, b: usize, until_ms: u64) {
-        self.cuts.insert(pair(a, b), until_ms);
+        self.cuts.insert((a, b), until_ms);
+    }
+
+    /// What `a` says to `b` arrives then.
+    pub(crate) fn park(&mut self, a: usize, b: usize, until_ms: u64) {
+        self.parked.insert((a, b), until_ms);
     }
 
     pub(crate) fn is_cut(&self, a: usize, b: usize, now_ms: u64) -> bool {
-        self.cuts.get(&pair(a, b)).is_some_and(|until| now_ms < *until)
+        self.cuts.get(&(a, b)).is_some_and(|until| now_ms < *until)
+    }
+
+    /// Until when what `a` says to `b` waits, if it does.
+    pub(crate) fn parked(&self, a: usize, b: usize, now_ms: u64) -> Option<u64> {
+        self.parked.get(&(a, b)).copied().filter(|until| now_ms < *until)
+    }
+
+    /// Whether neither can hear the other at once.
+    pub(crate) fn is_hindered(&self, a: usize, b: usize, now_ms: u64) -> bool {
+        let one = |a, b| self.is_cut(a, b, now_ms) || self.parked(a, b, now_ms).is_some();
+        one(a, b) || one(b, a)
     }
 
     pub(crate) fn heal(&mut self) {
         self.cuts.clear();
+        self.parked.clear();
         self.weather = Weather { delay_ms: self.weather.delay_ms, ..Weather::default() };
     }
 

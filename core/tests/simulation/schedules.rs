@@ -1,5 +1,5 @@
-//! The schedules that broke weaker texts of the protocol, each step by step. Those of the operator (a table that goes back,
-//! stale reports, an epoch issued twice) are the controller's.
+//! The schedules that broke weaker texts of the protocol, each step by step. Those of the operator (2, 3 and 4) are in
+//! `table_schedules`.
 
 use fulmar_core::broker::{Broker, Conclusion, HelloRefusal, Identity, conclude};
 use fulmar_core::entry::Members;
@@ -208,7 +208,7 @@ fn schedule_11_a_dead_tail_below_the_leader_s_log_start_does_not_survive() {
         lab.publish('B', value);
     }
     lab.run("BC");
-    let start = lab.disk('B').written.batches.back().unwrap().base();
+    let start = lab.log('B').batches.back().unwrap().base();
     lab.step('B', Input::Retain(start));
     lab.run("BC");
     lab.start('A');

@@ -1,28 +1,20 @@
-//! A small operator: names leaders and changes members by the rules of the table, and nothing else.
+//! A capricious operator: names leaders and changes members at random, by the rules of the table, and nothing else.
 //!
-//! It stands in for `core::control`, which decides for many partitions at once: here decisions come at random, as often as a
-//! bad day has them.
+//! In some worlds it takes the place of `core::control`, which never moves a replica between brokers that live: replicas have
+//! to keep their promises whatever the controller of a later version decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fulmar_core::broker::{Broker, Input};
 use fulmar_core::entry::{Entry, Members, ReplicaSet};
-use fulmar_core::id::ReplicaId;
-use fulmar_core::partition::Report;
+use fulmar_core::id::{PartitionKey, ReplicaId};
+use fulmar_core::partition::{self, Report};
 use fulmar_core::term::Epoch;
 
-use crate::node::key;
+use crate::event::{Event, Government, Order};
+use crate::node::Node;
 use crate::random::Random;
-
-/// What the operator tells a broker.
-#[derive(Debug, Clone)]
-pub(crate) enum Order {
-    /// Persisted, then pushed.
-    Assign(Entry),
-    Release(Epoch),
-    /// Report; the tenure is echoed.
-    Ask(u64),
-    StopAppends,
-}
+use crate::world::{Rule, World};
 
 /// What it sees of the brokers: who runs, with which volume. The truth, but never about logs.
 pub(crate) struct Sight {
@@ -30,11 +22,13 @@ pub(crate) struct Sight {
     pub(crate) up: BTreeSet<ReplicaId>,
 }
 
-pub(crate) struct Operator {
-    pub(crate) generation: u64,
+/// Of one partition.
+pub(crate) struct Capricious {
+    key: PartitionKey,
+    generation: u64,
     counter: u64,
     /// The table. What is here is persisted.
-    pub(crate) entry: Entry,
+    entry: Entry,
     /// Earlier states of the table, for a restore.
     past: Vec<Entry>,
     /// This tenure has made its first decision.
@@ -42,16 +36,15 @@ pub(crate) struct Operator {
     /// The tenure's reports; `None` is an empty volume's.
     reports: BTreeMap<ReplicaId, Option<Report>>,
     pub(crate) committed: Option<Entry>,
-    pub(crate) down_until: u64,
     replication: usize,
     ack_quorum: u8,
 }
 
-impl Operator {
-    pub(crate) fn new(members: Vec<ReplicaId>, ack_quorum: u8) -> Self {
+impl Capricious {
+    pub(crate) fn new(key: PartitionKey, members: Vec<ReplicaId>, ack_quorum: u8) -> Self {
         let replication = members.len();
         let entry = Entry {
-            key: key(),
+            key,
             epoch: Epoch { generation: 1, counter: 1 },
             leader: Some(members[0]),
             members: Members::One(ReplicaSet::new(members, ack_quorum).expect("it is well formed")),
@@ -59,6 +52,7 @@ impl Operator {
             lost: Vec::new(),
         };
         Self {
+            key,
             generation: 1,
             counter: 1,
             past: vec![entry.clone()],
@@ -66,10 +60,13 @@ impl Operator {
             decided: true,
             reports: BTreeMap::new(),
             committed: None,
-            down_until: 0,
             replication,
             ack_quorum,
         }
+    }
+
+    pub(crate) fn entry(&self) -> &Entry {
+        &self.entry
     }
 
     /// Another tenure. The generation never repeats, whatever the table says.
@@ -247,5 +244,59 @@ impl Operator {
             self.ack_quorum
         };
         ReplicaSet::new(members, ack_quorum).ok()
+    }
+}
+
+impl World {
+    pub(crate) fn capricious_turn(&mut self) {
+        let again = self.random.between(100, 500);
+        self.at(again, Event::Government(Government::Capricious));
+        if self.now_ms < self.ungoverned_until {
+            return;
+        }
+        let living = || self.nodes.iter().filter(|node| !node.is_ghost);
+        let up = living().filter(|node| node.broker.is_some()).map(Node::id).collect();
+        let sight = Sight { volumes: living().map(Node::id).collect(), up };
+        let mut said = Vec::new();
+        let Rule::Capricious(all) = &mut self.rule else { return };
+        for one in all.values_mut() {
+            let before = one.entry.epoch;
+            let orders = one.act(&sight, &mut self.random, self.calm);
+            if one.entry.epoch != before {
+                let entry = crate::story::entry(&one.entry);
+                self.story.line(self.now_ms, || format!("the operator decides {entry}"));
+                if let Err(violation) = self.observer.decided(&one.entry, &mut self.totals) {
+                    self.violation.get_or_insert(violation);
+                }
+            }
+            said.extend(orders.into_iter().map(|(to, order)| (to, one.key, order)));
+        }
+        for (to, key, order) in said {
+            for delay in self.network.delays(&mut self.random) {
+                let order = order.clone();
+                self.at(delay, Event::Government(Government::Order { to, key, order }));
+            }
+        }
+        self.forget_damage();
+    }
+
+    /// A broker hears the capricious operator.
+    pub(crate) fn order(&mut self, to: ReplicaId, key: PartitionKey, order: Order) {
+        let Some(node) = self.nodes.iter().position(|node| node.id() == to && !node.is_ghost) else { return };
+        match order {
+            Order::Assign(entry) => self.input(node, Input::Assign(vec![entry])),
+            Order::Release(epoch) => self.input(node, Input::Release { key, epoch }),
+            Order::StopAppends => self.input(node, Input::Partition(key, partition::Input::StopAppends)),
+            Order::Ask(generation) => {
+                let all = self.nodes[node].broker.as_ref().and_then(Broker::all_reports);
+                let Some(all) = all else { return };
+                let report = all.into_iter().find(|(of, _)| *of == key).map(|(_, report)| report);
+                for delay in self.network.delays(&mut self.random) {
+                    let report = report.clone();
+                    let report = Government::Report { key, generation, from: to, report };
+                    self.at(delay, Event::Government(report));
+                }
+            }
+        }
     }
 }
