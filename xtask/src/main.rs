@@ -6,9 +6,12 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod faults;
+mod flaws;
 mod images;
 mod kubernetes;
 mod process;
+mod report;
+mod simulate;
 mod test;
 mod tools;
 mod workspace;
@@ -29,6 +32,10 @@ struct Arguments {
 enum Command {
     /// Formatting, clippy, all tests of the workspace, then end to end on a real Kubernetes
     Test(test::Arguments),
+    /// Worlds of the simulator from new seeds: nothing that was promised is ever broken
+    Simulate(simulate::Arguments),
+    /// Plant known flaws into a copy of core, one by one: the simulator has to find each
+    Flaws(flaws::Arguments),
     /// A Kubernetes to try things on: three nodes in namespaces of their own (Linux, root)
     #[command(subcommand)]
     Kubernetes(kubernetes::Command),
@@ -41,6 +48,8 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(arguments) => test::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Flaws(arguments) => flaws::run(&arguments),
         Command::Kubernetes(command) => kubernetes::run(command),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),

@@ -7,6 +7,8 @@ pub(crate) mod nextest;
 mod parts;
 mod units;
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
@@ -14,8 +16,12 @@ use crate::faults;
 use crate::images;
 use crate::kubernetes::choice::{self, Choice, Cluster};
 use crate::process;
+use crate::simulate;
 use crate::workspace::Workspace;
 use parts::Parts;
+
+/// Worlds that nobody has seen run for so long; the same ones as ever run with the unit tests.
+const NEW_SEEDS: Duration = Duration::from_mins(2);
 
 /// `cargo xtask test`
 #[derive(Args)]
@@ -48,6 +54,7 @@ enum Part {
     Clippy,
     Unit,
     Doc,
+    Simulation,
     Faults,
     EndToEnd,
 }
@@ -83,6 +90,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Part::Doc) && filter.is_none() {
         parts.run("documentation's examples", || units::documentation(&workspace));
+    }
+    if wanted(Part::Simulation) && filter.is_none() {
+        parts.run_for("simulation: new seeds", || Ok(((), simulate::run_new(&workspace, NEW_SEEDS)?)));
     }
     if wanted(Part::Faults) && filter.is_none() {
         real_faults(&workspace, &mut parts);
