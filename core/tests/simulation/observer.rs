@@ -46,7 +46,9 @@ struct Seen {
 pub(crate) struct Observer {
     partitions: BTreeMap<PartitionKey, Seen>,
     names: BTreeMap<TopicId, String>,
-    /// Topics whose data is to go: a person asked for it.
+    /// Names that a person once wanted gone, with all their records.
+    unwanted: BTreeSet<String>,
+    /// The topics that had such a name then.
     forfeited: BTreeSet<TopicId>,
 }
 
@@ -255,9 +257,15 @@ impl Observer {
         if let Members::Joint { .. } = entry.members {
             totals.count("joint entries");
         }
-        if is_deletion(entry) && !self.forfeited.contains(&entry.key.topic) {
+        if !is_deletion(entry) || self.forfeited.contains(&entry.key.topic) {
+            return Ok(());
+        }
+        // It may have been made and deleted before the table heard of it.
+        let name = self.names.get(&entry.key.topic);
+        if name.is_none_or(|name| !self.unwanted.contains(name)) {
             return Err(format!("{} is deleted, and nobody asked for it", entry.key));
         }
+        self.forfeited.insert(entry.key.topic);
         Ok(())
     }
 
@@ -267,6 +275,7 @@ impl Observer {
 
     /// A person wants all topics of this name gone.
     pub(crate) fn forfeit(&mut self, name: &str) {
+        self.unwanted.insert(name.to_owned());
         let same = self.names.iter().filter(|(_, known)| *known == name);
         self.forfeited.extend(same.map(|(id, _)| *id));
     }
