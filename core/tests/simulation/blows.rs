@@ -1,5 +1,7 @@
 //! What befalls the world: which blow falls, and those that strike brokers.
 
+use std::collections::BTreeSet;
+
 use fulmar_core::broker::Input;
 use fulmar_core::id::{ClusterId, PartitionKey, ReplicaId};
 use fulmar_core::partition::{self, Write};
@@ -73,6 +75,7 @@ impl World {
             Blow::Hang => self.nodes[node].hangs_until = until,
             Blow::Full => self.nodes[node].full_until = until,
             Blow::Retain => self.retain(),
+            Blow::Rot => self.rot(node),
             Blow::OperatorDies
             | Blow::OperatorFreezes
             | Blow::SecondOperator
@@ -168,9 +171,51 @@ impl World {
         let id = self.nodes[node].id();
         let concerned = self.observer.keys().iter().any(|key| self.observer.needs(*key, id))
             || !self.nodes[node].disk.written.states.is_empty();
-        let others = self.damaged.keys().filter(|one| **one != id).count();
+        let others = self.hurt().into_iter().filter(|one| *one != id).count();
         // A decision on its way into the table may name it already; a single copy is never hurt.
         self.least_quorum > 1 && (!concerned || others + 1 < usize::from(self.least_quorum))
+    }
+
+    /// Volumes that lost something, or have damaged batches.
+    fn hurt(&self) -> BTreeSet<ReplicaId> {
+        let rotten = self.nodes.iter().filter(|node| !node.is_ghost && !node.disk.damaged().is_empty());
+        rotten.map(crate::node::Node::id).chain(self.damaged.keys().copied()).collect()
+    }
+
+    /// A bit flips in a batch that others hold too. Several volumes may be rotten, each in another place.
+    fn rot(&mut self, node: usize) {
+        let id = self.nodes[node].id();
+        let lost = self.damaged.keys().filter(|one| **one != id).count();
+        if self.nodes[node].is_odd() || lost + 1 >= usize::from(self.least_quorum) {
+            return;
+        }
+        let mut places = Vec::new();
+        for (key, state) in &self.nodes[node].disk.durable.states {
+            for batch in state.batches.iter().rev().take(30) {
+                let others = self.nodes.iter().filter(|other| other.number != node && !other.is_odd());
+                let whole = |other: &&crate::node::Node| {
+                    other.durable(*key).and_then(|state| state.batch(batch.base())) == Some(batch)
+                };
+                let rotten = others.clone().any(|other| other.disk.is_rotten(*key, batch.base()));
+                if !rotten && others.filter(whole).count() + 1 >= usize::from(self.least_quorum) {
+                    places.push((*key, batch.base()));
+                }
+            }
+        }
+        if let Some((key, base)) = self.random.pick(&places).copied() {
+            self.story.line(self.now_ms, || format!("a batch of {node} rots at {base}"));
+            self.totals.count("bits flipped");
+            self.nodes[node].disk.rot(key, base);
+        }
+    }
+
+    /// Every log is read now and then.
+    pub(crate) fn scrub(&mut self, node: usize) {
+        if self.calm || self.random.chance(20) {
+            for (key, base) in self.nodes[node].disk.damaged() {
+                self.unreadable(node, key, Some(base));
+            }
+        }
     }
 
     fn damage(&mut self, node: usize) {
@@ -358,9 +403,6 @@ impl World {
                 self.partners.insert((other, id), ghost);
                 let peer = self.nodes[other].id();
                 self.partners.insert((ghost, peer), other);
-                let met =
-                    (ghost, self.nodes[ghost].life, other, self.nodes[other].disk.processes.len() as u64);
-                self.met.insert(met);
             }
         }
         let own = self.streams.iter().filter(|(_, stream)| stream.node == node).map(|(id, _)| *id);

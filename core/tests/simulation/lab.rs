@@ -156,7 +156,8 @@ impl Lab {
                 }
                 Effect::Send { to, message } => self.wires.push((name, process, letter(to), message)),
                 Effect::Ship { to, term, from, until, bytes_max, high_watermark, log_start, fetch } => {
-                    let batches = place.disk.read(key(), from, until, bytes_max).expect("nothing is damaged here");
+                    let batches =
+                        place.disk.read(key(), from, until, bytes_max).expect("nothing is damaged here");
                     let end = batches.last().map_or(from, fulmar_core::batch::Batch::end);
                     let message = if fetch {
                         Message::Fetched { term, batches }

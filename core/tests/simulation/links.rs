@@ -55,12 +55,12 @@ impl World {
         }
     }
 
-    /// Peers that restarted since have forgotten whom they saw; the operator has not. So a restored volume meets peers that
-    /// remember its last session, or the operator first.
+    /// Who never met the last process of a volume takes an older copy of it for the volume. So a restored volume meets peers
+    /// that saw that one, or the operator, first.
     fn would_notice(&self, here: usize, there: usize) -> bool {
-        let restored = self.nodes[there].restored_after;
-        restored.is_none_or(|session| self.met.contains(&(here, self.nodes[here].life, there, session)))
-            && (restored.is_none() || self.nodes[here].restored_after.is_none())
+        let Some(session) = self.nodes[there].restored_after else { return true };
+        let seen = self.nodes[here].disk.seen.get(&self.nodes[there].id());
+        seen.is_some_and(|seen| seen.session.0 >= session) && self.nodes[here].restored_after.is_none()
     }
 
     fn shake_hands(&mut self, a: usize, b: usize) {
@@ -70,7 +70,11 @@ impl World {
             let hello = self.nodes[there].broker.as_ref().map(|broker| broker.identity().hello(to));
             let (Some(hello), Some(broker)) = (hello, self.nodes[here].broker.as_mut()) else { return };
             match broker.hear(&hello) {
-                Ok(one) => accepted.push((here, one)),
+                Ok(one) => {
+                    // Stored before it is answered.
+                    self.nodes[here].disk.seen.insert(one.peer, one.process);
+                    accepted.push((here, one));
+                }
                 Err(HelloRefusal::UnknownProcess { seen }) => {
                     let conclusion = conclude(seen, &self.volume(there));
                     return self.refused(there, conclusion);
@@ -82,8 +86,6 @@ impl World {
         }
         self.network.connect(a, b);
         for (here, there) in [(a, b), (b, a)] {
-            let session = self.nodes[there].disk.processes.len() as u64;
-            self.met.insert((here, self.nodes[here].life, there, session));
             let partner = (here, self.nodes[there].id());
             if let Some(before) = self.partners.insert(partner, there).filter(|before| *before != there) {
                 self.disconnect(here, before);

@@ -122,8 +122,10 @@ impl Node {
             incarnation: self.disk.incarnation,
             processes: self.disk.processes.clone(),
         };
-        self.broker =
-            Some(Broker::new(identity, self.disk.recovered()).expect("the snapshots are core's own"));
+        let broker = Broker::new(identity, self.disk.recovered());
+        let mut broker = broker.expect("the snapshots are core's own");
+        broker.remember(self.disk.seen.iter().map(|(peer, process)| (*peer, *process)));
+        self.broker = Some(broker);
         self.pages.clone_from(&self.disk.durable.pages);
         self.tenure = self.pages.values().map(|page| page.controller_epoch).max().unwrap_or_default();
         entries(&self.pages).into_values().collect()

@@ -189,6 +189,12 @@ impl World {
             if self.leader(key).is_none() {
                 return Err(format!("nobody leads {key}"));
             }
+            let rotten = |node: &&Node| {
+                self.observer.needs(key, node.id()) && node.disk.damaged().iter().any(|(of, _)| *of == key)
+            };
+            if let Some(node) = self.nodes.iter().filter(|node| !node.is_ghost).find(rotten) {
+                return Err(format!("a batch of {key} on broker {} is damaged", node.number));
+            }
             let busy = |producer: &&crate::clients::Producer| producer.key == key && !producer.is_done();
             if self.clients.producers.iter().any(|producer| busy(&producer)) {
                 return Err(format!("a producer of {key} has not heard of all its records"));
