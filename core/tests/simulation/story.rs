@@ -175,7 +175,11 @@ pub(crate) fn effect(effect: &Effect) -> Option<String> {
 pub(crate) fn heard(input: &control::Input) -> Option<String> {
     use control::Input;
     Some(match input {
-        Input::Tick | Input::Heartbeat { .. } | Input::Gossip { .. } | Input::Ids(_) => return None,
+        Input::Tick
+        | Input::Heartbeat { .. }
+        | Input::Gossip { .. }
+        | Input::Ids(_)
+        | Input::Certificates { .. } => return None,
         Input::Desired(desired) => {
             let wishes = desired.topics.iter().map(|wish| {
                 format!(

@@ -413,7 +413,7 @@ impl World {
                 self.sync_soon(node);
             }
             Effect::Send { to, message } => self.send(node, to, key, &message),
-            Effect::Ship { .. } => self.ship(node, key, effect),
+            Effect::Ship { .. } => self.ship(node, key, &effect),
             Effect::Refetch { to, term, offset, until, bytes_max } => {
                 let read = self.nodes[node].disk.read(key, offset, until, bytes_max.min(400));
                 let batches = read.clone().unwrap_or_default();
@@ -433,8 +433,8 @@ impl World {
     }
 
     /// Reads for a peer, and sends.
-    fn ship(&mut self, node: usize, key: PartitionKey, effect: Effect) {
-        let Effect::Ship { to, term, from, until, bytes_max, high_watermark, log_start, fetch } = effect
+    fn ship(&mut self, node: usize, key: PartitionKey, effect: &Effect) {
+        let Effect::Ship { to, term, from, until, bytes_max, high_watermark, log_start, fetch } = *effect
         else {
             return;
         };
