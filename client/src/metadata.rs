@@ -13,8 +13,9 @@ use fulmar_core::term::Epoch;
 use fulmar_proto::v1::log_client::LogClient;
 use fulmar_proto::v1::{self, ErrorReason};
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 use crate::connection::Connections;
 use crate::error::{DescribeError, Failure, Verdict};
@@ -81,9 +82,9 @@ impl Metadata {
         self.servers.iter().cloned().chain(self.state().brokers.values().cloned()).collect()
     }
 
-    /// The addresses that the program gave.
-    pub(crate) fn servers(&self) -> &[String] {
-        &self.servers
+    /// Whether a broker says that it is reached there; others may be a service's name, or a tunnel to any broker.
+    pub(crate) fn is_of_a_broker(&self, address: &str) -> bool {
+        self.state().brokers.values().any(|known| known == address)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -210,8 +211,27 @@ impl Metadata {
         {
             return Ok(Arc::clone(topic));
         }
+        let mut backoff = Backoff::new();
+        loop {
+            let refused = match self.told(name, deadline).await {
+                Ok(topic) => return Ok(topic),
+                Err(refused) => refused,
+            };
+            // A broker that has no table yet says so; it has one soon.
+            if !matches!(refused, DescribeError::Unavailable { .. }) {
+                self.state().topics.remove(name);
+                return Err(refused);
+            }
+            if !backoff.wait_until(deadline).await {
+                return Err(refused);
+            }
+        }
+    }
+
+    /// What brokers say of a topic. One that does not know it may be behind the others: each is asked once, they come in
+    /// turn.
+    async fn told(&self, name: &str, deadline: Instant) -> Result<Arc<Topic>, DescribeError> {
         let mut refused = DescribeError::UnknownTopic { topic: name.to_owned() };
-        // A broker that does not know the topic may be behind the others: each is asked once, they come in turn.
         for _ in 0..self.known_addresses().len() {
             let request =
                 v1::MetadataRequest { topics: vec![name.to_owned()], ..v1::MetadataRequest::default() };
@@ -221,7 +241,6 @@ impl Metadata {
             let Some(error) = told.error else { return self.note_topic(name, &told) };
             refused = describe_error(name, self.timeout, Failure::from_error(error));
         }
-        self.state().topics.remove(name);
         Err(refused)
     }
 
@@ -258,6 +277,21 @@ impl Metadata {
             return Some(other.cloned().unwrap_or(leader));
         }
         Some(leader)
+    }
+}
+
+/// In the metadata of a stream: the broker passes on what another one leads.
+const PASS_ON: &str = "fulmar-pass-on";
+
+impl Metadata {
+    /// A stream to `address`. Behind one that no broker calls its own, such as a port-forward, may be any broker, and the
+    /// leaders may not be reached from here.
+    pub(crate) fn request<T>(&self, address: &str, stream: T) -> Request<T> {
+        let mut request = Request::new(stream);
+        if !self.is_of_a_broker(address) {
+            request.metadata_mut().insert(PASS_ON, MetadataValue::from_static("1"));
+        }
+        request
     }
 }
 

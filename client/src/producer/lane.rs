@@ -37,6 +37,9 @@ const PRODUCER_IDLE_MAX: Duration = Duration::from_mins(10);
 /// One look-up gets so long, so that deadlines are answered in time.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A topic that brokers do not know for so long is gone; before that one of them may only be behind, as after a restart.
+const MISSING_MAX: Duration = Duration::from_secs(5);
+
 /// What the lanes of a producer share.
 #[derive(Debug)]
 pub(super) struct Context {
@@ -79,6 +82,7 @@ pub(super) struct Lane {
     /// Where the last refusal said that the leader is.
     hint: Option<String>,
     last: Failure,
+    missing_since: Option<Instant>,
     /// When something was sent or answered last.
     active_at: Instant,
 }
@@ -87,8 +91,18 @@ impl Lane {
     pub(super) fn new(context: Arc<Context>, gate: Arc<Gate>, partition: u32, topic_id: TopicId) -> Self {
         let window = Window::new(context.idempotent);
         let last = Failure::lost("the leader did not answer yet");
-        let (backoff, active_at) = (Backoff::new(), Instant::now());
-        Self { context, gate, partition, topic_id, window, backoff, hint: None, last, active_at }
+        Self {
+            context,
+            gate,
+            partition,
+            topic_id,
+            window,
+            backoff: Backoff::new(),
+            hint: None,
+            last,
+            missing_since: None,
+            active_at: Instant::now(),
+        }
     }
 
     /// Runs until the producer is closed and everything is answered.
@@ -130,7 +144,7 @@ impl Lane {
             Ok(client) => client,
             Err(error) => return End::Trouble(Failure::lost(error.to_string())),
         };
-        let opening = client.produce(ReceiverStream::new(outgoing));
+        let opening = client.produce(self.context.metadata.request(address, ReceiverStream::new(outgoing)));
         // Beyond a connection's own timeout only a broker that is stopped keeps a call unanswered.
         let mut answers = match tokio::time::timeout(LOOK_UP_TIMEOUT, opening).await {
             Ok(Ok(response)) => response.into_inner(),
@@ -218,9 +232,9 @@ impl Lane {
         context.metadata.refresh(&context.topic, until).await.ok()?;
         let leader = context.metadata.leader_address(&context.topic, self.partition)?;
         let replaced = leader != address && !context.metadata.connections().is_unreachable(&leader);
-        // One that was reached by a given address is asked by it under another name: only a new leader counts.
-        let by_given_address = context.metadata.servers().iter().any(|server| server == address);
-        (replaced && !by_given_address).then(|| End::Trouble(Failure::lost("the leader was replaced")))
+        // Behind an address that no broker calls its own may be any of them, the leader too.
+        (replaced && context.metadata.is_of_a_broker(address))
+            .then(|| End::Trouble(Failure::lost("the leader was replaced")))
     }
 
     /// Takes an answer; an error ends the session.
@@ -288,7 +302,16 @@ impl Lane {
 
     async fn look_up(&mut self) {
         let context = Arc::clone(&self.context);
-        match context.metadata.refresh(&context.topic, Instant::now() + LOOK_UP_TIMEOUT).await {
+        let told = context.metadata.refresh(&context.topic, Instant::now() + LOOK_UP_TIMEOUT).await;
+        if let Err(DescribeError::UnknownTopic { .. }) = &told {
+            let since = *self.missing_since.get_or_insert_with(Instant::now);
+            if since.elapsed() < MISSING_MAX {
+                return;
+            }
+        } else {
+            self.missing_since = None;
+        }
+        match told {
             Ok(topic) if topic.id != self.topic_id => {
                 // Created anew: what was sent to the old one is not in this one.
                 self.topic_id = topic.id;

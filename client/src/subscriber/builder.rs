@@ -65,7 +65,8 @@ impl SubscriberBuilder {
         self
     }
 
-    /// Only these partitions. Default: all that there are when it is built.
+    /// Only these partitions. Default: all, also those that are added to the topic later, from their first message on;
+    /// with [`until_end`](Self::until_end) those that there are when it is built.
     pub fn partitions(mut self, partitions: impl IntoIterator<Item = u32>) -> Self {
         self.partitions = partitions.into_iter().collect();
         self
@@ -98,7 +99,8 @@ impl SubscriberBuilder {
         if let Some(partition) = self.partitions.iter().copied().find(|partition| *partition >= count) {
             return Err(SubscribeError::UnknownPartition { partition, partitions: count });
         }
-        if self.partitions.is_empty() {
+        let wants_all = self.partitions.is_empty();
+        if wants_all {
             self.partitions = (0..count).collect();
         }
         self.partitions.sort_unstable();
@@ -118,6 +120,7 @@ impl SubscriberBuilder {
             topic: self.topic,
             credit_bytes: u32::try_from(credit.clamp(64 * 1024, 16 * 1024 * 1024)).expect("at most 16 MiB"),
             chunks,
+            grows_from: (wants_all && !self.until_end).then_some(count),
         };
         let reader = tokio::spawn(Reader::new(order, positions).run());
         Ok(Subscriber::new(received, reader))

@@ -3,10 +3,11 @@
 //!
 //! Owns credit and reconnecting. Never delivers out of order or twice: `position` skips what was read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fulmar_core::id::PartitionKey;
 use fulmar_proto::v1::{ErrorReason, FetchRequest, FetchResponse};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -30,8 +31,20 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 /// A reader that got nothing for so long makes sure that its leader still leads: a stopped one keeps silent too.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// Beyond it a broker that owes messages is not slow: the stream is opened anew.
+const OWED_MAX: Duration = Duration::from_secs(20);
+
 /// What is no batch so often in a row was not spoilt on the way.
 const GARBLED_MAX: u32 = 5;
+
+/// A topic that brokers do not know for so long is gone; before that one of them may only be behind, as after a restart.
+const MISSING_MAX: Duration = Duration::from_secs(5);
+
+/// How often a reader of all partitions looks whether there are more by now.
+const GROWTH_EVERY: Duration = Duration::from_secs(10);
+
+/// Partitions on their way back from sessions; beyond it a session waits, as it does for a program that does not read.
+const RETURNS_MAX: usize = 64;
 
 /// What was ordered.
 #[derive(Debug, Clone)]
@@ -41,12 +54,14 @@ pub(super) struct Order {
     /// So many bytes a partition may be sent ahead.
     pub(super) credit_bytes: u32,
     pub(super) chunks: mpsc::Sender<Chunk>,
+    /// How many partitions the topic had, if those that are added later are to be read too.
+    pub(super) grows_from: Option<u32>,
 }
 
-/// What a session gives back when it ends: partitions to be read on, and why. Without a failure the program has gone.
+/// What a session gives back: partitions to be read on, and why.
 struct Returned {
     positions: Vec<Position>,
-    failure: Option<Failure>,
+    failure: Failure,
     progressed: bool,
 }
 
@@ -55,44 +70,50 @@ pub(super) struct Reader {
     order: Order,
     connections: Connections,
     waiting: Vec<Position>,
+    /// Where a partition's leader is, by the word of the broker that refused it.
     hints: BTreeMap<u32, String>,
-    sessions: JoinSet<Returned>,
+    /// Partitions that went where a hint said since the last look-up: two brokers that are behind could send a reader to and
+    /// fro for ever.
+    hinted: BTreeSet<u32>,
+    sessions: JoinSet<()>,
+    back: mpsc::Sender<Returned>,
+    returned: mpsc::Receiver<Returned>,
     backoff: Backoff,
+    missing_since: Option<Instant>,
 }
 
 impl Reader {
     pub(super) fn new(order: Order, positions: Vec<Position>) -> Self {
+        let (back, returned) = mpsc::channel(RETURNS_MAX);
         Self {
             order,
             connections: Connections::default(),
             waiting: positions,
             hints: BTreeMap::new(),
+            hinted: BTreeSet::new(),
             sessions: JoinSet::new(),
+            back,
+            returned,
             backoff: Backoff::new(),
+            missing_since: None,
         }
     }
 
     /// Runs until every partition is done or has failed, or nobody listens any more.
     pub(super) async fn run(mut self) {
+        let mut growth = tokio::time::interval_at(Instant::now() + GROWTH_EVERY, GROWTH_EVERY);
         loop {
             self.start_sessions();
-            if self.waiting.is_empty() && self.sessions.is_empty() {
+            if self.waiting.is_empty() && self.sessions.is_empty() && self.returned.is_empty() {
                 return;
             }
-            let again = async {
-                if self.waiting.is_empty() {
-                    std::future::pending::<()>().await;
-                } else {
-                    tokio::time::sleep(self.backoff.delay()).await;
-                }
-            };
+            let again = if self.waiting.is_empty() { Duration::MAX } else { self.backoff.delay() };
             tokio::select! {
                 () = self.order.chunks.closed() => return,
-                () = again => self.look_up().await,
-                Some(returned) = self.sessions.join_next() => {
-                    let Ok(returned) = returned else { continue };
-                    self.take_back(returned).await;
-                }
+                () = tokio::time::sleep(again), if !self.waiting.is_empty() => self.look_up().await,
+                Some(returned) = self.returned.recv() => self.take_back(returned).await,
+                Some(_ended) = self.sessions.join_next() => {}
+                _ = growth.tick(), if self.order.grows_from.is_some() => self.look_for_growth().await,
             }
         }
     }
@@ -103,55 +124,100 @@ impl Reader {
         let mut by_leader: BTreeMap<String, Vec<Position>> = BTreeMap::new();
         for position in std::mem::take(&mut self.waiting) {
             let partition = position.key.partition;
-            let hint =
-                self.hints.remove(&partition).filter(|hint| !metadata.connections().is_unreachable(hint));
+            let hint = self.hints.remove(&partition);
+            if hint.is_some() {
+                self.hinted.insert(partition);
+            }
+            let hint = hint.filter(|hint| !metadata.connections().is_unreachable(hint));
             match hint.or_else(|| metadata.way_to(&self.order.topic, partition)) {
                 Some(address) => by_leader.entry(address).or_default().push(position),
                 None => self.waiting.push(position),
             }
         }
         for (address, positions) in by_leader {
-            let (order, connections) = (self.order.clone(), self.connections.clone());
-            self.sessions.spawn(Session { order, positions, progressed: false }.run(connections, address));
+            let (order, back, connections) =
+                (self.order.clone(), self.back.clone(), self.connections.clone());
+            self.sessions
+                .spawn(Session { order, back, positions, progressed: false }.run(connections, address));
         }
     }
 
+    /// Waits a little, so that what ends together is looked up once.
     async fn take_back(&mut self, returned: Returned) {
-        if returned.progressed {
-            self.backoff.reset();
-        }
-        let Some(failure) = returned.failure else { return };
-        tracing::debug!(topic = %self.order.topic, %failure, "reading is interrupted");
-        if let Some(leader) = &failure.leader {
-            self.hints.extend(returned.positions.iter().map(|at| (at.key.partition, leader.clone())));
-        }
-        let looked_up = failure.leader.is_some();
-        self.waiting.extend(returned.positions);
+        let mut is_known = self.note(returned);
         tokio::time::sleep(self.backoff.delay()).await;
-        if !looked_up {
+        while let Ok(returned) = self.returned.try_recv() {
+            is_known &= self.note(returned);
+        }
+        if !is_known {
             self.look_up().await;
         }
     }
 
+    /// Whether it is known where to go on.
+    fn note(&mut self, returned: Returned) -> bool {
+        let Returned { positions, failure, progressed } = returned;
+        tracing::debug!(topic = %self.order.topic, %failure, "reading is interrupted");
+        if progressed {
+            self.backoff.reset();
+        }
+        let is_known = failure.leader.is_some()
+            && positions.iter().all(|position| !self.hinted.contains(&position.key.partition));
+        if let Some(leader) = failure.leader.filter(|_| is_known) {
+            self.hints.extend(positions.iter().map(|position| (position.key.partition, leader.clone())));
+        }
+        self.waiting.extend(positions);
+        is_known
+    }
+
     /// Finds out who leads; a topic that is gone ends all that waits.
     async fn look_up(&mut self) {
+        self.hinted.clear();
         let until = Instant::now() + LOOK_UP_TIMEOUT;
         let gone = match self.order.metadata.refresh(&self.order.topic, until).await {
-            Ok(topic) if self.waiting.iter().all(|position| position.key.topic == topic.id) => return,
+            Ok(topic) if self.waiting.iter().all(|position| position.key.topic == topic.id) => {
+                self.missing_since = None;
+                return;
+            }
             Ok(_) => {
                 DescribeError::UnknownTopic { topic: format!("{} (it was created anew)", self.order.topic) }
             }
             Err(DescribeError::Unavailable { .. }) => return,
+            Err(missing @ DescribeError::UnknownTopic { .. }) => {
+                let since = *self.missing_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < MISSING_MAX {
+                    return;
+                }
+                missing
+            }
             Err(gone) => gone,
         };
         self.waiting.clear();
+        self.order.grows_from = None;
         let _ = self.order.chunks.send(Err(SubscribeError::Topic(gone))).await;
+    }
+
+    /// Partitions that were added since are read from their first record: it was published after this reader began.
+    async fn look_for_growth(&mut self) {
+        let Some(known) = self.order.grows_from else { return };
+        let until = Instant::now() + LOOK_UP_TIMEOUT;
+        // If nobody answers, the next time.
+        let Ok(topic) = self.order.metadata.refresh(&self.order.topic, until).await else { return };
+        let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+        if count <= known {
+            return;
+        }
+        tracing::debug!(topic = %self.order.topic, from = known, to = count, "the topic has more partitions");
+        let added = (known..count).map(|partition| PartitionKey { topic: topic.id, partition });
+        self.waiting.extend(added.map(|key| Position::new(key, 0, None)));
+        self.order.grows_from = Some(count);
     }
 }
 
 /// One fetch stream at one broker.
 struct Session {
     order: Order,
+    back: mpsc::Sender<Returned>,
     positions: Vec<Position>,
     progressed: bool,
 }
@@ -164,12 +230,16 @@ enum End {
 }
 
 impl Session {
-    async fn run(mut self, connections: Connections, address: String) -> Returned {
-        let failure = match self.read(&connections, &address).await {
-            Err(End::Done) | Ok(()) => None,
-            Err(End::Failed(failure)) => Some(failure),
-        };
-        Returned { positions: self.positions, failure, progressed: self.progressed }
+    async fn run(mut self, connections: Connections, address: String) {
+        if let Err(End::Failed(failure)) = self.read(&connections, &address).await {
+            let positions = std::mem::take(&mut self.positions);
+            self.give_back(positions, failure).await;
+        }
+    }
+
+    async fn give_back(&self, positions: Vec<Position>, failure: Failure) {
+        // The reader is gone when nobody listens any more.
+        let _gone = self.back.send(Returned { positions, failure, progressed: self.progressed }).await;
     }
 
     async fn read(&mut self, connections: &Connections, address: &str) -> Result<(), End> {
@@ -179,6 +249,7 @@ impl Session {
             let _ = requests.try_send(self.request(position));
         }
         let mut answers = self.open(connections, address, outgoing).await?;
+        let mut heard = Instant::now();
         while !self.positions.is_empty() {
             let answer = match tokio::time::timeout(SILENCE_MAX, answers.message()).await {
                 Ok(Ok(Some(answer))) => answer,
@@ -188,12 +259,26 @@ impl Session {
                 Ok(Err(status)) => return Err(End::Failed(Failure::from_status(&status))),
                 Err(_) => {
                     self.is_replaced(address).await?;
+                    self.is_owed(address, heard)?;
                     continue;
                 }
             };
             self.take(answer, &requests).await?;
+            heard = Instant::now();
         }
         Ok(())
+    }
+
+    /// What is to be read up to its end is there: a broker that does not send it has lost the request.
+    fn is_owed(&self, address: &str, heard: Instant) -> Result<(), End> {
+        let owed = self.positions.iter().find(|position| position.end.is_some());
+        match owed {
+            Some(position) if heard.elapsed() >= OWED_MAX => Err(End::Failed(Failure::lost(format!(
+                "{address} sends nothing of partition {} from offset {} on",
+                position.key.partition, position.next
+            )))),
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn open(
@@ -205,7 +290,7 @@ impl Session {
         let mut client =
             connections.log(address, 0).map_err(|error| End::Failed(Failure::lost(error.to_string())))?;
         let reached = self.order.metadata.connections();
-        let opening = client.fetch(ReceiverStream::new(outgoing));
+        let opening = client.fetch(self.order.metadata.request(address, ReceiverStream::new(outgoing)));
         let failure = match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
             Ok(Ok(response)) => {
                 reached.note_reached(address);
@@ -234,7 +319,8 @@ impl Session {
     /// Nothing came for a while: if another broker leads one of the partitions, all are looked up anew.
     async fn is_replaced(&self, address: &str) -> Result<(), End> {
         let metadata = &self.order.metadata;
-        if metadata.servers().iter().any(|server| server == address) {
+        // Behind an address that no broker calls its own may be any of them, the leader too.
+        if !metadata.is_of_a_broker(address) {
             return Ok(());
         }
         let until = Instant::now() + LOOK_UP_TIMEOUT;
@@ -287,10 +373,15 @@ impl Session {
         Ok(())
     }
 
-    /// A partition is not delivered any more: it alone ends, or the whole session is looked up anew.
+    /// A partition is not delivered any more: it alone goes back to be looked up, or ends. The others are read on: they may
+    /// be led here and nowhere else.
     async fn refused(&mut self, at: usize, failure: Failure) -> Result<(), End> {
         match failure.verdict() {
-            Verdict::Retry | Verdict::Unknown | Verdict::Missing => Err(End::Failed(failure)),
+            Verdict::Retry | Verdict::Unknown | Verdict::Missing => {
+                let position = self.positions.swap_remove(at);
+                self.give_back(vec![position], failure).await;
+                Ok(())
+            }
             Verdict::Sequence | Verdict::Refused => self.give_up(at, failure).await,
         }
     }

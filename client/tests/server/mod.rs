@@ -12,7 +12,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -64,6 +64,14 @@ struct PartitionLog {
 pub struct World {
     logs: Mutex<Vec<PartitionLog>>,
     leader: AtomicUsize,
+    /// Partitions with odd numbers are led by the other broker.
+    pub is_split: AtomicBool,
+    /// Brokers tell addresses that lead nowhere, as those of pods do outside of their cluster.
+    pub is_hidden: AtomicBool,
+    /// So many answers about the topic say that the first broker leads all of it.
+    pub stale_answers: AtomicUsize,
+    /// So many answers about the topic say that there is no such topic.
+    pub unknown_answers: AtomicUsize,
     pub faults: Mutex<VecDeque<Fault>>,
     pub fetch_drops: AtomicUsize,
     addresses: Mutex<Vec<String>>,
@@ -76,6 +84,10 @@ impl World {
         let world = Arc::new(Self {
             logs: Mutex::new((0..partitions).map(|_| PartitionLog::default()).collect()),
             leader: AtomicUsize::new(0),
+            is_split: AtomicBool::new(false),
+            is_hidden: AtomicBool::new(false),
+            stale_answers: AtomicUsize::new(0),
+            unknown_answers: AtomicUsize::new(0),
             faults: Mutex::default(),
             fetch_drops: AtomicUsize::new(0),
             addresses: Mutex::default(),
@@ -84,7 +96,7 @@ impl World {
         for number in 0..2 {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             world.addresses.lock().unwrap().push(listener.local_addr().unwrap().to_string());
-            let service = LogServer::new(Broker { number, world: Arc::clone(&world) })
+            let service = LogServer::new(Broker { number, world: Arc::clone(&world), passes_on: false })
                 .max_decoding_message_size(16 * 1024 * 1024);
             let server = tonic::transport::Server::builder().add_service(service);
             tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
@@ -99,6 +111,27 @@ impl World {
 
     pub fn move_leader(&self) {
         self.leader.fetch_xor(1, Ordering::SeqCst);
+    }
+
+    fn told_addresses(&self) -> Vec<String> {
+        if self.is_hidden.load(Ordering::SeqCst) {
+            return vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()];
+        }
+        self.addresses.lock().unwrap().clone()
+    }
+
+    pub fn address(&self, broker: usize) -> String {
+        self.addresses.lock().unwrap()[broker].clone()
+    }
+
+    /// Adds partitions to the topic.
+    pub fn grow(&self, partitions: usize) {
+        self.logs.lock().unwrap().resize_with(partitions, PartitionLog::default);
+    }
+
+    fn leader_of(&self, partition: u32) -> usize {
+        let turn = if self.is_split.load(Ordering::SeqCst) { partition as usize } else { 0 };
+        (self.leader.load(Ordering::SeqCst) + turn) % 2
     }
 
     /// All records of a partition: offset and value.
@@ -146,22 +179,24 @@ fn error(reason: ErrorReason, message: &str) -> v1::Error {
 struct Broker {
     number: usize,
     world: Arc<World>,
+    /// What others lead is passed on: it is the same log here.
+    passes_on: bool,
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Broker {
-    fn not_leader(&self) -> Option<v1::Error> {
-        let leader = self.world.leader.load(Ordering::SeqCst);
-        let leader_address = self.world.addresses.lock().unwrap()[leader].clone();
-        (leader != self.number)
+    fn not_leader(&self, partition: u32) -> Option<v1::Error> {
+        let leader = self.world.leader_of(partition);
+        let leader_address = self.world.told_addresses()[leader].clone();
+        (leader != self.number && !self.passes_on)
             .then(|| v1::Error { leader_address, ..error(ErrorReason::NotLeader, "another broker leads") })
     }
 
     /// Answers one batch; nothing ends the stream.
     async fn produce_one(&self, request: v1::ProduceRequest) -> Option<Outcome> {
         let world = &self.world;
-        if let Some(error) = self.not_leader() {
+        if let Some(error) = self.not_leader(request.partition) {
             return Some(Outcome::Error(error));
         }
         let fault = world.faults.lock().unwrap().pop_front();
@@ -175,7 +210,7 @@ impl Broker {
             Some(Fault::Refuse(reason)) => return Some(Outcome::Error(error(reason, "on demand"))),
             Some(Fault::Move) => {
                 world.move_leader();
-                return self.not_leader().map(Outcome::Error);
+                return self.not_leader(request.partition).map(Outcome::Error);
             }
             Some(Fault::Forget) => {
                 world.logs.lock().unwrap().iter_mut().for_each(|log| log.producers.clear());
@@ -193,26 +228,27 @@ impl Broker {
         following: &mut HashMap<u32, (u64, u32)>,
         answers: &mpsc::Sender<Result<v1::FetchResponse, Status>>,
     ) -> Result<(), ()> {
-        let mut gone = Vec::new();
-        for (partition, (next, credit)) in following.iter_mut() {
-            let mut answer = v1::FetchResponse {
-                topic_id: TOPIC_ID.to_bytes().to_vec().into(),
-                partition: *partition,
-                error: self.not_leader(),
-                ..v1::FetchResponse::default()
-            };
-            if answer.error.is_some() {
-                gone.push(*partition);
-            } else {
-                answer.batches = self.batches(*partition, next, credit);
-                if answer.batches.is_empty() {
-                    continue;
-                }
-            }
-            answers.send(Ok(answer)).await.map_err(drop)?;
+        let answer = |partition: u32| v1::FetchResponse {
+            topic_id: TOPIC_ID.to_bytes().to_vec().into(),
+            partition,
+            ..v1::FetchResponse::default()
+        };
+        // Refusals need no disk: they come before what the others are sent.
+        let refused: Vec<u32> =
+            following.keys().copied().filter(|partition| self.not_leader(*partition).is_some()).collect();
+        for partition in &refused {
+            following.remove(partition);
+            let error = self.not_leader(*partition);
+            answers.send(Ok(v1::FetchResponse { error, ..answer(*partition) })).await.map_err(drop)?;
         }
-        for partition in gone {
-            following.remove(&partition);
+        if !refused.is_empty() {
+            return Ok(());
+        }
+        for (partition, (next, credit)) in following.iter_mut() {
+            let batches = self.batches(*partition, next, credit);
+            if !batches.is_empty() {
+                answers.send(Ok(v1::FetchResponse { batches, ..answer(*partition) })).await.map_err(drop)?;
+            }
         }
         Ok(())
     }
@@ -243,9 +279,14 @@ impl Broker {
         let mut following: HashMap<u32, (u64, u32)> = HashMap::new();
         loop {
             match tokio::time::timeout(Duration::from_millis(5), requests.next()).await {
-                Ok(Some(Ok(request))) if request.stop => drop(following.remove(&request.partition)),
+                // What is asked for together is answered together, as a disk's read takes its time.
+                Ok(Some(Ok(request))) if request.stop => {
+                    following.remove(&request.partition);
+                    continue;
+                }
                 Ok(Some(Ok(request))) => {
                     following.entry(request.partition).or_insert((request.offset, 0)).1 = request.bytes_max;
+                    continue;
                 }
                 Ok(_) => return,
                 Err(_) => {}
@@ -273,9 +314,10 @@ impl Log for Broker {
         &self,
         request: Request<Streaming<v1::ProduceRequest>>,
     ) -> Result<Response<Self::ProduceStream>, Status> {
+        let passes_on = request.metadata().contains_key("fulmar-pass-on");
         let mut requests = request.into_inner();
         let (answers, stream) = mpsc::channel(4);
-        let broker = self.clone();
+        let broker = Self { passes_on, ..self.clone() };
         tokio::spawn(async move {
             while let Some(Ok(request)) = requests.next().await {
                 let correlation_id = request.correlation_id;
@@ -294,7 +336,9 @@ impl Log for Broker {
         request: Request<Streaming<v1::FetchRequest>>,
     ) -> Result<Response<Self::FetchStream>, Status> {
         let (answers, stream) = mpsc::channel(4);
-        tokio::spawn(self.clone().serve_fetch(request.into_inner(), answers));
+        let passes_on = request.metadata().contains_key("fulmar-pass-on");
+        let broker = Self { passes_on, ..self.clone() };
+        tokio::spawn(broker.serve_fetch(request.into_inner(), answers));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
@@ -302,22 +346,30 @@ impl Log for Broker {
         &self,
         request: Request<v1::MetadataRequest>,
     ) -> Result<Response<v1::MetadataResponse>, Status> {
-        let leader = u32::try_from(self.world.leader.load(Ordering::SeqCst)).unwrap();
+        let counts_down = |counter: &AtomicUsize| {
+            !request.get_ref().topics.is_empty()
+                && counter
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                    .is_ok()
+        };
+        let is_unknown = counts_down(&self.world.unknown_answers);
+        let is_stale = !is_unknown && counts_down(&self.world.stale_answers);
+        let leader = |partition| if is_stale { 0 } else { self.world.leader_of(partition) };
         let count = u32::try_from(self.world.logs.lock().unwrap().len()).unwrap();
         let partition = |partition| v1::Partition {
             partition,
-            leader: Some(leader),
+            leader: Some(u32::try_from(leader(partition)).unwrap()),
             replicas: vec![0, 1],
-            epoch: "1.1".to_owned(),
+            epoch: if is_stale { "1.1" } else { "1.2" }.to_owned(),
         };
         let topic = |name: String| v1::Topic {
             topic_id: TOPIC_ID.to_bytes().to_vec().into(),
             partitions: (0..count).map(partition).collect(),
             max_message_bytes: 1024 * 1024,
-            error: (name != TOPIC).then(|| error(ErrorReason::UnknownTopic, "no such topic")),
+            error: (name != TOPIC || is_unknown).then(|| error(ErrorReason::UnknownTopic, "no such topic")),
             name,
         };
-        let addresses = self.world.addresses.lock().unwrap().clone();
+        let addresses = self.world.told_addresses();
         let broker = |(ordinal, address)| v1::Broker { ordinal, address, zone: String::new() };
         Ok(Response::new(v1::MetadataResponse {
             cluster_id: "0198a5c2-7b1e-7c3d-9f00-000000000000".to_owned(),
