@@ -2,8 +2,11 @@
 //!
 //! Owns: splitting as kubectl does, parsing, and where a field stands. Never: what a document says.
 
+use std::cmp::Ordering;
+
 use serde_json::Value;
 
+use super::strict::{self, Unread};
 use super::violation::{Rejection, Violation};
 
 /// The longest text that is read: a thousand Topics with all their fields are half a megabyte, and the API server takes
@@ -84,15 +87,27 @@ pub(super) fn split(text: &str) -> Vec<Result<Part, Rejection>> {
 fn parse(number: usize, first_line: usize, text: &str) -> Option<Result<Part, Rejection>> {
     let says_something = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
     let line = first_line + text.lines().position(says_something)?;
-    let value = match serde_yaml::from_str::<Value>(text) {
+    let value = match strict::read(text) {
         Ok(Value::Null) => return None,
         Ok(value) => value,
-        Err(error) => {
-            let at = error.location().map_or(line, |location| first_line + location.line().saturating_sub(1));
-            return Some(Err(reject(number, at, &format!("not YAML: {error}"))));
-        }
+        Err(unread) => return Some(Err(unreadable(number, (first_line, line), text, &unread))),
     };
     Some(Ok(Part { number, first_line, line, text: text.to_owned(), value }))
+}
+
+/// Where in the whole text a document is wrong, and how.
+fn unreadable(number: usize, (first_line, line): (usize, usize), text: &str, unread: &Unread) -> Rejection {
+    let Some(key) = &unread.double else {
+        let at = unread.line.map_or(line, |at| first_line + at.saturating_sub(1));
+        return reject(number, at, &format!("not YAML: {}", unread.message));
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let mapping = unread.line.map_or(0, |at| at.saturating_sub(1));
+    // In block style on a line of its own; else on that of its mapping.
+    let first = find_field(&lines, mapping, 0, key);
+    let second = first.and_then(|(index, indent)| find_again(&lines, index + 1, indent, key));
+    let at = first_line + second.unwrap_or(mapping);
+    reject(number, at, &format!("line {at}: key {key:?} already set in map"))
 }
 
 fn reject(document: usize, line: usize, message: &str) -> Rejection {
@@ -114,10 +129,30 @@ fn find_field(lines: &[&str], from: usize, indent_min: usize, field: &str) -> Op
         if indent != *block.get_or_insert(indent) {
             continue;
         }
-        let key = rest.split(':').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
-        if key == field && rest.contains(':') {
+        if is_field(rest, field) {
             return Some((index, indent));
         }
     }
     None
+}
+
+/// The next line with `field:` in the block of this indentation.
+fn find_again(lines: &[&str], from: usize, indent: usize, field: &str) -> Option<usize> {
+    for (index, line) in lines.iter().enumerate().skip(from) {
+        let rest = line.trim_start();
+        if rest.is_empty() || rest.starts_with('#') {
+            continue;
+        }
+        match (line.len() - rest.len()).cmp(&indent) {
+            Ordering::Less => return None,
+            Ordering::Equal if is_field(rest, field) => return Some(index),
+            Ordering::Equal | Ordering::Greater => {}
+        }
+    }
+    None
+}
+
+fn is_field(line: &str, field: &str) -> bool {
+    let key = line.split(':').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
+    key == field && line.contains(':')
 }

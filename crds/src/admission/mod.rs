@@ -6,9 +6,10 @@
 //!
 //! Never: a rule of its own. What is checked stands in the CRDs, or is what Kubernetes asks of every object's metadata.
 //!
-//! Known differences, both to the strict side: the words `yes`, `no`, `on` and `off` are texts, as in YAML 1.2 (kubectl
-//! reads them as booleans); an update is checked as a whole (the API server lets a value pass that breaks a rule but has
-//! not changed).
+//! Known differences, all to the strict side: the words `yes`, `no`, `on` and `off` are texts, as in YAML 1.2 (kubectl
+//! reads them as booleans); a key that stands twice in one mapping is refused, in the words of the API server's strict
+//! decoding (kubectl keeps the last one before the API server could see both); an update is checked as a whole (the API
+//! server lets a value pass that breaks a rule but has not changed).
 
 mod bounds;
 mod documents;
@@ -16,6 +17,7 @@ mod metadata;
 mod prune;
 mod rules;
 mod schema;
+mod strict;
 mod violation;
 
 use serde_json::{Value, json};

@@ -156,6 +156,22 @@ fn text_that_is_no_yaml_is_refused_with_the_line() {
 }
 
 #[test]
+fn key_that_stands_twice_is_refused_with_its_line() {
+    for (text, line, key) in [
+        (format!("{TOPIC}  partitions: 3\n  ackQuorum: 1\n  partitions: 6\n"), 10, "partitions"),
+        (format!("{TOPIC}spec:\n  clusterRef: {{name: a}}\n"), 8, "spec"),
+        (format!("{TOPIC}  retention: {{time: 1h, time: 2h}}\n"), 8, "time"),
+        (format!("# a head\n---\n{CLUSTER}---\n{TOPIC}    name: payments\n"), 15, "name"),
+    ] {
+        let rejection = read(&text).into_iter().find_map(Result::err).expect(key);
+        assert_eq!(rejection.line, line, "{rejection}");
+        let said = format!("line {line}: key {key:?} already set in map");
+        assert!(rejection.to_string().contains(&said), "{rejection}");
+    }
+    assert!(only(&format!("{CLUSTER}  labels: {{name: a}}\n")).is_ok(), "one name in another mapping");
+}
+
+#[test]
 fn text_without_end_is_not_read() {
     let rejection = only(&"a".repeat((4 << 20) + 1)).unwrap_err();
     assert!(rejection.to_string().contains("at most 4194304 are read"), "{rejection}");
