@@ -262,6 +262,13 @@ impl From<Failure> for Status {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = self.http_status();
+        self.into_response_as(status)
+    }
+}
+
+impl Failure {
+    /// As a problem document of another status than its reason's: of a path, or of a method.
+    pub fn into_response_as(self, status: StatusCode) -> Response {
         let mut document = serde_json::Map::new();
         document.insert("type".to_owned(), format!("urn:fulmar:error:{}", self.reason_name()).into());
         document.insert("title".to_owned(), status.canonical_reason().unwrap_or("Error").into());

@@ -1,23 +1,24 @@
 //! HTTP: `/publish` for people and scripts, probes, metrics. Plain text by design: probes and metrics stay so.
+//!
+//! Owns routes and what they answer to what is not theirs. Every error is an RFC 9457 problem document.
+
+mod publish;
+mod query;
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use axum::body::{Body, to_bytes};
-use axum::extract::{Query, State};
-use axum::http::{Request, StatusCode, header};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
-use bytes::Bytes;
-use fulmar_core::batch::BATCH_BYTES_MAX;
-use fulmar_proto::v1::{ErrorReason, PublishRequest};
+use fulmar_proto::v1::ErrorReason;
 use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::Door;
 use super::error::Failure;
-use super::{DEADLINE_DEFAULT, Door};
 
 /// How far the broker has come; what probes answer from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Http {
     /// The routes.
     pub fn router(self) -> Router {
         Router::new()
-            .route("/publish", get(publish).post(publish))
+            .route("/publish", get(publish::publish).post(publish::publish))
             .route("/metrics", get(metrics))
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
@@ -66,57 +67,6 @@ impl Http {
             || Failure::new(ErrorReason::NotServing, "this broker is starting; nothing was appended");
         self.door.read().clone().ok_or_else(starting)
     }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PublishQuery {
-    topic: Option<String>,
-    msg: Option<String>,
-    key: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Published {
-    topic: String,
-    partition: u32,
-    offset: u64,
-}
-
-/// `?topic=&msg=[&key=]`; a POST may carry the message as its body instead.
-async fn publish(State(http): State<Http>, request: Request<Body>) -> Result<Json<Published>, Failure> {
-    let deadline = Instant::now() + DEADLINE_DEFAULT;
-    let query = Query::<PublishQuery>::try_from_uri(request.uri());
-    let Query(query) = query.map_err(|error| {
-        Failure::invalid("query", format!("the query is topic=&msg=[&key=]: {}", error.body_text()))
-    })?;
-    let topic = query.topic.ok_or_else(|| {
-        Failure::invalid("topic", "topic: the name of a topic is needed, ?topic=NAME&msg=TEXT")
-    })?;
-    let value = match query.msg {
-        Some(message) => Bytes::from(message),
-        None if request.method() == axum::http::Method::POST => body(request).await?,
-        None => return Err(Failure::invalid("msg", "msg: the message is needed, ?topic=NAME&msg=TEXT")),
-    };
-    let publish =
-        PublishRequest { topic, key: query.key.map(Bytes::from), value, ..PublishRequest::default() };
-    let published = http.door()?.publish(publish, false, deadline).await?;
-    Ok(Json(Published { topic: published.topic, partition: published.partition, offset: published.offset }))
-}
-
-async fn body(request: Request<Body>) -> Result<Bytes, Failure> {
-    let limit = BATCH_BYTES_MAX;
-    let too_large = |_| {
-        Failure::new(
-            ErrorReason::RecordTooLarge,
-            format!("the body has more than {limit} bytes, or did not arrive whole"),
-        )
-        .with("limit", limit)
-    };
-    tokio::time::timeout(DEADLINE_DEFAULT, to_bytes(request.into_body(), limit))
-        .await
-        .map_err(|_| Failure::invalid("body", "the body did not arrive in time"))?
-        .map_err(too_large)
 }
 
 async fn metrics(State(http): State<Http>) -> Response {
@@ -144,14 +94,14 @@ async fn unknown(request: Request<Body>) -> Response {
         "there is nothing at {}; there are /publish /metrics /livez /readyz /health",
         request.uri().path()
     );
-    let mut response = Failure::invalid("path", message).into_response();
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    response
+    Failure::invalid("path", message).into_response_as(StatusCode::NOT_FOUND)
 }
 
 async fn wrong_method(request: Request<Body>) -> Response {
-    let message = format!("{} is not answered at {}", request.method(), request.uri().path());
-    let mut response = Failure::invalid("method", message).into_response();
-    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    // A HEAD would publish, and nobody expects that of it.
+    let allowed = if request.uri().path() == "/publish" { "GET, POST" } else { "GET, HEAD" };
+    let message = format!("{} is not answered at {}, {allowed} are", request.method(), request.uri().path());
+    let mut response = Failure::invalid("method", message).into_response_as(StatusCode::METHOD_NOT_ALLOWED);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }

@@ -1,0 +1,161 @@
+//! HTTP by hand, byte for byte.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a failed test panics and tells why"
+)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use fulmar_proto::v1::start::At;
+use fulmar_proto::v1::{Earliest, Start, SubscribeRequest};
+use support::operator::{CLUSTER, Operator, epoch, key, page};
+use support::{Brokers, eventually};
+
+async fn one() -> (Brokers, Operator) {
+    let brokers = Brokers::start(1);
+    let operator = brokers.operator(0, CLUSTER).await;
+    let me = operator.replica();
+    operator.push(&page(1, &[me], me, 1), 1).await;
+    operator.leads(key(0), epoch(1)).await;
+    (brokers, operator)
+}
+
+/// What a broker answered.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    /// Whether it is a problem document of its own status that says so.
+    fn tells(&self, status: u16, words: &str) -> bool {
+        self.status == status
+            && self.head.contains("content-type: application/problem+json")
+            && self.body.contains(&format!("\"status\":{status}"))
+            && self.body.contains(words)
+    }
+}
+
+fn send(address: SocketAddr, request: &str, body: &[u8]) -> Answer {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let head = format!("{request}\r\nHost: x\r\nConnection: close\r\n\r\n");
+    socket.write_all(head.as_bytes()).unwrap();
+    // It may be refused before all of it was written.
+    let _refused = socket.write_all(body);
+    let mut answer = Vec::new();
+    let _reset = socket.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
+}
+
+fn get(address: SocketAddr, target: &str) -> Answer {
+    send(address, &format!("GET {target} HTTP/1.1"), b"")
+}
+
+fn post(address: SocketAddr, target: &str, body: &[u8]) -> Answer {
+    send(address, &format!("POST {target} HTTP/1.1\r\nContent-Length: {}", body.len()), body)
+}
+
+async fn values(brokers: &Brokers, count: usize) -> Vec<Vec<u8>> {
+    let request = SubscribeRequest {
+        topics: vec!["events".to_owned()],
+        start: Some(Start { at: Some(At::Earliest(Earliest {})) }),
+        partitions: Vec::new(),
+    };
+    let mut stream = brokers.pubsub(0).await.subscribe(request).await.unwrap().into_inner();
+    let mut values = Vec::new();
+    while values.len() < count {
+        let messages = stream.message().await.unwrap().unwrap().messages;
+        values.extend(messages.into_iter().map(|message| message.value.to_vec()));
+    }
+    values
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_query_or_the_body_is_published_as_it_is() {
+    let (brokers, _operator) = one().await;
+    let address = brokers.ports[0].http;
+    let first = get(address, "/publish?topic=events&msg=hello&key=k");
+    assert_eq!((first.status, first.body.as_str()), (200, r#"{"topic":"events","partition":0,"offset":1}"#));
+    assert_eq!(get(address, "/publish?msg=1+%2B+1%26%C3%A9&topic=events").status, 200);
+    assert_eq!(post(address, "/publish?topic=events", b"a body \xff").status, 200);
+    assert_eq!(post(address, "/publish?topic=events&msg=in+the+query", b"").status, 200);
+    assert_eq!(post(address, "/publish?topic=events&key=k", b"").status, 200, "an empty body is a message");
+    let form = "POST /publish?topic=events HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded";
+    let chunked = format!("{form}\r\nTransfer-Encoding: chunked");
+    assert_eq!(send(address, &chunked, b"3\r\na=b\r\n2\r\n+c\r\n0\r\n\r\n").status, 200);
+    let published = values(&brokers, 6).await;
+    let expected: [&[u8]; 6] =
+        [b"hello", "1 + 1&\u{e9}".as_bytes(), b"a body \xff", b"in the query", b"", b"a=b+c"];
+    assert_eq!(published, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_named_and_nothing_is_published() {
+    let (brokers, _operator) = one().await;
+    let address = brokers.ports[0].http;
+    for (target, status, words) in [
+        ("/publish?topic=nothing&msg=hello", 404, "UNKNOWN_TOPIC"),
+        ("/publish?msg=hello", 400, "topic: the name of a topic is needed"),
+        ("/publish?topic=events", 400, "msg: the message is needed"),
+        (
+            "/publish?topic=events&msg=x&colour=red",
+            400,
+            "colour: there is no such parameter; there are topic, msg, key",
+        ),
+        ("/publish?topic=events&msg=x&msg=y", 400, "msg: it is there twice"),
+        ("/publish?topic=events&msg=%ff", 400, "msg: byte 0 of it is no UTF-8 (0xff)"),
+        ("/publish?topic=ev%fents&msg=x", 400, "topic: byte 2 of it is no UTF-8"),
+        ("/publish?topic=events&msg=100%", 400, "msg: % is no percent-encoded byte"),
+        ("/nothing", 404, "there is nothing at /nothing; there are /publish"),
+    ] {
+        let answer = get(address, target);
+        assert!(answer.tells(status, words), "{target}: {answer:?}");
+    }
+    let both = post(address, "/publish?topic=events&msg=x", b"y");
+    assert!(both.tells(400, "not in both"), "{both:?}");
+    let large = post(address, "/publish?topic=events", &vec![b'a'; (1 << 20) + 1]);
+    assert!(large.tells(413, "topic \\\"events\\\" allows 1048576"), "{large:?}");
+    let giant = send(address, "POST /publish?topic=events HTTP/1.1\r\nContent-Length: 99999999999", b"");
+    assert!(giant.tells(413, "body: it has more than 8388608 bytes"), "{giant:?}");
+    for (method, target, allowed) in [
+        ("DELETE", "/publish", "get, post"),
+        ("HEAD", "/publish?topic=events&msg=x", "get, post"),
+        ("POST", "/livez", "get, head"),
+    ] {
+        let answer = send(address, &format!("{method} {target} HTTP/1.1"), b"");
+        assert_eq!(answer.status, 405, "{method} {target}: {answer:?}");
+        assert!(answer.head.contains(&format!("\r\nallow: {allowed}")), "{answer:?}");
+        assert!(method == "HEAD" || answer.tells(405, "is not answered at"), "{answer:?}");
+    }
+    let last = get(address, "/publish?topic=events&msg=last");
+    assert!(last.body.contains("\"offset\":1"), "nothing before it: {last:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_and_metrics_answer() {
+    let (brokers, _operator) = one().await;
+    let address = brokers.ports[0].http;
+    assert_eq!(get(address, "/publish?topic=events&msg=hello").status, 200);
+    assert_eq!(get(address, "/livez").status, 200);
+    eventually("ready", async || get(address, "/readyz").status == 200).await;
+    let metrics = get(address, "/metrics");
+    assert!(
+        metrics.status == 200
+            && metrics.body.contains("fulmar_publishes_total 1")
+            && metrics.body.ends_with("# EOF\n"),
+        "{metrics:?}"
+    );
+}
