@@ -54,6 +54,9 @@ pub struct Config {
     /// How many bytes a second are read to find damaged batches before somebody needs them; 0: none
     #[arg(long, env = "FULMAR_SCRUB_RATE", default_value = "8Mi", value_parser = bytes)]
     pub scrub_rate: u64,
+    /// A program that leaves an answer unread for so long loses its connection: the answer's memory is needed
+    #[arg(long, env = "FULMAR_READER_STALL_MAX", default_value = "60s", value_parser = duration)]
+    pub reader_stall_max: Duration,
     /// How log lines look
     #[arg(long, env = "FULMAR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,

@@ -9,6 +9,7 @@ pub mod control;
 pub mod dial;
 pub mod directory;
 pub mod gossip;
+pub mod inspection;
 pub mod logging;
 pub mod memory;
 mod readiness;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use fulmar_broker::{Config, logging};
 
 #[derive(Debug, Parser)]
@@ -19,15 +19,26 @@ struct Line {
 enum Command {
     /// Print what a volume holds, without changing it
     Inspect {
-        /// The data folder
+        /// The data folder of a broker that is stopped
         data: PathBuf,
+        /// How to print it
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: Output,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// For programs
+    Json,
 }
 
 fn main() -> ExitCode {
     let line = Line::parse();
     let ended = match (line.command, line.config) {
-        (Some(Command::Inspect { data }), _) => inspect(&data),
+        (Some(Command::Inspect { data, output }), _) => inspect(&data, output),
         (None, Some(config)) => run(config),
         (None, None) => Err("--name, --data and --tls are needed; see --help".to_owned()),
     };
@@ -58,9 +69,12 @@ fn run(config: Config) -> Result<(), String> {
 }
 
 #[expect(clippy::print_stdout, reason = "it is what the command is for")]
-fn inspect(data: &std::path::Path) -> Result<(), String> {
+fn inspect(data: &std::path::Path, output: Output) -> Result<(), String> {
     let report = fulmar_broker::storage::inspect::inspect(data).map_err(|error| error.to_string())?;
-    print!("{report}");
+    match output {
+        Output::Text => print!("{report}"),
+        Output::Json => println!("{:#}", fulmar_broker::inspection::json(&report)),
+    }
     Ok(())
 }
 

@@ -10,6 +10,11 @@ pub struct Shares {
     pub publishes: usize,
     /// Batches that were read for consumers and wait for their sockets. An eighth.
     pub reads: usize,
+    /// Answers that wait for programs' sockets, of all streams. A sixteenth: at 512 Mi sixty-four of the largest pieces.
+    pub answers: usize,
+    /// The same of one connection: an eighth of that, so that one program that does not read leaves room for the others, and
+    /// eight of them lose their connections soon.
+    pub connection_answers: usize,
     /// What waits for one peer's socket; beyond it the connection is dropped. A sixteenth, at most 32 MiB: more than
     /// the credit of 4 MiB a partition of a handful of busy partitions only delays the verdict that a peer does not read.
     pub peer: usize,
@@ -23,6 +28,8 @@ impl Shares {
             storage: limit / 2,
             publishes: part(8),
             reads: part(8),
+            answers: part(16),
+            connection_answers: part(128),
             peer: part(16).clamp(2 * fulmar_core::batch::BATCH_BYTES_MAX, 32 << 20),
         }
     }

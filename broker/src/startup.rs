@@ -139,6 +139,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
         attached: attendance.attached(),
         metrics: Arc::default(),
         stop: stop_clients.clone(),
+        answer_bytes: shares.answers,
+        stall_max: config.reader_stall_max,
     });
     let attached = attendance.attached();
     let router = internal_router(&door, attendance, peers.clone());
@@ -149,7 +151,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
     let (health, health_service) = readiness::health();
     let router = grpc::for_programs(&door, health_service).context("reflection")?;
     let serving_grpc =
-        tokio::spawn(listen::serve(ports.grpc, None, limits_grpc(), router, stop_clients.clone()));
+        tokio::spawn(listen::serve(ports.grpc, None, limits_grpc(shares), router, stop_clients.clone()));
     let ready = readiness::watch(replicas.clone(), pages.directory(), peers.clone(), phase.clone(), health);
     let tasks = vec![
         AbortOnDropHandle::new(tokio::spawn(tls.watch())),
@@ -214,11 +216,13 @@ fn serve_http(listener: TcpListener, http: &Http, stop: &CancellationToken) -> J
         windows: WINDOWS,
         http2_only: false,
         keepalive: (Duration::from_secs(10), Duration::from_secs(10)),
+        // It has no streams.
+        answer_bytes: None,
     };
     tokio::spawn(listen::serve(listener, None, limits, http.clone().router(), stop.clone()))
 }
 
-fn limits_grpc() -> Limits {
+fn limits_grpc(shares: Shares) -> Limits {
     Limits {
         port: "grpc",
         connections_max: CONNECTIONS_MAX,
@@ -227,6 +231,7 @@ fn limits_grpc() -> Limits {
         windows: WINDOWS,
         http2_only: true,
         keepalive: (Duration::from_secs(10), Duration::from_secs(10)),
+        answer_bytes: Some(shares.connection_answers),
     }
 }
 
@@ -241,6 +246,7 @@ fn limits_internal() -> Limits {
         http2_only: true,
         // A peer that stopped without a word is given up within three seconds.
         keepalive: (Duration::from_secs(1), Duration::from_secs(2)),
+        answer_bytes: None,
     }
 }
 

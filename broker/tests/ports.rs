@@ -10,7 +10,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
 use fulmar_core::batch::{ProducedBatch, Record};
@@ -37,17 +37,6 @@ async fn still_serves(brokers: &Brokers) {
     let request =
         PublishRequest { topic: "events".to_owned(), value: "v".into(), ..PublishRequest::default() };
     brokers.pubsub(0).await.publish(request).await.unwrap();
-}
-
-/// Status and body.
-fn http(address: SocketAddr, request: &str) -> (u16, String) {
-    let mut socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    socket.write_all(format!("{request}\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,30 +96,6 @@ async fn the_port_between_brokers_refuses_plain_text_foreign_certificates_and_wr
     let refused = ReplicaClient::new(operator).follow(nothing).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     still_serves(&brokers).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn http_publishes_and_tells_what_is_wrong() {
-    let (brokers, _operator) = one().await;
-    let address = brokers.ports[0].http;
-    let (status, body) = http(address, "GET /publish?topic=events&msg=hello&key=k HTTP/1.1");
-    assert_eq!((status, body.as_str()), (200, r#"{"topic":"events","partition":0,"offset":1}"#));
-    let (status, body) = http(address, "GET /publish?topic=nothing&msg=hello HTTP/1.1");
-    assert_eq!(status, 404);
-    assert!(body.contains("UNKNOWN_TOPIC") && body.contains("\"detail\""), "{body}");
-    assert_eq!(http(address, "GET /publish?msg=hello HTTP/1.1").0, 400);
-    assert_eq!(http(address, "GET /publish?topic=events HTTP/1.1").0, 400);
-    let (status, body) = http(address, "GET /publish?topic=events&msg=x&colour=red HTTP/1.1");
-    assert!(status == 400 && body.contains("colour"), "{body}");
-    assert_eq!(http(address, "GET /nothing HTTP/1.1").0, 404);
-    assert_eq!(http(address, "DELETE /publish HTTP/1.1").0, 405);
-    assert_eq!(http(address, "GET /livez HTTP/1.1").0, 200);
-    support::eventually("ready", async || http(address, "GET /readyz HTTP/1.1").0 == 200).await;
-    let (status, body) = http(address, "GET /metrics HTTP/1.1");
-    assert!(
-        status == 200 && body.contains("fulmar_publishes_total 1") && body.ends_with("# EOF\n"),
-        "{body}"
-    );
 }
 
 fn batch(value: &str) -> Vec<u8> {

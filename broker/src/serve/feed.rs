@@ -62,9 +62,25 @@ impl Door {
 }
 
 impl Feed {
+    /// Waits until there is something to read.
+    pub(super) async fn ready(&mut self) -> Result<(), Failure> {
+        self.serving().await.map(drop)
+    }
+
     /// The next batches; waits for them.
     pub(super) async fn next(&mut self, bytes_max: usize) -> Result<Fed, Failure> {
         loop {
+            let (state, term) = self.serving().await?;
+            if let Some(fed) = self.read(&state, term, bytes_max).await? {
+                return Ok(fed);
+            }
+        }
+    }
+
+    /// The state in which this broker leads and has more than was read.
+    async fn serving(&mut self) -> Result<(State, Term), Failure> {
+        loop {
+            // Marked as seen before it is judged: what changes from here on wakes the wait below.
             let state = *self.state.borrow_and_update();
             let Some(term) = state.serving else {
                 self.wait_for_opening().await?;
@@ -75,12 +91,10 @@ impl Feed {
             }
             self.seen = Some(term);
             self.check_range(&state)?;
-            if self.next < state.high_watermark
-                && let Some(fed) = self.read(&state, term, bytes_max).await?
-            {
-                return Ok(fed);
+            if self.next < state.high_watermark {
+                return Ok((state, term));
             }
-            if self.next >= state.high_watermark && self.state.changed().await.is_err() {
+            if self.state.changed().await.is_err() {
                 return Err(self.door.not_leader(self.key));
             }
         }

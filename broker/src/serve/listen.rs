@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::response::Response;
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -17,8 +18,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::util::MapResponseLayer;
 use tracing::{debug, info, warn};
 
+use super::outflow::Outflow;
 use crate::tls::{self, Tls};
 
 /// A connection costs some 50 KiB with its buffers; a handshake that takes longer is not from a healthy peer.
@@ -29,6 +32,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const FRAME_BYTES_MAX: u32 = 256 * 1024;
 /// Names and tokens, not payloads.
 const HEADER_BYTES_MAX: u32 = 32 * 1024;
+/// How HTTP/2 begins. Until a peer has sent it, or something else, nothing is known of it.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Between two looks at a beginning that came in pieces.
+const PREFACE_PAUSE: Duration = Duration::from_millis(20);
 /// A request's head must arrive in this time: half-open HTTP/1 requests cost a connection each.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 
@@ -62,6 +69,8 @@ pub struct Limits {
     pub http2_only: bool,
     /// How often an HTTP/2 peer is pinged, and how long it may take: one that vanished is noticed within their sum.
     pub keepalive: (Duration, Duration),
+    /// How many bytes of answers of one connection's streams may wait; absent: no more than of all together.
+    pub answer_bytes: Option<usize>,
 }
 
 /// Listens, or says which address is the trouble.
@@ -123,6 +132,10 @@ async fn connection(
         return;
     }
     let Some(tls) = tls else {
+        if !matches!(timeout(HEAD_MAX, speaks(&socket)).await, Ok(Ok(()))) {
+            debug!(port = limits.port, %address, "a connection that says nothing is closed");
+            return;
+        }
         let caller = Caller { address, is_broker: false, is_operator: false };
         return http(socket, caller, limits, router, stop).await;
     };
@@ -142,12 +155,41 @@ async fn connection(
     }
 }
 
+/// Waits for a whole HTTP/2 preface, or for anything that is none. HTTP itself would wait for ever.
+async fn speaks(socket: &TcpStream) -> std::io::Result<()> {
+    let mut beginning = [0; PREFACE.len()];
+    loop {
+        let length = socket.peek(&mut beginning).await?;
+        if length == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if length == PREFACE.len() || !PREFACE.starts_with(&beginning[..length]) {
+            return Ok(());
+        }
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+}
+
 async fn http<S>(socket: S, caller: Caller, limits: &Limits, router: Router, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let builder = builder(limits);
-    let service = TowerToHyperService::new(router.layer(Extension(caller)));
+    let mut router = router.layer(Extension(caller));
+    let outflow = limits.answer_bytes.map(Outflow::new);
+    if let Some(outflow) = outflow.clone() {
+        let metered = outflow.clone();
+        router = router
+            .layer(Extension(outflow))
+            .layer(MapResponseLayer::new(move |answer: Response| answer.map(|body| metered.metered(body))));
+    }
+    let is_cut = async {
+        match &outflow {
+            Some(outflow) => outflow.is_cut().await,
+            None => std::future::pending().await,
+        }
+    };
+    let service = TowerToHyperService::new(router);
     let connection = builder.serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
     let age = limits.age_max.map(|age| age.mul_f64(rand::random_range(0.9..1.1)));
@@ -157,12 +199,19 @@ where
             None => stop.cancelled().await,
         }
     };
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = end_of_life => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let serving = async {
+        tokio::select! {
+            ended = &mut connection => ended,
+            () = end_of_life => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
+    };
+    let ended = tokio::select! {
+        ended = serving => ended,
+        // Dropped, with all that it holds.
+        () = is_cut => return,
     };
     if let Err(error) = ended {
         debug!(port = limits.port, address = %caller.address, %error, "a connection broke");

@@ -15,31 +15,21 @@ impl Door {
         self.shared.directory.borrow().clone()
     }
 
-    /// A topic that is served.
+    /// A topic that is served, by what this broker was told. Programs' names go through [`find`](Self::find).
     pub(super) fn topic(&self, name: &str) -> Result<Arc<TopicRecord>, Failure> {
         if name.is_empty() {
             return Err(Failure::invalid("topic", "topic: the name of a topic is needed"));
         }
         let directory = self.directory();
-        let unknown = || self.unknown(&directory, &format!("{name:?}")).with("topic", name);
+        let unknown = || unknown(&directory, &format!("{name:?}")).with("topic", name);
         served(directory.topic(name).ok_or_else(unknown)?)
     }
 
     /// The same by id.
     pub(super) fn topic_of(&self, id: TopicId) -> Result<Arc<TopicRecord>, Failure> {
         let directory = self.directory();
-        let unknown = || self.unknown(&directory, &format!("with id {id}")).with("topic_id", id);
+        let unknown = || unknown(&directory, &format!("with id {id}")).with("topic_id", id);
         served(directory.topic_of(id).ok_or_else(unknown)?)
-    }
-
-    fn unknown(&self, directory: &Directory, what: &str) -> Failure {
-        if directory.pages().next().is_none() && !*self.shared.attached.borrow() {
-            return Failure::new(
-                ErrorReason::NotServing,
-                "this broker has not been told which topics there are yet",
-            );
-        }
-        Failure::new(ErrorReason::UnknownTopic, format!("there is no topic {what}"))
     }
 
     /// A partition of a topic.
@@ -85,6 +75,16 @@ impl Door {
         }
         .with("partition", key.partition)
     }
+}
+
+fn unknown(directory: &Directory, what: &str) -> Failure {
+    if directory.pages().next().is_none() {
+        return Failure::new(
+            ErrorReason::NotServing,
+            "this broker has not been told which topics there are yet",
+        );
+    }
+    Failure::new(ErrorReason::UnknownTopic, format!("there is no topic {what}"))
 }
 
 fn served(topic: &Arc<TopicRecord>) -> Result<Arc<TopicRecord>, Failure> {

@@ -5,6 +5,7 @@
 pub mod convert;
 pub mod error;
 mod feed;
+mod find;
 mod forward;
 pub mod grpc;
 pub mod http;
@@ -12,6 +13,7 @@ pub mod listen;
 mod lookup;
 pub mod metrics;
 mod offsets;
+pub mod outflow;
 mod publish;
 
 use std::sync::Arc;
@@ -20,12 +22,13 @@ use std::time::Duration;
 
 use fulmar_core::id::Ordinal;
 use fulmar_proto::v1::ErrorReason;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::error::Failure;
 use self::forward::Channels;
 use self::metrics::Metrics;
+use self::outflow::Budget;
 use crate::brokers::Brokers;
 use crate::directory::Changing;
 use crate::replica::Replicas;
@@ -56,6 +59,12 @@ struct Shared {
     stop: CancellationToken,
     /// Where the next record without a key goes.
     turn: AtomicU32,
+    /// Unknown names that are asked about.
+    asking: Semaphore,
+    /// Memory of answers that wait for programs' sockets.
+    answers: Budget,
+    /// A program that reads nothing for so long is cut off.
+    stall_max: Duration,
 }
 
 /// What a door is made of.
@@ -75,12 +84,16 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Ends programs' streams.
     pub stop: CancellationToken,
+    /// Bytes of answers that may wait for programs' sockets.
+    pub answer_bytes: usize,
+    /// A program that reads nothing for so long is cut off.
+    pub stall_max: Duration,
 }
 
 impl Door {
     /// Opens for nobody yet: servers are given it.
     pub fn new(parts: Parts) -> Self {
-        let Parts { replicas, directory, brokers, tls, attached, metrics, stop } = parts;
+        let Parts { replicas, directory, brokers, tls, attached, metrics, stop, .. } = parts;
         let channels = Channels::new(brokers.clone(), tls);
         let turn = AtomicU32::new(rand::random());
         Self {
@@ -93,6 +106,9 @@ impl Door {
                 metrics,
                 stop,
                 turn,
+                asking: Semaphore::new(find::ASKING_MAX),
+                answers: Budget::new(parts.answer_bytes),
+                stall_max: parts.stall_max,
             }),
         }
     }

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::Door;
 use super::error::Failure;
-use super::forward;
+use super::{find, forward};
 
 /// Between two tries while nobody leads.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
@@ -98,7 +98,10 @@ impl Door {
         };
         let answer = timeout_at(deadline.into(), client.list_offsets(forward::marked(request))).await;
         let answer = answer.map_err(|_| unanswered())?;
-        let answer = answer.map_err(|status| Failure::from_status(&status).unwrap_or_else(unanswered))?;
+        let answer = answer.map_err(|status| match Failure::from_status(&status) {
+            Some(failure) => find::behind(leader, failure),
+            None => unanswered(),
+        })?;
         let offsets = answer.into_inner().partitions.into_iter().next().ok_or_else(unanswered)?;
         match &offsets.error {
             Some(error) => Err(Failure::from_item(error)),

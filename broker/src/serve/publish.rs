@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 use tracing::debug;
 
 use super::error::Failure;
-use super::{Door, convert, forward};
+use super::{Door, convert, find, forward};
 use crate::clock::wall_ms;
 use crate::dial;
 
@@ -45,7 +45,7 @@ impl Door {
         is_forwarded: bool,
         deadline: Instant,
     ) -> Result<PublishResponse, Failure> {
-        let topic = self.topic(&request.topic)?;
+        let topic = self.find(&request.topic, is_forwarded, deadline).await?;
         let partition = self.choose(&topic, &request);
         let key = Door::partition(&topic, partition)?;
         let record = convert::record_of(request, &topic, i64::try_from(wall_ms()).unwrap_or(i64::MAX))?;
@@ -154,11 +154,14 @@ impl Door {
             .max_encoding_message_size(dial::MESSAGE_BYTES_MAX);
         match timeout_at(deadline.into(), client.publish(request)).await {
             Ok(Ok(response)) => Ok(Offset(response.into_inner().offset)),
-            Ok(Err(status)) => Err(Failure::from_status(&status).unwrap_or_else(|| {
-                self.shared.channels.forget(leader);
-                debug!(%leader, %status, "a publish was passed on and not answered");
-                Failure::outcome_unknown()
-            })),
+            Ok(Err(status)) => Err(match Failure::from_status(&status) {
+                Some(failure) => find::behind(leader, failure),
+                None => {
+                    self.shared.channels.forget(leader);
+                    debug!(%leader, %status, "a publish was passed on and not answered");
+                    Failure::outcome_unknown()
+                }
+            }),
             Err(_) => Err(Failure::outcome_unknown()),
         }
     }

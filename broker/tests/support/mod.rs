@@ -80,11 +80,17 @@ pub struct Brokers {
     pub authority: Authority,
     pub ports: Vec<Ports>,
     children: Vec<Option<Child>>,
+    flags: Vec<String>,
 }
 
 impl Brokers {
     /// Starts so many.
     pub fn start(count: usize) -> Self {
+        Self::start_with(count, &[])
+    }
+
+    /// Starts so many, with more flags.
+    pub fn start_with(count: usize, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new();
         let pair = authority.sign("broker.fulmar.internal");
@@ -99,7 +105,9 @@ impl Brokers {
             std::fs::write(tls.join(name), content).unwrap();
         }
         let ports = (0..count).map(|_| Ports::free()).collect();
-        let mut brokers = Self { dir, authority, ports, children: (0..count).map(|_| None).collect() };
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let children = (0..count).map(|_| None).collect();
+        let mut brokers = Self { dir, authority, ports, children, flags };
         (0..count).for_each(|ordinal| brokers.spawn(ordinal));
         brokers
     }
@@ -129,7 +137,8 @@ impl Brokers {
             .args(["--internal-address", &ports.internal.to_string()])
             .args(["--gossip-address", &ports.gossip.to_string(), "--advertise-host", "127.0.0.1"])
             .args(["--seeds", &seeds.join(","), "--memory-limit", "256Mi", "--journal-slot-size", "16Mi"])
-            .args(["--log-level", "info,fulmar_broker=debug"]);
+            .args(["--log-level", "info,fulmar_broker=debug"])
+            .args(&self.flags);
         command
     }
 

@@ -34,7 +34,7 @@ impl Admin for Door {
         request: Request<DescribeTopicRequest>,
     ) -> Result<Response<DescribeTopicResponse>, Status> {
         let (deadline, is_forwarded) = (deadline(request.metadata()), is_forwarded(&request));
-        let topic = self.topic(&request.into_inner().topic)?;
+        let topic = self.find(&request.into_inner().topic, is_forwarded, deadline).await?;
         Ok(Response::new(self.described(&topic, is_forwarded, deadline).await?))
     }
 }

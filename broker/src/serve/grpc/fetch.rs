@@ -1,22 +1,22 @@
 //! `Log.Fetch`: batches of partitions that this broker leads, as long as there is credit.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use fulmar_core::id::PartitionKey;
 use fulmar_core::offset::Offset;
 use fulmar_proto::v1::{FetchRequest, FetchResponse};
-use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 use tracing::debug;
 
 use super::super::Door;
 use super::super::convert::{term_bytes, term_of, topic_bytes, topic_id};
 use super::super::error::Failure;
 use super::super::feed::{Fed, Feed};
+use super::super::outflow::{self, Answered, Answers, Held, Outflow};
+use super::relay;
 
 /// Partitions of one stream: a task and a place in the queue each.
 const PARTITIONS_MAX: usize = 10_000;
@@ -27,10 +27,8 @@ const CREDIT_DEFAULT: u32 = 4 << 20;
 const CREDIT_MAX: u32 = 16 << 20;
 /// One response.
 const READ_BYTES_MAX: usize = 1 << 20;
-/// A program that reads nothing for so long is cut off.
-const STALLED_MAX: Duration = Duration::from_mins(1);
 
-type Queue = mpsc::Sender<Result<FetchResponse, Status>>;
+type Queue = Answers<FetchResponse>;
 
 /// A partition that is delivered: where its newest request goes.
 struct Delivered {
@@ -42,15 +40,23 @@ impl Door {
     pub(super) fn fetch(
         &self,
         requests: Streaming<FetchRequest>,
-    ) -> mpsc::Receiver<Result<FetchResponse, Status>> {
-        let (queue, responses) = mpsc::channel(RESPONSES_MAX);
-        tokio::spawn(steer(self.clone(), requests, queue, self.shared.stop.child_token()));
+        connection: Option<Outflow>,
+        passes_on: bool,
+    ) -> Answered<FetchResponse> {
+        let (all, stall_max) = (self.shared.answers.clone(), self.shared.stall_max);
+        let (queue, responses) = outflow::stream(RESPONSES_MAX, all, connection, stall_max);
+        tokio::spawn(steer((self.clone(), passes_on), requests, queue, self.shared.stop.child_token()));
         responses
     }
 }
 
 /// Reads the stream of requests; ends when the program ends it, and what is delivered with it.
-async fn steer(door: Door, mut requests: Streaming<FetchRequest>, queue: Queue, end: CancellationToken) {
+async fn steer(
+    (door, passes_on): (Door, bool),
+    mut requests: Streaming<FetchRequest>,
+    queue: Queue,
+    end: CancellationToken,
+) {
     let mut delivered: BTreeMap<PartitionKey, Delivered> = BTreeMap::new();
     loop {
         let request = tokio::select! {
@@ -58,7 +64,7 @@ async fn steer(door: Door, mut requests: Streaming<FetchRequest>, queue: Queue, 
             () = end.cancelled() => {
                 if door.shared.stop.is_cancelled() {
                     // The program may be gone.
-                    let _gone = timeout(STALLED_MAX, queue.send(Err(Door::leaving().into()))).await;
+                    let _gone = queue.send(Err(Door::leaving().into()), None).await;
                 }
                 return;
             }
@@ -76,9 +82,9 @@ async fn steer(door: Door, mut requests: Streaming<FetchRequest>, queue: Queue, 
                 return;
             }
         };
-        if let Err(failure) = take(&door, &mut delivered, (&queue, &end), request) {
+        if let Err(failure) = take((&door, passes_on), &mut delivered, (&queue, &end), request) {
             // The program may be gone.
-            let _gone = timeout(STALLED_MAX, queue.send(Err(failure.into()))).await;
+            let _gone = queue.send(Err(failure.into()), None).await;
             return;
         }
     }
@@ -86,7 +92,7 @@ async fn steer(door: Door, mut requests: Streaming<FetchRequest>, queue: Queue, 
 
 /// An error concerns the whole stream; one of a partition is sent as its response.
 fn take(
-    door: &Door,
+    (door, passes_on): (&Door, bool),
     delivered: &mut BTreeMap<PartitionKey, Delivered>,
     (queue, end): (&Queue, &CancellationToken),
     request: FetchRequest,
@@ -116,13 +122,15 @@ fn take(
     }
     let (newest, requests) = watch::channel(request);
     let (queue, end) = (queue.clone(), end.clone());
-    let delivery = Delivery { door: door.clone(), key, queue, end, requests };
+    let delivery = Delivery { door: door.clone(), passes_on, key, queue, end, requests };
     delivered.insert(key, Delivered { newest, _task: AbortOnDropHandle::new(tokio::spawn(delivery.run())) });
     Ok(())
 }
 
 struct Delivery {
     door: Door,
+    /// What another broker leads is fetched from there.
+    passes_on: bool,
     key: PartitionKey,
     queue: Queue,
     /// Ends the whole stream.
@@ -155,7 +163,7 @@ impl Delivery {
                 ..FetchResponse::default()
             };
             // The program may be gone.
-            let _gone = timeout(STALLED_MAX, self.queue.send(Ok(response))).await;
+            let _gone = self.queue.send(Ok(response), None).await;
         }
     }
 
@@ -168,18 +176,25 @@ impl Delivery {
     }
 
     async fn deliver(&mut self) -> Result<(), Failure> {
+        if self.passes_on
+            && let Some(leader) = self.door.leader(self.key)
+            && leader != self.door.shared.replicas.me()
+        {
+            return relay::fetch(&self.door, leader.ordinal, &mut self.requests, &self.queue).await;
+        }
         let (mut feed, mut request) = self.begin()?;
         let mut in_flight = InFlight::default();
+        let mut changes = self.requests.clone();
         loop {
             let credit = if request.bytes_max == 0 { CREDIT_DEFAULT } else { request.bytes_max } as usize;
             let left = credit.saturating_sub(in_flight.bytes);
             tokio::select! {
                 biased;
-                changed = self.requests.changed() => {
+                changed = changes.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    let newest = self.requests.borrow_and_update().clone();
+                    let newest = changes.borrow_and_update().clone();
                     let offset = Offset(newest.offset);
                     if newest.offset >= request.offset && offset <= feed.next {
                         in_flight.asked(offset);
@@ -195,12 +210,12 @@ impl Delivery {
                     }
                     request = newest;
                 }
-                next = feed.next(left.min(READ_BYTES_MAX)), if left > 0 => {
-                    let delivery = next?;
+                next = self.next(&mut feed, left.min(READ_BYTES_MAX)), if left > 0 => {
+                    let (delivery, held) = next?;
                     let bytes = delivery.batches.iter().map(fulmar_core::batch::Batch::size).sum();
                     in_flight.sent.push_back((feed.next, bytes));
                     in_flight.bytes += bytes;
-                    if !self.send(delivery).await {
+                    if !self.send(delivery, held).await {
                         return Ok(());
                     }
                 }
@@ -208,7 +223,14 @@ impl Delivery {
         }
     }
 
-    async fn send(&self, fed: Fed) -> bool {
+    /// Memory first, then the read: who waits for a program that does not read holds nothing.
+    async fn next(&self, feed: &mut Feed, bytes_max: usize) -> Result<(Fed, Held), Failure> {
+        feed.ready().await?;
+        let held = self.queue.room(bytes_max).await;
+        Ok((feed.next(bytes_max).await?, held))
+    }
+
+    async fn send(&self, fed: Fed, held: Held) -> bool {
         let response = FetchResponse {
             topic_id: topic_bytes(self.key.topic),
             partition: self.key.partition,
@@ -218,7 +240,7 @@ impl Delivery {
             term: term_bytes(fed.term),
             error: None,
         };
-        let is_sent = matches!(timeout(STALLED_MAX, self.queue.send(Ok(response))).await, Ok(Ok(())));
+        let is_sent = self.queue.send(Ok(response), Some(held)).await.is_ok();
         if !is_sent {
             self.end.cancel();
         }

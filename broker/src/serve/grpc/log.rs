@@ -9,13 +9,13 @@ use fulmar_proto::v1::{
     Broker, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
     MetadataResponse, Partition, PartitionOffsets, ProduceRequest, ProduceResponse, Topic,
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::super::Door;
 use super::super::convert::topic_bytes;
 use super::super::error::Failure;
-use super::{deadline, is_forwarded};
+use super::super::outflow::Answered;
+use super::{deadline, is_forwarded, outflow_of, relay};
 use crate::directory::Directory;
 
 /// As the API says.
@@ -26,29 +26,32 @@ const NAMES_MAX: usize = 10_000;
 
 #[tonic::async_trait]
 impl Log for Door {
-    type ProduceStream = ReceiverStream<Result<ProduceResponse, Status>>;
+    type ProduceStream = Answered<ProduceResponse>;
 
     async fn produce(
         &self,
         request: Request<Streaming<ProduceRequest>>,
     ) -> Result<Response<Self::ProduceStream>, Status> {
-        Ok(Response::new(ReceiverStream::new(Door::produce(self, request.into_inner()))))
+        let (connection, passes_on) = (outflow_of(&request), relay::is_wanted(&request));
+        Ok(Response::new(Door::produce(self, request.into_inner(), connection, passes_on)))
     }
 
-    type FetchStream = ReceiverStream<Result<FetchResponse, Status>>;
+    type FetchStream = Answered<FetchResponse>;
 
     async fn fetch(
         &self,
         request: Request<Streaming<FetchRequest>>,
     ) -> Result<Response<Self::FetchStream>, Status> {
-        Ok(Response::new(ReceiverStream::new(Door::fetch(self, request.into_inner()))))
+        let (connection, passes_on) = (outflow_of(&request), relay::is_wanted(&request));
+        Ok(Response::new(Door::fetch(self, request.into_inner(), connection, passes_on)))
     }
 
     async fn metadata(
         &self,
         request: Request<MetadataRequest>,
     ) -> Result<Response<MetadataResponse>, Status> {
-        Ok(Response::new(self.describe(&request.into_inner()).await?))
+        let (deadline, is_forwarded) = (deadline(request.metadata()), is_forwarded(&request));
+        Ok(Response::new(self.describe(&request.into_inner(), is_forwarded, deadline).await?))
     }
 
     async fn list_offsets(
@@ -61,7 +64,12 @@ impl Log for Door {
 }
 
 impl Door {
-    async fn describe(&self, request: &MetadataRequest) -> Result<MetadataResponse, Failure> {
+    async fn describe(
+        &self,
+        request: &MetadataRequest,
+        is_forwarded: bool,
+        deadline: Instant,
+    ) -> Result<MetadataResponse, Failure> {
         if request.page_size > PAGE_MAX {
             let message = format!("page_size: at most {PAGE_MAX}, this is {}", request.page_size);
             return Err(Failure::invalid("page_size", message));
@@ -75,7 +83,8 @@ impl Door {
             let size = if request.page_size == 0 { PAGE_DEFAULT } else { request.page_size } as usize;
             self.page(&directory, &request.page_token, size)
         } else {
-            (request.topics.iter().map(|name| self.named(&directory, name)).collect(), String::new())
+            let named = request.topics.iter().map(|name| self.named(name, is_forwarded, deadline));
+            (futures::future::join_all(named).await, String::new())
         };
         let brokers = self.shared.brokers.all().into_iter().map(|known| Broker {
             ordinal: known.ordinal.0.into(),
@@ -94,9 +103,9 @@ impl Door {
         cluster.map(|cluster| cluster.to_string()).unwrap_or_default()
     }
 
-    fn named(&self, directory: &Directory, name: &str) -> Topic {
-        match self.topic(name) {
-            Ok(topic) => self.with_partitions(directory, &topic),
+    async fn named(&self, name: &str, is_forwarded: bool, deadline: Instant) -> Topic {
+        match self.find(name, is_forwarded, deadline).await {
+            Ok(topic) => self.with_partitions(&self.directory(), &topic),
             Err(failure) => {
                 Topic { name: name.to_owned(), error: Some(failure.to_item()), ..Topic::default() }
             }
@@ -109,7 +118,7 @@ impl Door {
         is_forwarded: bool,
         deadline: Instant,
     ) -> Result<ListOffsetsResponse, Failure> {
-        let topic = self.topic(&request.topic)?;
+        let topic = self.find(&request.topic, is_forwarded, deadline).await?;
         let partitions =
             if request.partitions.is_empty() { (0..topic.partitions).collect() } else { request.partitions };
         let keys: Result<Vec<PartitionKey>, Failure> =

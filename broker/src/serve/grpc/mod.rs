@@ -5,6 +5,7 @@ mod fetch;
 mod log;
 mod produce;
 mod pubsub;
+mod relay;
 mod subscribe;
 
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 
 use super::listen::Caller;
+use super::outflow::Outflow;
 use super::{DEADLINE_DEFAULT, DEADLINE_MAX, Door, FORWARDED};
 use fulmar_core::batch::BATCH_BYTES_MAX;
 
@@ -63,6 +65,11 @@ pub fn for_programs(door: &Door, health: HealthService) -> Result<Router, tonic_
 fn is_forwarded<T>(request: &tonic::Request<T>) -> bool {
     let by_broker = request.extensions().get::<Caller>().is_some_and(|caller| caller.is_broker);
     by_broker && request.metadata().contains_key(FORWARDED)
+}
+
+/// The connection that a program's stream of answers goes to; brokers' have no share of their own.
+fn outflow_of<T>(request: &tonic::Request<T>) -> Option<Outflow> {
+    request.extensions().get::<Outflow>().cloned()
 }
 
 /// When a call is over.

@@ -7,14 +7,16 @@ use fulmar_core::control::table::TopicRecord;
 use fulmar_core::id::PartitionKey;
 use fulmar_proto::v1::produce_response::Outcome;
 use fulmar_proto::v1::{ErrorReason, ProduceRequest, ProduceResponse};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 use tracing::debug;
 
 use super::super::Door;
 use super::super::convert::{batch_of, topic_id};
 use super::super::error::Failure;
+use super::super::outflow::{self, Answered, Answers, Outflow};
+use super::relay::Relays;
 use crate::replica::Answer;
 
 /// Batches of one stream under way: as many as a producer's window for each of some partitions; then the stream is not read.
@@ -23,36 +25,53 @@ const UNDER_WAY_MAX: usize = 1024;
 const ANSWERS_MAX: usize = 64;
 /// A batch that is not committed within it is answered: nobody knows. A leader without followers would keep it for ever.
 const COMMIT_MAX: Duration = Duration::from_secs(30);
-/// A program that does not read its answers for so long is cut off.
-const STALLED_MAX: Duration = Duration::from_mins(1);
 
-type Answers = mpsc::Sender<Result<ProduceResponse, Status>>;
+type Queue = Answers<ProduceResponse>;
 
 /// A batch's answer, known or to come.
 struct UnderWay {
     correlation_id: u64,
     key: Option<PartitionKey>,
-    answer: Result<Answer, Failure>,
+    answer: Result<Pending, Failure>,
+}
+
+/// Whose answer is waited for.
+enum Pending {
+    /// This broker's replica.
+    Here(Answer),
+    /// The leader that the batch was passed on to.
+    There(oneshot::Receiver<Outcome>),
 }
 
 impl Door {
     pub(super) fn produce(
         &self,
         requests: Streaming<ProduceRequest>,
-    ) -> mpsc::Receiver<Result<ProduceResponse, Status>> {
-        let (answers, answered) = mpsc::channel(ANSWERS_MAX);
+        connection: Option<Outflow>,
+        passes_on: bool,
+    ) -> Answered<ProduceResponse> {
+        let (all, stall_max) = (self.shared.answers.clone(), self.shared.stall_max);
+        let (answers, answered) = outflow::stream(ANSWERS_MAX, all, connection, stall_max);
         let (put, under_way) = mpsc::channel(UNDER_WAY_MAX);
-        tokio::spawn(take(self.clone(), requests, put, answers.clone()));
+        let relays = passes_on.then(Relays::default);
+        tokio::spawn(take((self.clone(), relays), requests, put, answers.clone()));
         tokio::spawn(answer(self.clone(), under_way, answers));
         answered
     }
 
-    async fn append_batch(&self, request: ProduceRequest) -> UnderWay {
+    async fn append_batch(&self, request: ProduceRequest, relays: Option<&mut Relays>) -> UnderWay {
         let correlation_id = request.correlation_id;
         match self.checked(&request) {
             Err(failure) => UnderWay { correlation_id, key: None, answer: Err(failure) },
             Ok((topic, key)) => {
-                let answer = self.append_checked(&topic, key, request).await;
+                let me = self.shared.replicas.me();
+                let elsewhere = self.leader(key).filter(|leader| *leader != me);
+                let answer = match relays.zip(elsewhere) {
+                    Some((relays, leader)) => {
+                        Ok(Pending::There(relays.pass(self, leader.ordinal, request).await))
+                    }
+                    None => self.append_checked(&topic, key, request).await.map(Pending::Here),
+                };
                 UnderWay { correlation_id, key: Some(key), answer }
             }
         }
@@ -88,10 +107,10 @@ impl Door {
 
 /// Reads the stream and appends, one after the other.
 async fn take(
-    door: Door,
+    (door, mut relays): (Door, Option<Relays>),
     mut requests: Streaming<ProduceRequest>,
     put: mpsc::Sender<UnderWay>,
-    answers: Answers,
+    answers: Queue,
 ) {
     loop {
         let request = tokio::select! {
@@ -102,7 +121,7 @@ async fn take(
         };
         match request {
             Ok(Some(request)) => {
-                let under_way = door.append_batch(request).await;
+                let under_way = door.append_batch(request, relays.as_mut()).await;
                 if put.send(under_way).await.is_err() {
                     return;
                 }
@@ -117,21 +136,23 @@ async fn take(
 }
 
 /// Waits for each batch's end, in order.
-async fn answer(door: Door, mut under_way: mpsc::Receiver<UnderWay>, answers: Answers) {
+async fn answer(door: Door, mut under_way: mpsc::Receiver<UnderWay>, answers: Queue) {
     while let Some(UnderWay { correlation_id, key, answer }) = under_way.recv().await {
         let outcome = match answer {
-            Ok(answer) => committed(&door, key, answer).await,
+            Ok(Pending::Here(answer)) => committed(&door, key, answer).await.map(Outcome::BaseOffset),
+            Ok(Pending::There(outcome)) => match timeout(COMMIT_MAX, outcome).await {
+                Ok(Ok(outcome)) => Ok(outcome),
+                Ok(Err(_)) | Err(_) => Err(Failure::outcome_unknown()),
+            },
             Err(failure) => Err(failure),
         };
-        let outcome = match outcome {
-            Ok(offset) => Outcome::BaseOffset(offset),
-            Err(failure) => {
-                door.shared.metrics.failed(failure.reason_name());
-                Outcome::Error(failure.to_item())
-            }
-        };
+        let outcome = outcome.unwrap_or_else(|failure| {
+            door.shared.metrics.failed(failure.reason_name());
+            Outcome::Error(failure.to_item())
+        });
         let response = ProduceResponse { correlation_id, outcome: Some(outcome) };
-        if !matches!(timeout(STALLED_MAX, answers.send(Ok(response))).await, Ok(Ok(()))) {
+        // A few bytes each: their number bounds them.
+        if answers.send(Ok(response), None).await.is_err() {
             return;
         }
     }

@@ -2,11 +2,11 @@
 
 use fulmar_proto::v1::pub_sub_server::PubSub;
 use fulmar_proto::v1::{PublishRequest, PublishResponse, SubscribeRequest, SubscribeResponse};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::super::Door;
-use super::{deadline, is_forwarded};
+use super::super::outflow::Answered;
+use super::{deadline, is_forwarded, outflow_of};
 
 #[tonic::async_trait]
 impl PubSub for Door {
@@ -16,13 +16,13 @@ impl PubSub for Door {
         Ok(Response::new(published?))
     }
 
-    type SubscribeStream = ReceiverStream<Result<SubscribeResponse, Status>>;
+    type SubscribeStream = Answered<SubscribeResponse>;
 
     async fn subscribe(
         &self,
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let messages = Door::subscribe(self, request.into_inner()).await?;
-        Ok(Response::new(ReceiverStream::new(messages)))
+        let (deadline, connection) = (deadline(request.metadata()), outflow_of(&request));
+        Ok(Response::new(Door::subscribe(self, request.into_inner(), connection, deadline).await?))
     }
 }

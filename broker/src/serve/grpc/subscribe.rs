@@ -3,13 +3,14 @@
 //! A follower reads here if this broker leads, else from the leader's `Log.Fetch`; when the leader changes it goes on where
 //! it stood, so nothing is lost and nothing comes twice.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fulmar_core::batch::Batch;
 use fulmar_core::control::table::TopicRecord;
-use fulmar_core::id::{Ordinal, PartitionKey};
+use fulmar_core::id::{Ordinal, PartitionKey, TopicId};
 use fulmar_core::offset::Offset;
 use fulmar_core::term::Term;
 use fulmar_proto::v1::log_client::LogClient;
@@ -19,13 +20,13 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use tracing::{debug, info};
 
 use super::super::convert::{messages_of, term_bytes, term_of, topic_bytes};
 use super::super::error::Failure;
 use super::super::feed::Fed;
-use super::super::{DEADLINE_DEFAULT, Door, forward};
+use super::super::outflow::{self, Answered, Answers, Gone, Held, Outflow};
+use super::super::{DEADLINE_DEFAULT, Door, find, forward};
 use crate::dial;
 
 /// As the API says.
@@ -36,46 +37,55 @@ const PARTITIONS_MAX: usize = 10_000;
 const RESPONSES_MAX: usize = 4;
 /// About so many bytes of messages in one response: well below the 4 MiB that clients take by default.
 const RESPONSE_BYTES: usize = 512 * 1024;
-/// A program that reads nothing for so long is cut off.
-const STALLED_MAX: Duration = Duration::from_mins(1);
 /// Between two looks for a leader.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 /// Bytes on their way from another broker, for each partition.
 const CREDIT_BYTES: u32 = 1 << 20;
 
-type Queue = mpsc::Sender<Result<SubscribeResponse, Status>>;
+type Queue = Answers<SubscribeResponse>;
 
 impl Door {
     pub(super) async fn subscribe(
         &self,
         request: SubscribeRequest,
-    ) -> Result<mpsc::Receiver<Result<SubscribeResponse, Status>>, Failure> {
-        let chosen = self.chosen(&request)?;
+        connection: Option<Outflow>,
+        deadline: Instant,
+    ) -> Result<Answered<SubscribeResponse>, Failure> {
+        let chosen = self.chosen(&request, deadline).await?;
         let at = request.start.and_then(|start| start.at);
-        let deadline = Instant::now() + DEADLINE_DEFAULT;
         // All starts first, so that the first response says truly that the subscription stands.
         let starts = chosen.iter().map(|(topic, key)| self.start(topic, *key, at, deadline));
         let starts = futures::future::try_join_all(starts).await?;
-        let (queue, messages) = mpsc::channel(RESPONSES_MAX);
-        queue.try_send(Ok(SubscribeResponse::default())).expect("the queue is new");
+        let (all, stall_max) = (self.shared.answers.clone(), self.shared.stall_max);
+        let (queue, messages) = outflow::stream(RESPONSES_MAX, all, connection, stall_max);
+        queue.send(Ok(SubscribeResponse::default()), None).await.expect("the queue is new");
         // One that ends takes the others along.
         let end = self.shared.stop.child_token();
+        let topics: BTreeMap<TopicId, u32> =
+            chosen.iter().map(|(topic, _)| (topic.id, topic.partitions)).collect();
         for ((topic, key), next) in chosen.into_iter().zip(starts) {
             let (door, queue, end) = (self.clone(), queue.clone(), end.clone());
             tokio::spawn(Follower { door, topic, key, next, seen: None, queue, end }.run());
         }
+        if request.partitions.is_empty() {
+            tokio::spawn(follow_growth(self.clone(), topics, queue, end));
+        }
         Ok(messages)
     }
 
-    fn chosen(&self, request: &SubscribeRequest) -> Result<Vec<(Arc<TopicRecord>, PartitionKey)>, Failure> {
+    async fn chosen(
+        &self,
+        request: &SubscribeRequest,
+        deadline: Instant,
+    ) -> Result<Vec<(Arc<TopicRecord>, PartitionKey)>, Failure> {
         let topics = request.topics.len();
         if topics == 0 || topics > TOPICS_MAX {
             let message = format!("topics: 1 to {TOPICS_MAX} names, these are {topics}");
             return Err(Failure::invalid("topics", message));
         }
+        let found = request.topics.iter().map(|name| self.find(name, false, deadline));
         let mut chosen = Vec::new();
-        for name in &request.topics {
-            let topic = self.topic(name)?;
+        for topic in futures::future::try_join_all(found).await? {
             let partitions = if request.partitions.is_empty() {
                 (0..topic.partitions).collect()
             } else {
@@ -120,6 +130,37 @@ impl Door {
     }
 }
 
+/// Partitions that are added to the topics later are followed from their first message on.
+async fn follow_growth(door: Door, mut topics: BTreeMap<TopicId, u32>, queue: Queue, end: CancellationToken) {
+    let mut directory = door.shared.directory.clone();
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = queue.closed() => return,
+            changed = directory.changed() => if changed.is_err() { return },
+        }
+        let now = directory.borrow_and_update().clone();
+        let mut followed: usize = topics.values().map(|known| *known as usize).sum();
+        for (id, known) in &mut topics {
+            let Some(topic) = now.topic_of(*id) else { continue };
+            for partition in *known..topic.partitions {
+                followed += 1;
+                if followed > PARTITIONS_MAX {
+                    info!(
+                        topic = topic.name,
+                        "a subscription does not grow beyond {PARTITIONS_MAX} partitions"
+                    );
+                    return;
+                }
+                let key = PartitionKey { topic: *id, partition };
+                let (door, topic, queue, end) = (door.clone(), topic.clone(), queue.clone(), end.clone());
+                tokio::spawn(Follower { door, topic, key, next: Offset(0), seen: None, queue, end }.run());
+            }
+            *known = topic.partitions.max(*known);
+        }
+    }
+}
+
 struct Follower {
     door: Door,
     topic: Arc<TopicRecord>,
@@ -150,7 +191,7 @@ impl Follower {
         if let Some(failure) = failure {
             let failure = failure.with("topic", &self.topic.name).with("partition", self.key.partition);
             // The program may be gone, or be told by another follower.
-            let _gone = timeout(STALLED_MAX, self.queue.send(Err(failure.into()))).await;
+            let _gone = self.queue.send(Err(failure.into()), None).await;
         }
         end.cancel();
     }
@@ -188,14 +229,20 @@ impl Follower {
         };
         loop {
             let queue = self.queue.clone();
+            // Memory first, then the read: who waits for a program that does not read holds nothing.
+            let next = async {
+                feed.ready().await?;
+                let room = queue.room(RESPONSE_BYTES).await;
+                Ok((feed.next(RESPONSE_BYTES).await?, room))
+            };
             let next = tokio::select! {
                 () = queue.closed() => return Left::Closed,
-                next = feed.next(RESPONSE_BYTES) => next,
+                next = next => next,
             };
             match next {
-                Ok(Fed { batches, term, held, .. }) => {
+                Ok((Fed { batches, term, held, .. }, room)) => {
                     self.seen = Some(term);
-                    if let Err(left) = self.deliver(&batches).await {
+                    if let Err(left) = self.deliver(&batches, room).await {
                         return left;
                     }
                     drop(held);
@@ -241,7 +288,7 @@ impl Follower {
                     return Left::Elsewhere;
                 }
             };
-            if let Err(left) = self.take(response).await {
+            if let Err(left) = self.take(leader, response).await {
                 return left;
             }
             if ask.send(self.request()).await.is_err() {
@@ -261,20 +308,21 @@ impl Follower {
         }
     }
 
-    async fn take(&mut self, response: FetchResponse) -> Result<(), Left> {
+    async fn take(&mut self, leader: Ordinal, response: FetchResponse) -> Result<(), Left> {
         if let Some(error) = &response.error {
-            return Err(left(Failure::from_item(error)));
+            return Err(left(find::behind(leader, Failure::from_item(error))));
         }
         self.seen = term_of(&response.term).map_err(Left::Failed)?.or(self.seen);
         let parse = |bytes: Bytes| {
             Batch::parse(bytes, self.key).map_err(|error| Left::Failed(Failure::corrupt(&error)))
         };
         let batches: Vec<Batch> = response.batches.into_iter().map(parse).collect::<Result<_, _>>()?;
-        self.deliver(&batches).await
+        let room = self.queue.room(batches.iter().map(Batch::size).sum()).await;
+        self.deliver(&batches, room).await
     }
 
     /// In order, from `next` on, in pieces.
-    async fn deliver(&mut self, batches: &[Batch]) -> Result<(), Left> {
+    async fn deliver(&mut self, batches: &[Batch], room: Held) -> Result<(), Left> {
         let mut piece = Piece::default();
         for batch in batches {
             if batch.end() <= self.next {
@@ -282,31 +330,20 @@ impl Follower {
             }
             for message in messages_of(&self.topic.name, self.key.partition, batch, self.next) {
                 if let Some(full) = piece.with(message) {
-                    self.send(full).await?;
+                    self.send(full, None).await?;
                 }
             }
             self.next = batch.end();
         }
-        if piece.messages.is_empty() { Ok(()) } else { self.send(piece.messages).await }
+        // The last piece gives the memory back: the socket has asked for those before it.
+        if piece.messages.is_empty() { Ok(()) } else { self.send(piece.messages, Some(room)).await }
     }
 
-    async fn send(&self, messages: Vec<Message>) -> Result<(), Left> {
+    async fn send(&self, messages: Vec<Message>, room: Option<Held>) -> Result<(), Left> {
         let count = messages.len();
-        match timeout(STALLED_MAX, self.queue.send(Ok(SubscribeResponse { messages }))).await {
-            Ok(Ok(())) => {
-                self.door.shared.metrics.delivered(count);
-                Ok(())
-            }
-            Ok(Err(_)) => Err(Left::Closed),
-            Err(_) => {
-                info!(
-                    topic = self.topic.name,
-                    partition = self.key.partition,
-                    "a subscriber that does not read is cut off"
-                );
-                Err(Left::Closed)
-            }
-        }
+        self.queue.send(Ok(SubscribeResponse { messages }), room).await.map_err(|Gone| Left::Closed)?;
+        self.door.shared.metrics.delivered(count);
+        Ok(())
     }
 }
 

@@ -1,0 +1,213 @@
+//! Topics that a broker does not know yet, or does not know to have grown.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a failed test panics and tells why"
+)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use fulmar_core::batch::{Batch, ProducedBatch, Record};
+use fulmar_core::control::table::Page;
+use fulmar_core::id::{PartitionKey, TopicId};
+use fulmar_proto::v1::log_client::LogClient;
+use fulmar_proto::v1::produce_response::Outcome;
+use fulmar_proto::v1::start::At;
+use fulmar_proto::v1::{
+    ErrorReason, FetchRequest, Latest, MetadataRequest, ProduceRequest, PublishRequest, Start,
+    SubscribeRequest,
+};
+use support::operator::{CLUSTER, Operator, TOPIC, epoch, key, page};
+use support::{Brokers, eventually};
+use tonic::Status;
+use tonic_types::StatusExt;
+
+fn reason(status: &Status) -> String {
+    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+async fn publish(brokers: &Brokers, ordinal: usize, topic: &str) -> Result<u64, String> {
+    let request = PublishRequest { topic: topic.to_owned(), value: "x".into(), ..PublishRequest::default() };
+    let published = brokers.pubsub(ordinal).await.publish(request).await;
+    published.map(|response| response.into_inner().offset).map_err(|status| reason(&status))
+}
+
+async fn metadata(brokers: &Brokers, ordinal: usize, topic: &str) -> Option<ErrorReason> {
+    let request = MetadataRequest { topics: vec![topic.to_owned()], ..MetadataRequest::default() };
+    let answer = LogClient::new(brokers.channel(ordinal).await).metadata(request).await.unwrap();
+    answer.into_inner().topics[0].error.as_ref().map(fulmar_proto::v1::Error::reason)
+}
+
+/// A topic of one partition, on page 2.
+fn new_topic(operator: &Operator) -> Page {
+    let id = TopicId(TOPIC.0 + 1);
+    let mut page = Page { number: 2, ..page(1, &[operator.replica()], operator.replica(), 1) };
+    (page.topics[0].id, page.topics[0].name) = (id, "news".to_owned());
+    page.entries[0].key = PartitionKey { topic: id, partition: 0 };
+    page
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_another_broker_knows_is_never_called_unknown() {
+    let brokers = Brokers::start(2);
+    let operators = [brokers.operator(0, CLUSTER).await, brokers.operator(1, CLUSTER).await];
+    let replicas = operators.each_ref().map(Operator::replica);
+    for operator in &operators {
+        operator.push(&page(1, &replicas, replicas[0], 1), 1).await;
+    }
+    operators[0].leads(key(0), epoch(1)).await;
+    eventually("the brokers see each other", async || {
+        operators.iter().all(|operator| operator.heard.lock().alive.len() == 2)
+    })
+    .await;
+    let news = new_topic(&operators[0]);
+    operators[0].push(&news, 1).await;
+    operators[0].leads(news.entries[0].key, epoch(1)).await;
+    // The second broker is behind for as long as the operator does not reach it.
+    assert_eq!(metadata(&brokers, 1, "news").await, Some(ErrorReason::NotServing));
+    assert_eq!(publish(&brokers, 1, "news").await, Err("NOT_SERVING".to_owned()));
+    let (published, ()) = tokio::join!(publish(&brokers, 1, "news"), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        operators[1].push(&news, 1).await;
+    });
+    published.unwrap();
+    // What nobody knows is unknown, at once.
+    let began = Instant::now();
+    for ordinal in [0, 1] {
+        assert_eq!(publish(&brokers, ordinal, "nothing").await, Err("UNKNOWN_TOPIC".to_owned()));
+        assert_eq!(metadata(&brokers, ordinal, "nothing").await, Some(ErrorReason::UnknownTopic));
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_without_a_table_or_alone_with_an_old_one_says_that_it_cannot_tell() {
+    let mut brokers = Brokers::start(1);
+    assert_eq!(publish(&brokers, 0, "events").await, Err("NOT_SERVING".to_owned()));
+    let operator = brokers.operator(0, CLUSTER).await;
+    // An operator that attends and pushes no page has none.
+    assert_eq!(publish(&brokers, 0, "events").await, Err("UNKNOWN_TOPIC".to_owned()));
+    let me = operator.replica();
+    operator.push(&page(1, &[me], me, 1), 1).await;
+    operator.leads(key(0), epoch(1)).await;
+    assert_eq!(publish(&brokers, 0, "nothing").await, Err("UNKNOWN_TOPIC".to_owned()));
+    drop(operator);
+    brokers.kill(0);
+    brokers.spawn(0);
+    assert_eq!(publish(&brokers, 0, "nothing").await, Err("NOT_SERVING".to_owned()));
+}
+
+fn through_a_tunnel<T>(stream: T, is_marked: bool) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(stream);
+    if is_marked {
+        request.metadata_mut().insert("fulmar-pass-on", "1".parse().unwrap());
+    }
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_reaches_one_broker_alone_reaches_every_leader_through_it() {
+    let brokers = Brokers::start(2);
+    let operators = [brokers.operator(0, CLUSTER).await, brokers.operator(1, CLUSTER).await];
+    let replicas = operators.each_ref().map(Operator::replica);
+    for operator in &operators {
+        operator.push(&page(1, &replicas, replicas[0], 1), 1).await;
+        operator.holds(1, 1).await;
+    }
+    operators[0].leads(key(0), epoch(1)).await;
+    let mut client = LogClient::new(brokers.channel(1).await);
+    let batch = |value: &str| {
+        let record = Record { value: value.to_owned().into(), ..Record::default() };
+        ProducedBatch::build(&[record], None).unwrap().bytes().clone()
+    };
+    let requests: Vec<ProduceRequest> = (0..100)
+        .map(|number| ProduceRequest {
+            topic_id: TOPIC.to_bytes().to_vec().into(),
+            partition: 0,
+            batch: batch(&number.to_string()),
+            correlation_id: number,
+        })
+        .collect();
+    for is_marked in [false, true] {
+        let stream = tokio_stream::iter(requests.clone());
+        let answers = client.produce(through_a_tunnel(stream, is_marked)).await.unwrap();
+        let mut answers = answers.into_inner();
+        for number in 0..100 {
+            let answer = answers.message().await.unwrap().unwrap();
+            assert_eq!(answer.correlation_id, number);
+            match answer.outcome.unwrap() {
+                Outcome::BaseOffset(offset) => assert!(is_marked && offset == number + 1),
+                Outcome::Error(error) => {
+                    assert!(!is_marked && error.reason() == ErrorReason::NotLeader, "{error:?}");
+                }
+            }
+        }
+    }
+    let ask = |offset| FetchRequest {
+        topic_id: TOPIC.to_bytes().to_vec().into(),
+        offset,
+        bytes_max: 1000,
+        ..FetchRequest::default()
+    };
+    let refused = client.fetch(through_a_tunnel(tokio_stream::iter([ask(0)]), false)).await.unwrap();
+    let refused = refused.into_inner().message().await.unwrap().unwrap();
+    assert_eq!(refused.error.unwrap().reason(), ErrorReason::NotLeader);
+    // So little credit that the requests behind the first one have to come through too.
+    let (requests, stream) = tokio::sync::mpsc::channel(1);
+    requests.send(ask(0)).await.unwrap();
+    let stream = tokio_stream::wrappers::ReceiverStream::new(stream);
+    let mut answers = client.fetch(through_a_tunnel(stream, true)).await.unwrap().into_inner();
+    let mut next = 0;
+    while next < 101 {
+        let answer = tokio::time::timeout(Duration::from_secs(10), answers.message()).await.unwrap();
+        let answer = answer.unwrap().unwrap();
+        assert_eq!(answer.error, None);
+        for bytes in answer.batches {
+            next = Batch::parse(bytes, key(0)).unwrap().end().0;
+        }
+        requests.send(ask(next)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_follows_partitions_that_are_added() {
+    let brokers = Brokers::start(1);
+    let operator = brokers.operator(0, CLUSTER).await;
+    let me = operator.replica();
+    operator.push(&page(3, &[me], me, 1), 1).await;
+    for partition in 0..3 {
+        operator.leads(key(partition), epoch(1)).await;
+    }
+    let request = SubscribeRequest {
+        topics: vec!["events".to_owned()],
+        start: Some(Start { at: Some(At::Latest(Latest {})) }),
+        partitions: Vec::new(),
+    };
+    let mut stream = brokers.pubsub(0).await.subscribe(request).await.unwrap().into_inner();
+    assert!(stream.message().await.unwrap().unwrap().messages.is_empty(), "the subscription stands");
+    let mut grown = page(6, &[me], me, 1);
+    grown.topics[0].changed = epoch(2);
+    operator.push(&grown, 2).await;
+    for partition in 0..6 {
+        operator.leads(key(partition), epoch(1)).await;
+        let request = PublishRequest {
+            topic: "events".to_owned(),
+            value: "x".into(),
+            partition: Some(partition),
+            ..PublishRequest::default()
+        };
+        brokers.pubsub(0).await.publish(request).await.unwrap();
+    }
+    let mut partitions = Vec::new();
+    while partitions.len() < 6 {
+        let next = tokio::time::timeout(Duration::from_secs(10), stream.message()).await;
+        let messages = next.expect("all six are followed").unwrap().unwrap().messages;
+        partitions.extend(messages.into_iter().map(|message| message.partition));
+    }
+    partitions.sort_unstable();
+    assert_eq!(partitions, [0, 1, 2, 3, 4, 5]);
+}
