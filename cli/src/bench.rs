@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use fulmar_client::{Client, Record, Start};
 use hdrhistogram::Histogram;
 use indicatif::{BinaryBytes, HumanCount};
@@ -22,6 +23,7 @@ use crate::server::Server;
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     /// The topic; take one that nobody needs
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     topic: String,
     /// The size of each value in bytes
     #[arg(long, value_name = "BYTES", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..=8_000_000))]

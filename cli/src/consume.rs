@@ -5,6 +5,7 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::time::SystemTime;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use fulmar_client::{Message, Start, Subscriber};
 use serde_json::{Map, Value, json};
@@ -19,6 +20,7 @@ use crate::server::Server;
 #[derive(Debug, Args)]
 pub(crate) struct Consume {
     /// The topic
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     topic: String,
     /// Where to begin: earliest, latest, an offset, a time (2026-01-31T12:00:00Z), or how long ago (90m)
     #[arg(long, value_name = "WHERE", default_value = "latest", value_parser = start)]

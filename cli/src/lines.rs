@@ -54,8 +54,10 @@ impl Source {
             let result = match &self {
                 Self::Stdin => read_lines(&mut io::stdin().lock(), &sender),
                 Self::File(path) => File::open(path)
-                    .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-                    .and_then(|file| read_lines(&mut BufReader::with_capacity(1 << 16, file), &sender)),
+                    .and_then(|file| read_lines(&mut BufReader::with_capacity(1 << 16, file), &sender))
+                    .map_err(|error| {
+                        io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()))
+                    }),
             };
             if let Err(error) = result {
                 let _ = sender.blocking_send(Err(error));

@@ -49,10 +49,11 @@ enum Command {
     /// Look at the Cluster
     #[command(subcommand)]
     Cluster(status::Cluster),
+    /// Look at a broker's volume
+    #[command(subcommand)]
+    Broker(broker::Broker),
     Bench(bench::Bench),
     Completion(completion::Completion),
-    #[command(hide = true)]
-    Broker(Box<broker::Broker>),
 }
 
 impl Command {

@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use fulmar_client::{Ack, Delivery, Producer, Record};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
@@ -28,6 +29,7 @@ const DELIVERIES_MAX: usize = 16 * 1024;
 #[derive(Debug, Args)]
 pub(crate) struct Publish {
     /// The topic
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     topic: String,
     /// A record each
     #[arg(value_name = "VALUE", conflicts_with = "file")]

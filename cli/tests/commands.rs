@@ -26,7 +26,7 @@ fn refused(code: i32, arguments: &[&str]) -> String {
 
 #[test]
 fn every_command_has_help() {
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 12] = [
         &[],
         &["dev"],
         &["publish"],
@@ -35,6 +35,8 @@ fn every_command_has_help() {
         &["topic", "list"],
         &["topic", "describe"],
         &["cluster", "status"],
+        &["broker"],
+        &["broker", "inspect"],
         &["bench"],
         &["completion"],
     ];
@@ -44,12 +46,14 @@ fn every_command_has_help() {
         assert!(text(&output.stdout).contains("Usage: fulmar"), "{command:?}");
     }
     let help = text(&run(&["--help"]).stdout);
-    assert!(help.contains("Exit codes:") && !help.contains("  broker"), "{help}");
+    assert!(help.contains("Exit codes:"), "{help}");
+    let help = text(&run(&["broker", "--help"]).stdout);
+    assert!(help.contains("inspect") && !help.contains("  run"), "{help}");
 }
 
 #[test]
 fn arguments_that_make_no_sense_are_named_and_end_with_2() {
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 13] = [
         (&[], "Usage"),
         (&["pubish"], "publish"),
         (&["publish"], "<TOPIC>"),
@@ -61,6 +65,8 @@ fn arguments_that_make_no_sense_are_named_and_end_with_2() {
         (&["consume", "t", "-o", "xml"], "possible values: value, json, raw"),
         (&["topic", "list", "--server", "ftp://x"], "the scheme is http"),
         (&["dev"], "--file <FILE>"),
+        (&["publish", "", "v"], "<TOPIC>"),
+        (&["consume", ""], "<TOPIC>"),
     ];
     for (arguments, said) in cases {
         let error = refused(2, arguments);

@@ -5,7 +5,8 @@
 mod dev;
 
 use std::fs;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use dev::{Dev, FULMAR, free_port_base};
 use rustix::process::{Signal, kill_process};
@@ -28,6 +29,36 @@ fn values(text: &str) -> Vec<&str> {
     let mut values: Vec<&str> = text.lines().collect();
     values.sort_unstable();
     values
+}
+
+fn inspect(volume: &Path, format: &str) -> Output {
+    Command::new(FULMAR).args(["broker", "inspect", "-o", format]).arg(volume).output().unwrap()
+}
+
+/// Stopped brokers' volumes: whole ones, a damaged copy, none.
+fn volumes_are_shown(brokers: &Path) {
+    let volume = brokers.join("orders-1");
+    let shown = String::from_utf8(inspect(&volume, "table").stdout).unwrap();
+    assert!(shown.contains("Last stop:       in order") && shown.contains("LOG-END"), "{shown}");
+    let shown: serde_json::Value = serde_json::from_slice(&inspect(&volume, "json").stdout).unwrap();
+    assert_eq!((&shown["ordinal"], &shown["stopped_in_order"]), (&1.into(), &true.into()));
+    assert_eq!(shown["replicas"].as_array().unwrap().len(), 5, "four and one partition: {shown}");
+    assert_eq!(shown, serde_json::from_slice::<serde_json::Value>(&inspect(&volume, "json").stdout).unwrap());
+
+    let damaged = brokers.join("damaged");
+    fs::create_dir(&damaged).unwrap();
+    for file in fs::read_dir(&volume).unwrap().map(Result::unwrap) {
+        let mut bytes = fs::read(file.path()).unwrap();
+        let is_identity = file.file_name().to_string_lossy().contains("identity");
+        bytes.iter_mut().filter(|_| is_identity).for_each(|byte| *byte ^= 0xff);
+        fs::write(damaged.join(file.file_name()), bytes).unwrap();
+    }
+    for (folder, said) in [(damaged, "identity"), (brokers.join("nowhere"), "holds no volume")] {
+        let output = inspect(&folder, "table");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && error.contains(said), "{error}");
+        assert!(error.starts_with("fulmar: ") && error.lines().count() == 1, "{error}");
+    }
 }
 
 #[test]
@@ -72,7 +103,14 @@ fn a_cluster_lives_through_deaths_changes_and_restarts() {
     let error = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(second.status.code() == Some(1) && error.contains("data/lock"), "{error}");
 
+    // What cannot be read is named.
+    let folder = dir.path().to_str().unwrap();
+    let output = dev.try_fulmar(&["publish", "first", "--file", folder]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && error.contains(&format!("cannot read {folder}: ")), "{error}");
+
     assert_eq!(dev.interrupt(), Some(0));
+    volumes_are_shown(&data.join("brokers"));
     let mut dev = Dev::start(&file, &data, base);
     dev.wait_for_start("ready: 3 brokers, 2 topics");
     let again = dev.fulmar(&["consume", "first", "--from", "earliest", "--until-end"]);

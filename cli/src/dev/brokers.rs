@@ -4,6 +4,7 @@
 //! network, as it would in Kubernetes.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -33,8 +34,11 @@ const SHUTDOWN_GRACE: &str = "15s";
 /// A laptop's disk need not hold the 192 MiB of journal that a server's does.
 const JOURNAL_SLOT: &str = "16Mi";
 
-/// A log file that is larger when a broker starts is put aside.
+/// A log file that is larger is put aside, in the place of the one before.
 const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// How often its size is looked at: what a broker says in between comes on top.
+const LOG_LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How to start one broker.
 #[derive(Debug, Clone)]
@@ -129,7 +133,10 @@ async fn keep_running(plan: Arc<Plan>, mut orders: watch::Receiver<Order>, happe
         let ended = match spawn(&plan) {
             Ok((child, stdin)) => {
                 let _ = happened.send(Happened::Started { ordinal, pid: child.id().unwrap_or(0) }).await;
-                let status = run(child, &mut orders).await;
+                let status = tokio::select! {
+                    status = run(child, &mut orders) => status,
+                    never = bound_log(&plan.log) => match never {},
+                };
                 drop(stdin);
                 Some(status)
             }
@@ -192,7 +199,7 @@ fn spawn(plan: &Plan) -> io::Result<(Child, Option<ChildStdin>)> {
     let log = open_log(&plan.log)?;
     let mut command = Command::new(std::env::current_exe()?);
     command
-        .args(["broker", "--stop-with-stdin", "--name", &plan.name])
+        .args(["broker", "run", "--stop-with-stdin", "--name", &plan.name])
         .arg("--data")
         .arg(&plan.volume)
         .arg("--tls")
@@ -219,10 +226,26 @@ fn spawn(plan: &Plan) -> io::Result<(Child, Option<ChildStdin>)> {
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
-    if fs::metadata(path).is_ok_and(|file| file.len() > LOG_BYTES_MAX) {
-        fs::rename(path, path.with_extension("log.old"))?;
-    }
+    put_aside(path)?;
     OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Keeps the log of a running broker bounded.
+async fn bound_log(path: &Path) -> Infallible {
+    loop {
+        tokio::time::sleep(LOG_LOOK_EVERY).await;
+        // A log that cannot be cut is no reason to stop a broker; the next look tries again.
+        let _ = put_aside(path);
+    }
+}
+
+/// Copied and emptied, not renamed: who writes it appends to the same file, wherever its end is.
+fn put_aside(path: &Path) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|file| file.len() > LOG_BYTES_MAX) {
+        fs::copy(path, path.with_extension("log.old"))?;
+        OpenOptions::new().write(true).open(path)?.set_len(0)?;
+    }
+    Ok(())
 }
 
 /// How it ended, and its last words.
@@ -252,3 +275,7 @@ fn last_line(path: &Path) -> Option<String> {
     let tail = String::from_utf8_lossy(&tail).into_owned();
     tail.lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
 }
+
+#[cfg(test)]
+#[path = "brokers_tests.rs"]
+mod tests;

@@ -84,6 +84,10 @@ impl Picture {
         for line in changes(&self.view, view) {
             self.say(&line);
         }
+        // On a terminal it stands in the picture.
+        if let Some(line) = news_of_waiting(&self.view, view).filter(|_| !self.is_terminal) {
+            self.say(&line);
+        }
         self.view = std::sync::Arc::clone(view);
         let ready = is_ready(view, wanted);
         if ready && !self.was_ready {
@@ -272,10 +276,12 @@ fn changes(before: &View, after: &View) -> Vec<String> {
             }
         }
     }
-    if let Some(waiting) = &after.waiting
-        && before.waiting.as_ref().is_none_or(|old| old.reason != waiting.reason)
-    {
-        lines.push(format!("{}: {}", waiting.reason, waiting.message));
-    }
     lines
+}
+
+/// Why the whole Cluster waits, when that is new.
+fn news_of_waiting(before: &View, after: &View) -> Option<String> {
+    let is_new = |reason| before.waiting.as_ref().is_none_or(|old| old.reason != reason);
+    let waiting = after.waiting.as_ref().filter(|waiting| is_new(waiting.reason))?;
+    Some(format!("{}: {}", waiting.reason, waiting.message))
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use fulmar_client::v1::{DescribeTopicResponse, PartitionStatus};
 use indicatif::BinaryBytes;
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use crate::server::Server;
 #[derive(Debug, Args)]
 pub(crate) struct Describe {
     /// The topic
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     topic: String,
     #[command(flatten)]
     output: Output,

@@ -68,7 +68,7 @@ impl Broker {
         let place = self.place();
         let mut command = place.command(&self.program);
         command
-            .args(["broker", "--name", &format!("faults-{}", self.ordinal)])
+            .args(["broker", "run", "--name", &format!("faults-{}", self.ordinal)])
             .arg("--data")
             .arg(data)
             .arg("--tls")

@@ -1,4 +1,5 @@
-//! `fulmar broker`: the broker that `fulmar dev` starts, in a process of its own. Hidden: in Kubernetes it is `fulmar-broker`.
+//! `fulmar broker run`: the broker that `fulmar dev` starts, in a process of its own. Hidden: in Kubernetes it is
+//! `fulmar-broker`.
 
 use std::io::Read;
 
@@ -11,7 +12,7 @@ use crate::exit::Failed;
 
 /// Run a broker
 #[derive(Debug, Args)]
-pub(crate) struct Broker {
+pub(crate) struct Run {
     /// Stop, as by SIGTERM, when standard input ends: with the process that started this one, whatever killed it
     #[arg(long)]
     stop_with_stdin: bool,
@@ -19,7 +20,7 @@ pub(crate) struct Broker {
     config: Config,
 }
 
-impl Broker {
+impl Run {
     pub(crate) async fn run(self) -> Result<(), Failed> {
         logging::install(self.config.log_format, &self.config.log_level).map_err(Failed::Usage)?;
         let mut terminate = signal(SignalKind::terminate())?;

@@ -1,0 +1,25 @@
+//! `fulmar broker …`: a broker and its volume, without a cluster.
+
+mod inspect;
+mod run;
+
+use clap::Subcommand;
+
+use crate::exit::Failed;
+
+/// See the module.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Broker {
+    Inspect(inspect::Inspect),
+    #[command(hide = true)]
+    Run(Box<run::Run>),
+}
+
+impl Broker {
+    pub(crate) async fn run(self) -> Result<(), Failed> {
+        match self {
+            Self::Inspect(inspect) => inspect.run(),
+            Self::Run(run) => run.run().await,
+        }
+    }
+}
