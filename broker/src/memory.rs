@@ -15,6 +15,9 @@ pub struct Shares {
     /// The same of one connection: an eighth of that, so that one program that does not read leaves room for the others, and
     /// eight of them lose their connections soon.
     pub connection_answers: usize,
+    /// Programs' connections at a time, on each port: an eighth, an idle one being measured at 28 KiB; at most 10,000, for
+    /// file descriptors.
+    pub connections: usize,
     /// What waits for one peer's socket; beyond it the connection is dropped. A sixteenth, at most 32 MiB: more than
     /// the credit of 4 MiB a partition of a handful of busy partitions only delays the verdict that a peer does not read.
     pub peer: usize,
@@ -30,6 +33,7 @@ impl Shares {
             reads: part(8),
             answers: part(16),
             connection_answers: part(128),
+            connections: part(8 * 32 * 1024).clamp(256, 10_000),
             peer: part(16).clamp(2 * fulmar_core::batch::BATCH_BYTES_MAX, 32 << 20),
         }
     }

@@ -40,8 +40,6 @@ use crate::{dial, readiness};
 const WINDOWS: (u32, u32) = (1 << 20, 2 << 20);
 /// Between brokers, few connections that carry everything.
 const INTERNAL_WINDOWS: (u32, u32) = (4 << 20, 8 << 20);
-/// Programs' connections at a time, on each port: some 50 KiB each with what is usually under way.
-const CONNECTIONS_MAX: usize = 10_000;
 /// Brokers of one Cluster, each with a few connections, and operators.
 const INTERNAL_CONNECTIONS_MAX: usize = 2_000;
 /// Streams of one program's connection: subscriptions and calls under way.
@@ -110,14 +108,11 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
     let (phase, phases) = watch::channel(Phase::Starting);
     let phase = Arc::new(phase);
     let (stop_clients, stop_internal) = (CancellationToken::new(), CancellationToken::new());
-    let http = Http::new(phases);
-    let serving_http = serve_http(ports.http, &http, &stop_clients);
     let shares = Shares::of(config.memory_limit);
+    let (http, serving_http) = serve_http(ports.http, shares, phases, &stop_clients);
     let opening = open_volume(config, shares, addresses).await;
     let Volume { replicas, actor, pages, myself } = opening.inspect_err(|_| stop_clients.cancel())?;
-    let (seeds, ordinal) = (config.seeds.clone(), config.name.ordinal);
-    let gossip = Gossip::start(tls.clone(), ports.gossip, addresses.gossip, seeds, ordinal, myself).await?;
-    let gossip = Arc::new(gossip);
+    let gossip = start_gossip(config, &tls, ports.gossip, addresses.gossip, myself).await?;
     let brokers = Brokers::new(gossip.view());
     let (verdict, verdicts) = mpsc::channel(VERDICTS_MAX);
     let peers = Peers::new(replicas.clone(), brokers.clone(), tls.clone(), shares.peer, verdict.clone());
@@ -207,10 +202,28 @@ fn first_address() -> IpAddr {
     outward().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address: SocketAddr| address.ip())
 }
 
-fn serve_http(listener: TcpListener, http: &Http, stop: &CancellationToken) -> JoinHandle<()> {
+async fn start_gossip(
+    config: &Config,
+    tls: &Tls,
+    socket: UdpSocket,
+    address: SocketAddr,
+    myself: Neighbour,
+) -> anyhow::Result<Arc<Gossip>> {
+    let (seeds, ordinal) = (config.seeds.clone(), config.name.ordinal);
+    Ok(Arc::new(Gossip::start(tls.clone(), socket, address, seeds, ordinal, myself).await?))
+}
+
+/// Probes answer from now on, the rest once there is a door.
+fn serve_http(
+    listener: TcpListener,
+    shares: Shares,
+    phases: watch::Receiver<Phase>,
+    stop: &CancellationToken,
+) -> (Http, JoinHandle<()>) {
+    let http = Http::new(phases);
     let limits = Limits {
         port: "http",
-        connections_max: CONNECTIONS_MAX,
+        connections_max: shares.connections,
         streams_max: STREAMS_MAX,
         age_max: Some(CONNECTION_AGE_MAX),
         windows: WINDOWS,
@@ -219,13 +232,14 @@ fn serve_http(listener: TcpListener, http: &Http, stop: &CancellationToken) -> J
         // It has no streams.
         answer_bytes: None,
     };
-    tokio::spawn(listen::serve(listener, None, limits, http.clone().router(), stop.clone()))
+    let serving = tokio::spawn(listen::serve(listener, None, limits, http.clone().router(), stop.clone()));
+    (http, serving)
 }
 
 fn limits_grpc(shares: Shares) -> Limits {
     Limits {
         port: "grpc",
-        connections_max: CONNECTIONS_MAX,
+        connections_max: shares.connections,
         streams_max: STREAMS_MAX,
         age_max: Some(CONNECTION_AGE_MAX),
         windows: WINDOWS,

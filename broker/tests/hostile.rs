@@ -183,7 +183,7 @@ async fn giant_heads_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_connections_that_do_nothing_cost_little() {
+async fn a_thousand_connections_that_do_nothing_cost_little_and_more_than_fit_are_closed() {
     let (brokers, _operator) = one().await;
     publish(&brokers, 1, 1).await;
     let before = brokers.resident_mebibytes(0);
@@ -202,4 +202,22 @@ async fn a_thousand_connections_that_do_nothing_cost_little() {
     let grown = brokers.resident_mebibytes(0).saturating_sub(before);
     println!("1,000 connections: {grown} MiB");
     assert!(grown < 64, "{grown} MiB for 1,000 idle connections");
+    // 256 Mi of memory have room for 1,024.
+    let one_more = || {
+        let mut socket = TcpStream::connect(brokers.ports[0].grpc).unwrap();
+        let _closed = socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let is_taken = matches!(socket.read(&mut [0; 9]), Ok(1..));
+        is_taken.then_some(socket)
+    };
+    let more: Vec<Option<TcpStream>> = (0..100).map(|_| one_more()).collect();
+    let taken = more.iter().flatten().count();
+    assert!((1..=24).contains(&taken), "{taken} of 100 more");
+    drop((more, idle));
+    eventually("there is room again", async || {
+        let request =
+            PublishRequest { topic: "events".to_owned(), value: "v".into(), ..PublishRequest::default() };
+        brokers.pubsub(0).await.publish(request).await.is_ok()
+    })
+    .await;
 }

@@ -47,12 +47,8 @@ fn volumes_are_shown(brokers: &Path) {
 
     let damaged = brokers.join("damaged");
     fs::create_dir(&damaged).unwrap();
-    for file in fs::read_dir(&volume).unwrap().map(Result::unwrap) {
-        let mut bytes = fs::read(file.path()).unwrap();
-        let is_identity = file.file_name().to_string_lossy().contains("identity");
-        bytes.iter_mut().filter(|_| is_identity).for_each(|byte| *byte ^= 0xff);
-        fs::write(damaged.join(file.file_name()), bytes).unwrap();
-    }
+    let bytes: Vec<u8> = fs::read(volume.join("identity")).unwrap().iter().map(|byte| !byte).collect();
+    fs::write(damaged.join("identity"), bytes).unwrap();
     for (folder, said) in [(damaged, "identity"), (brokers.join("nowhere"), "holds no volume")] {
         let output = inspect(&folder, "table");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 use super::outflow::Outflow;
 use crate::tls::{self, Tls};
 
-/// A connection costs some 50 KiB with its buffers; a handshake that takes longer is not from a healthy peer.
+/// A connection costs some 30 KiB while it is idle; a handshake that takes longer is not from a healthy peer.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// After a failed accept (no file descriptors): waiting gives others time to close theirs.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

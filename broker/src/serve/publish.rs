@@ -154,14 +154,14 @@ impl Door {
             .max_encoding_message_size(dial::MESSAGE_BYTES_MAX);
         match timeout_at(deadline.into(), client.publish(request)).await {
             Ok(Ok(response)) => Ok(Offset(response.into_inner().offset)),
-            Ok(Err(status)) => Err(match Failure::from_status(&status) {
-                Some(failure) => find::behind(leader, failure),
-                None => {
+            Ok(Err(status)) => {
+                let told = Failure::from_status(&status).map(|failure| find::behind(leader, failure));
+                Err(told.unwrap_or_else(|| {
                     self.shared.channels.forget(leader);
                     debug!(%leader, %status, "a publish was passed on and not answered");
                     Failure::outcome_unknown()
-                }
-            }),
+                }))
+            }
             Err(_) => Err(Failure::outcome_unknown()),
         }
     }

@@ -7,7 +7,7 @@ fn a_log_that_is_written_on_and_on_stays_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("orders-0.log");
     let mut writer = open_log(&path).unwrap();
-    let line = [b'x'; 1 << 20];
+    let line = vec![b'x'; 1 << 20];
     for written in 1..=20u64 {
         writer.write_all(&line).unwrap();
         put_aside(&path).unwrap();

@@ -190,8 +190,8 @@ impl Delivery {
             let left = credit.saturating_sub(in_flight.bytes);
             tokio::select! {
                 biased;
-                changed = changes.changed() => {
-                    if changed.is_err() {
+                moved = changes.changed() => {
+                    if moved.is_err() {
                         return Ok(());
                     }
                     let newest = changes.borrow_and_update().clone();
