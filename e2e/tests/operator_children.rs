@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 
 use fulmar_e2e::brokers::{Brokers, cluster, topic};
 use fulmar_e2e::environment::Environment;
+use fulmar_e2e::records::Acknowledged;
 use fulmar_e2e::wait;
 
 /// The operator watches: what is changed by hand is put right at once.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(20);
-
-/// A Secret is not watched (the operator may not list Secrets); it is read again each minute.
-const SECRET_REPAIRED_WITHIN: Duration = Duration::from_mins(3);
 
 #[test]
 fn what_is_changed_by_hand_is_put_right() {
@@ -54,17 +52,54 @@ fn an_object_of_somebody_elses_is_left_alone_and_named() {
     brokers.await_ready("flc/orders").unwrap();
 }
 
-#[test]
-fn a_lost_ca_is_replaced_and_the_brokers_stay_together() {
+/// Three times what kubelet takes to bring a Secret to a pod (a minute or two), and the operator to read it.
+const ROTATED_WITHIN: Duration = Duration::from_mins(12);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_ca_is_replaced_and_nothing_stops_meanwhile() {
     let brokers = Brokers::apply("lost-ca", &(cluster(3) + &topic("events", 3, ""))).unwrap();
     brokers.await_ready("flt/events").unwrap();
+    let client = brokers.client(0).await.unwrap();
+    let tls = || brokers.get("secret/orders-tls");
+    let signer = |tls: &serde_json::Value| tls["metadata"]["annotations"]["fulmar.dev/signed-by"].clone();
+    let (old, uids) = (tls().unwrap(), brokers.kubectl(&["get", "pods", "-o", UIDS]).unwrap());
+    let started = Instant::now();
     brokers.kubectl(&["delete", "secret/orders-ca"]).unwrap();
-    wait::until_so("another CA", SECRET_REPAIRED_WITHIN, || brokers.get("secret/orders-ca").map(|_| true))
-        .unwrap();
-    // Brokers get it by kubelet's sync, a minute or two later; the old one stays trusted meanwhile.
-    brokers.await_condition("flc/orders", "Ready", "True", Duration::from_mins(5)).unwrap();
+    let (mut seed, mut steps) = (0, vec![old.clone()]);
+    loop {
+        // Through any broker, so between brokers too.
+        let mut acknowledged = Acknowledged::default();
+        acknowledged.publish(&client, "events", 50, seed).await.unwrap();
+        for resource in ["flc/orders", "flt/events"] {
+            let ready = brokers.condition(resource, "Ready").unwrap().unwrap();
+            assert_eq!(ready.0, "True", "{resource} after {:?}: {ready:?}", started.elapsed());
+        }
+        let now = tls().unwrap();
+        if steps.last().unwrap()["data"] != now["data"] {
+            println!("step {} after {:?}", steps.len(), started.elapsed());
+            steps.push(now.clone());
+        }
+        if steps.len() == 4 {
+            break;
+        }
+        assert!(started.elapsed() < ROTATED_WITHIN, "{} steps", steps.len() - 1);
+        seed += 1;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let signers: Vec<_> = steps.iter().map(signer).collect();
+    assert!(signers[0] == signers[1] && signers[1] != signers[2] && signers[2] == signers[3], "{signers:?}");
+    assert_ne!(steps[3]["data"]["ca.crt"], old["data"]["ca.crt"]);
+    assert_eq!(steps[3]["data"]["gossip.key"], old["data"]["gossip.key"]);
+    // The last step arrives too, and brokers go on believing each other.
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let mut acknowledged = Acknowledged::default();
+    acknowledged.publish(&client, "events", 50, seed + 1).await.unwrap();
     brokers.await_ready("flt/events").unwrap();
+    assert_eq!(brokers.kubectl(&["get", "pods", "-o", UIDS]).unwrap(), uids, "nothing was restarted");
 }
+
+const UIDS: &str =
+    "jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[0].restartCount}{\"\\n\"}{end}";
 
 #[test]
 fn brokers_are_restarted_one_at_a_time_when_their_template_changes() {

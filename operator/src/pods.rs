@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
@@ -24,6 +25,8 @@ pub struct BrokerPod {
     pub name: String,
     /// Its uid: a precondition of whatever is done to it.
     pub uid: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
     /// Its address, once it has one.
     pub address: Option<IpAddr>,
     /// Its zone, if it is known.
@@ -93,6 +96,7 @@ fn read(
         ordinal,
         name: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
+        created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
         address: status.and_then(|status| status.pod_ip.as_ref()).and_then(|ip| ip.parse().ok()),
         zone: zone.filter(|zone| !zone.is_empty()),
         node,

@@ -10,7 +10,7 @@ use crate::cluster::dereference::Seen;
 use crate::cluster::scale::Scale;
 use crate::cluster::status::Problem;
 use crate::cluster::validate::Wanted;
-use crate::cluster::{Attendant, ReconcileError, volumes};
+use crate::cluster::{Attendant, ReconcileError, fallback, volumes};
 use crate::names::ANNOTATION_CONTROLLER_EPOCH;
 
 impl Attendant {
@@ -26,7 +26,15 @@ impl Attendant {
             return Ok(None);
         }
         let epoch = self.view().map_or(0, |view| view.controller_epoch);
-        let children = build(wanted, certificates, scale.brokers(), epoch.max(stamped(seen)));
+        let mut children = build(wanted, certificates, scale.brokers(), epoch.max(stamped(seen)));
+        let live = seen.stateful_set.as_deref();
+        let given_up = fallback::settle(&mut children.stateful_set, live, self.finding.as_ref());
+        self.template = children
+            .stateful_set
+            .spec
+            .as_ref()
+            .map(|spec| fallback::name(&spec.template))
+            .unwrap_or_default();
         // Eight applies after each other: too much for the stack of everything that awaits them.
         let outcome = Box::pin(self.apply_children(wanted, seen, &children, epoch)).await;
         let outcome = match outcome {
@@ -36,7 +44,12 @@ impl Attendant {
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(()) => Ok(None),
+            Ok(()) => {
+                if let Some(problem) = &given_up {
+                    self.story.tell(wanted.reference(), true, problem.reason, problem.message.clone());
+                }
+                Ok(given_up)
+            }
             Err(error) => self.problem(wanted, error),
         }
     }

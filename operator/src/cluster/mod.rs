@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod build;
 pub mod dereference;
+pub mod fallback;
 pub mod patience;
 pub mod remove;
 pub mod roll;
@@ -42,6 +43,7 @@ use crate::topic::claims::{Claimed, claims};
 use crate::topic::finalizer::{self, Keeper};
 
 use self::dereference::{Seen, dereference};
+use self::fallback::Finding;
 use self::patience::{Mood, Patience};
 use self::roll::{Health, Step};
 use self::scale::{Floor, Scale, scale};
@@ -104,6 +106,9 @@ pub struct Attendant {
     mood: Mood,
     /// The brokers' set was found as it should be in this pass: what the watch tells of it is not of an older template.
     template_in_place: bool,
+    /// The template that is in place, by name, and what the last roll found out about it.
+    template: String,
+    finding: Option<Finding>,
 }
 
 /// What a pass over a Cluster found out, for the statuses.
@@ -132,6 +137,8 @@ impl Attendant {
             behind: false,
             mood: Mood::new(Instant::now()),
             template_in_place: false,
+            template: String::new(),
+            finding: None,
         }
     }
 
@@ -270,6 +277,7 @@ impl Attendant {
         if wanted.settings.paused {
             return Ok(Some(step));
         }
+        self.judge_template(&revision, &step, scale.brokers(), pods);
         let (client, namespace) = (&self.context.client, &self.key.namespace);
         let (outcome, pod, done) = match &step {
             Step::Done | Step::Wait(_) => return Ok(Some(step)),
@@ -289,6 +297,17 @@ impl Attendant {
             Err(error) => return Err(error),
         }
         Ok(Some(step))
+    }
+
+    /// Whether the template in place has brought up every broker, or nobody.
+    fn judge_template(&mut self, revision: &str, step: &Step, brokers: u16, pods: &[BrokerPod]) {
+        let ready = pods.iter().filter(|pod| pod.ready && pod.ordinal < brokers).count();
+        let name = self.template.clone();
+        self.finding = if *step == Step::Done && ready == usize::from(brokers) {
+            Some(Finding::Proven(name))
+        } else {
+            fallback::failure(revision, pods, Timestamp::now()).map(|why| Finding::Failed(name, why))
+        };
     }
 
     fn health(&self) -> Health {

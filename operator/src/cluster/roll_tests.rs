@@ -5,6 +5,7 @@ fn pod(ordinal: u16, revision: &str) -> BrokerPod {
         ordinal,
         name: format!("orders-{ordinal}"),
         uid: format!("u{ordinal}"),
+        created: None,
         address: None,
         zone: Some(["b", "a", "b"][usize::from(ordinal)].to_owned()),
         node: None,

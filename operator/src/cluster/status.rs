@@ -35,6 +35,9 @@ pub struct Facts<'a> {
     pub view: Option<&'a View>,
 }
 
+/// The reason of a template that brought up nobody: brokers are complete, but of the one before.
+pub const ROLLOUT_FAILED: &str = "RolloutFailed";
+
 /// Why a Cluster is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -220,6 +223,9 @@ fn zones_known(facts: &Facts<'_>) -> Claim {
 
 fn rollout_complete(facts: &Facts<'_>) -> Claim {
     let name = "RolloutComplete";
+    if let Some(problem) = facts.problem.filter(|problem| problem.reason == ROLLOUT_FAILED) {
+        return Claim::new(name, false, problem.reason, problem.message.clone());
+    }
     match facts.roll {
         None => {
             Claim::new(name, Truth::Unknown, "NotLookedAt", "the pods were not compared with the template")

@@ -119,6 +119,7 @@ fn a_zone_that_is_not_known_is_said() {
         ordinal: 0,
         name: "orders-0".to_owned(),
         uid: String::new(),
+        created: None,
         address: None,
         zone: None,
         node: Some("n1".to_owned()),

@@ -1,0 +1,98 @@
+//! Promise: a roll disturbs few: leaders go home by themselves, and statuses that end as they began are not written.
+
+// A test's functions may end it, and print what they saw.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use fulmar_e2e::brokers::{Brokers, cluster, topic};
+use fulmar_e2e::environment::Environment;
+use fulmar_e2e::wait;
+
+const TOPICS: usize = 200;
+const WRITES_MAX: usize = 50;
+
+/// A minute of health, and the moves themselves.
+const HOME_WITHIN: Duration = Duration::from_mins(3);
+
+/// Partitions whose leader is not the first of their replicas, of all, as the table says.
+fn away(brokers: &Brokers) -> anyhow::Result<(usize, usize)> {
+    let tables = brokers.kubectl(&["get", "partitiontables", "-o", "json"])?;
+    let leader = |line: &str| Some(line.split_once(" leader=")?.1.split_once(' ')?.0.to_owned());
+    let first = |line: &str| Some(line.split_once("of[")?.1.split([',', ']']).next()?.to_owned());
+    let tables: serde_json::Value = serde_json::from_str(&tables)?;
+    let mut lines = Vec::new();
+    texts(&tables, &mut lines);
+    let entries: Vec<&String> = lines.into_iter().filter(|line| line.contains(" epoch=")).collect();
+    let away = entries.iter().filter(|line| leader(line) != first(line)).count();
+    Ok((away, entries.len()))
+}
+
+fn texts<'a>(value: &'a serde_json::Value, all: &mut Vec<&'a String>) {
+    match value {
+        serde_json::Value::String(text) => all.push(text),
+        serde_json::Value::Array(values) => values.iter().for_each(|value| texts(value, all)),
+        serde_json::Value::Object(fields) => fields.values().for_each(|value| texts(value, all)),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+    }
+}
+
+/// Writes of statuses in a namespace so far, by resource, as the API server's own log has them.
+fn status_writes(brokers: &Brokers) -> BTreeMap<String, usize> {
+    let log = Environment::get().unwrap().nodes().unwrap().log("audit.log");
+    let mut counts = BTreeMap::new();
+    for line in std::fs::read_to_string(log).unwrap().lines() {
+        let Ok(entry) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+        let object = &entry["objectRef"];
+        let is_write = matches!(entry["verb"].as_str(), Some("update" | "patch"));
+        let is_ours = matches!(object["resource"].as_str(), Some("topics" | "clusters"));
+        if is_write
+            && is_ours
+            && object["subresource"] == "status"
+            && object["namespace"] == brokers.namespace()
+        {
+            *counts.entry(object["resource"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+    counts
+}
+
+#[test]
+fn a_roll_with_200_topics_writes_at_most_50_statuses_and_leaders_go_home() {
+    let mut yaml = cluster(3);
+    for number in 0..TOPICS {
+        write!(yaml, "{}", topic(&format!("t{number:03}"), 1, "")).unwrap();
+    }
+    let brokers = Brokers::apply("rolled-statuses", &yaml).unwrap();
+    let started = Instant::now();
+    brokers.await_ready("flc/orders").unwrap();
+    brokers.kubectl(&["wait", "--for=condition=Ready", "flt", "--all", "--timeout=300s"]).unwrap();
+    println!("{TOPICS} Topics are Ready after {:?}", started.elapsed());
+    wait::until_so("the statuses are written", Duration::from_mins(2), || {
+        let before = status_writes(&brokers);
+        std::thread::sleep(Duration::from_secs(10));
+        Ok(before == status_writes(&brokers))
+    })
+    .unwrap();
+    let before = status_writes(&brokers);
+    println!("status writes until then: {before:?}");
+
+    let started = Instant::now();
+    brokers.kubectl(&["rollout", "restart", "statefulset/orders"]).unwrap();
+    wait::until_so("the roll has begun", Duration::from_mins(1), || Ok(away(&brokers)?.0 > 0)).unwrap();
+    brokers.await_condition("flc/orders", "RolloutComplete", "True", Duration::from_mins(6)).unwrap();
+    println!("rolled in {:?}; away: {:?}", started.elapsed(), away(&brokers).unwrap());
+    let rolled = Instant::now();
+    wait::until_so("all leaders are home", HOME_WITHIN, || Ok(away(&brokers)?.0 == 0)).unwrap();
+    println!("all leaders are home {:?} after the roll", rolled.elapsed());
+    // What was held back would come now.
+    std::thread::sleep(Duration::from_secs(30));
+    let after = status_writes(&brokers);
+    let spent: usize = after.values().sum::<usize>() - before.values().sum::<usize>();
+    println!("status writes by the roll and the way home: {spent} ({before:?} to {after:?})");
+    assert!(spent <= WRITES_MAX, "{spent} writes");
+    brokers.await_ready("flc/orders").unwrap();
+    brokers.kubectl(&["wait", "--for=condition=FullyReplicated", "flt", "--all", "--timeout=10s"]).unwrap();
+}

@@ -1,0 +1,94 @@
+//! Which template brokers are made from when the wanted one brings up nobody: the last one that did.
+//!
+//! Owns what is remembered of templates, on the `StatefulSet` itself, so that it survives the operator. Never: which pod is
+//! made anew; `roll` does, and finds the pods of a template that was given up to be of no use.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use sha2::{Digest as _, Sha256};
+
+use crate::certificates::hexadecimal;
+use crate::cluster::status::{Problem, ROLLOUT_FAILED};
+use crate::pods::BrokerPod;
+
+/// A pod that Kubernetes cannot run (no such image, it crashes, no node takes it) and that is not Ready by then never will be.
+const TROUBLED_MAX: Duration = Duration::from_mins(5);
+
+/// Any other pod is given longer than its startup probe gives it: it may have much to recover.
+const READY_MAX: Duration = Duration::from_mins(15);
+
+/// The annotation with the last template that all brokers were Ready with, as JSON.
+const GOOD: &str = "fulmar.dev/good-template";
+
+/// The annotation with the name of the template that was given up.
+const REJECTED: &str = "fulmar.dev/rejected-template";
+
+/// The annotation that says why.
+const BECAUSE: &str = "fulmar.dev/rejected-because";
+
+/// What the roll found out about the template in place, by the template's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// Every broker runs it and is Ready.
+    Proven(String),
+    /// The first broker of it was not Ready in time; why, for a person.
+    Failed(String, String),
+}
+
+/// A template's name: the beginning of its hash.
+pub fn name(template: &PodTemplateSpec) -> String {
+    let text = serde_json::to_string(template).expect("the types of the API have string keys");
+    hexadecimal(&Sha256::digest(text)[..8])
+}
+
+/// Why the template with this revision brings up nobody; `None`: it does, or has time left.
+pub fn failure(revision: &str, pods: &[BrokerPod], now: Timestamp) -> Option<String> {
+    let mut of_it = pods.iter().filter(|pod| pod.revision.as_deref() == Some(revision) && !pod.leaving);
+    // One that is Ready proves the template: what ails another one is something else.
+    if of_it.clone().any(|pod| pod.ready) {
+        return None;
+    }
+    of_it.find_map(|pod| {
+        let age = Duration::try_from(now.duration_since(pod.created?)).unwrap_or(Duration::ZERO);
+        let may = if pod.trouble.is_some() { TROUBLED_MAX } else { READY_MAX };
+        let why = pod.trouble.as_deref().unwrap_or("it is not Ready");
+        (age >= may).then(|| format!("{} after {} minutes: {why}", pod.name, may.as_secs() / 60))
+    })
+}
+
+/// Puts into `set`, which is as wanted, the template to be used, and what is to be remembered; gives back what a person should
+/// know. `live` is the set as it is.
+pub fn settle(
+    set: &mut StatefulSet,
+    live: Option<&StatefulSet>,
+    finding: Option<&Finding>,
+) -> Option<Problem> {
+    let noted = |key: &str| live?.metadata.annotations.as_ref()?.get(key).cloned();
+    let spec = set.spec.as_mut()?;
+    let wanted = name(&spec.template);
+    let good = match finding {
+        Some(Finding::Proven(proven)) if *proven == wanted => Some(spec.template.clone()),
+        // Of a version that knew other fields: no use.
+        _ => noted(GOOD).and_then(|json| serde_json::from_str(&json).ok()),
+    }?;
+    let failed = match finding {
+        Some(Finding::Failed(failed, why)) if *failed == wanted => Some(why.clone()),
+        _ => noted(BECAUSE).filter(|_| noted(REJECTED).as_ref() == Some(&wanted)),
+    };
+    let annotations = set.metadata.annotations.get_or_insert_default();
+    annotations
+        .insert(GOOD.to_owned(), serde_json::to_string(&good).expect("it was JSON, or became it just now"));
+    let why = failed.filter(|_| name(&good) != wanted)?;
+    annotations.insert(REJECTED.to_owned(), wanted);
+    annotations.insert(BECAUSE.to_owned(), why.clone());
+    spec.template = good;
+    let message = format!("{why}; brokers keep the template before. Change the spec to try again");
+    Some(Problem { reason: ROLLOUT_FAILED, message, stuck: true })
+}
+
+#[cfg(test)]
+#[path = "fallback_tests.rs"]
+mod tests;
