@@ -29,8 +29,10 @@ const FRAME_BYTES_MAX: u32 = 256 * 1024;
 /// One answer of a fetch stream: the largest credit (16 MiB) and the batch that passes it (8 MiB), with room.
 const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// So long an address that could not be reached is not tried first again.
-const UNREACHABLE_FOR: Duration = Duration::from_secs(5);
+/// So long an address that could not be reached is not tried first again: a broker that restarts is back in less than a
+/// second, so the first time is short; each failure doubles it, for a dead pod's address costs a connection's timeout each time.
+const UNREACHABLE_FOR: Duration = Duration::from_millis(200);
+const UNREACHABLE_FOR_MAX: Duration = Duration::from_secs(5);
 
 /// `host:port` or `http://host:port` as an address that [`Connections`] takes.
 pub(crate) fn parse_server(given: &str) -> Result<String, ConnectError> {
@@ -75,7 +77,19 @@ pub(crate) struct Connections {
 #[derive(Debug, Default)]
 struct Inner {
     channels: HashMap<(String, u32), Channel>,
-    unreachable: HashMap<String, Instant>,
+    unreachable: HashMap<String, Unreachable>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Unreachable {
+    since: Instant,
+    lasts: Duration,
+}
+
+impl Unreachable {
+    fn holds(&self) -> bool {
+        self.since.elapsed() < self.lasts
+    }
 }
 
 impl Connections {
@@ -105,7 +119,13 @@ impl Connections {
     /// It could not be reached: others are to be tried first for a while.
     pub(crate) fn note_unreachable(&self, address: &str) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.unreachable.insert(address.to_owned(), Instant::now());
+        let before = inner.unreachable.get(address);
+        // Many tasks find out at once: that counts as one failure.
+        if before.is_some_and(Unreachable::holds) {
+            return;
+        }
+        let lasts = before.map_or(UNREACHABLE_FOR, |before| (before.lasts * 2).min(UNREACHABLE_FOR_MAX));
+        inner.unreachable.insert(address.to_owned(), Unreachable { since: Instant::now(), lasts });
     }
 
     /// It answered.
@@ -117,7 +137,7 @@ impl Connections {
     /// Whether it could not be reached lately.
     pub(crate) fn is_unreachable(&self, address: &str) -> bool {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.unreachable.get(address).is_some_and(|at| at.elapsed() < UNREACHABLE_FOR)
+        inner.unreachable.get(address).is_some_and(Unreachable::holds)
     }
 
     /// Forgets brokers that are gone: addresses of pods change for ever.
