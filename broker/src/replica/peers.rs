@@ -89,11 +89,14 @@ impl Peers {
 
     /// Keeps a stream to each peer that a partition is shared with, for ever.
     pub async fn keep_dialling(self) {
+        let me = self.shared.replicas.me().ordinal;
         let mut wanted = self.shared.replicas.wanted();
         let mut dialling: BTreeMap<Ordinal, AbortOnDropHandle<()>> = BTreeMap::new();
         loop {
+            // An earlier volume of this broker may be a member still: where it was is here now.
+            let others = |ordinal: &Ordinal| *ordinal != me;
             let ordinals: BTreeSet<Ordinal> =
-                wanted.borrow_and_update().iter().map(|peer| peer.ordinal).collect();
+                wanted.borrow_and_update().iter().map(|peer| peer.ordinal).filter(others).collect();
             dialling.retain(|ordinal, _| ordinals.contains(ordinal));
             for ordinal in ordinals {
                 let peers = self.clone();
