@@ -50,6 +50,7 @@ pub(crate) async fn settle(
             client = Cluster::client(cluster.size()).await.ok();
         }
         let Some(client) = &client else { continue };
+        let before = std::mem::take(&mut why);
         why = if let Some(why) = unsettled(&client.admin(), cluster.size()).await {
             whole_since = None;
             why
@@ -63,6 +64,9 @@ pub(crate) async fn settle(
             }
             format!("no acknowledgement since in {silent:?}; readers behind (acknowledged, read): {unread:?}")
         };
+        if why != before {
+            cluster.story.note(&format!("        waits: {why}"));
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
     bail!("not settled within {SETTLED_WITHIN:?}: {why}; {} records wait", book.pending());

@@ -86,6 +86,8 @@ pub(crate) enum Kind {
     FlipStopped,
     /// A bit flipped in a file of a broker that runs
     FlipRunning,
+    /// A bit flipped in other batches at each broker
+    FlipBatches,
     /// A file of a broker cut short
     Truncate,
     /// An older copy in the place of a broker's volume
@@ -137,6 +139,7 @@ impl Kind {
             Self::DeleteRunning => "a broker's folder deleted under it, then kill -9 and an empty volume",
             Self::FlipStopped => "a bit flipped in journal or database of a broker that is away",
             Self::FlipRunning => "a bit flipped in journal or database of a broker that runs",
+            Self::FlipBatches => "bits flipped in three batches at each broker, other batches at each",
             Self::Truncate => "journal or database of a broker cut short",
             Self::Restore => "an older copy in the place of a broker's volume",
             Self::Twin => "a second process on a copy of a broker's volume",
@@ -230,6 +233,9 @@ impl Schedule {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 /// What a blow works on.
 pub(crate) struct Field<'a> {
     pub(crate) cluster: &'a mut Cluster,
@@ -262,6 +268,7 @@ pub(crate) async fn strike(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
         Kind::Full => disks::fill(field, blow).await,
         Kind::DeleteVolume | Kind::DeleteRunning => volumes::delete(field, blow).await,
         Kind::FlipStopped | Kind::FlipRunning | Kind::Truncate => volumes::rot(field, blow).await,
+        Kind::FlipBatches => volumes::flip_batches(field, blow).await,
         Kind::Restore => volumes::restore(field, blow).await,
         Kind::Twin => volumes::twin(field, blow).await,
         Kind::Swap => volumes::swap(field, blow).await,

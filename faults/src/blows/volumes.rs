@@ -14,6 +14,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use super::{Blow, Field, Kind};
+use crate::cluster::EVENTS;
 use crate::cluster::broker::mount;
 use crate::cluster::process::Process;
 use crate::cluster::volume;
@@ -23,6 +24,11 @@ use crate::room::system;
 const VERDICT_WITHIN: Duration = Duration::from_secs(15);
 /// A Cluster of empty brokers on a busy machine.
 const FOREIGN_WITHIN: Duration = Duration::from_mins(1);
+
+/// Batches that rot at each broker.
+const FLIPS: usize = 3;
+/// Records that are looked for in the databases: some are in the journal alone as yet.
+const RECORDS_TRIED: usize = 40;
 
 /// What a broker made of its volume.
 enum Verdict {
@@ -126,6 +132,24 @@ pub(super) async fn rot(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
     replace(field, blow.target)
 }
 
+/// At each of these brokers a bit of a batch flips, and of another batch at each: they have to heal each other, and nobody may
+/// notice but by waiting.
+pub(super) async fn flip_batches(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
+    let mut luck = StdRng::seed_from_u64(blow.seed);
+    let mut names = field.book.some_acknowledged(EVENTS, &mut luck, RECORDS_TRIED);
+    for broker in &field.cluster.brokers {
+        let database = broker.data.join("records.redb");
+        let Some(what) = volume::flip_records(&database, &mut names, FLIPS, &mut luck)? else { continue };
+        field.cluster.story.note(&format!("        broker {}: {what}", broker.ordinal));
+    }
+    // Read from the disk, not from a cache of before.
+    if blow.seed.is_multiple_of(2) {
+        field.cluster.brokers[usize::from(blow.target)].process.kill().await?;
+    }
+    sleep(blow.lasts / 4).await;
+    Ok(())
+}
+
 /// A refusal has to name the file.
 fn note_refusal(field: &mut Field<'_>, target: u16, how: &str) {
     let broker = &field.cluster.brokers[usize::from(target)];
@@ -178,9 +202,14 @@ pub(super) async fn twin(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
     let mut command = broker.command(51_050, &copy);
     command.env_remove("FULMAR_FAULTY_DISK");
     twin.start(command)?;
-    sleep(blow.lasts + Duration::from_secs(3)).await;
-    let of_twin = twin.ended();
-    let of_first = broker.process.ended();
+    let deadline = Instant::now() + VERDICT_WITHIN;
+    let (of_twin, of_first) = loop {
+        let (of_twin, of_first) = (twin.ended(), broker.process.ended());
+        if of_twin.is_some() || of_first.is_some() || Instant::now() > deadline {
+            break (of_twin, of_first);
+        }
+        sleep(Duration::from_millis(50)).await;
+    };
     field.cluster.story.note(&format!("        the twin: {of_twin:?}; the first: {of_first:?}"));
     if of_twin.is_none() && of_first.is_none() {
         field

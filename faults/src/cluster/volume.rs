@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
+use crate::load::record::Name;
 use crate::room::system;
 
 /// The files that hold records and promises.
@@ -39,6 +40,46 @@ pub(crate) fn flip(path: &Path, luck: &mut StdRng) -> Result<String> {
         return Ok(format!("{}, byte {}", path.display(), at + within as u64));
     }
     Ok(format!("{} holds nothing", path.display()))
+}
+
+/// Flips a bit in the value of so many of these records, wherever the file has them; they are taken from the list. Says where.
+pub(crate) fn flip_records(
+    path: &Path,
+    names: &mut Vec<Name>,
+    count: usize,
+    luck: &mut StdRng,
+) -> Result<Option<String>> {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.with_context(|| format!("could not open {}", path.display()))?;
+    let content = fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
+    let mut flipped = Vec::new();
+    let mut unseen = Vec::new();
+    while flipped.len() < count {
+        let Some(name) = names.pop() else { break };
+        let places = find(&content, &name.head());
+        if places.is_empty() {
+            unseen.push(name);
+        }
+        // redb keeps pages that it does not use any more: all copies are flipped, so that one of them is the one that counts.
+        let bit = 1 << luck.random_range(0..8);
+        for at in &places {
+            file.write_all_at(&[content[at + 15] ^ bit], (at + 15) as u64)?;
+        }
+        if !places.is_empty() {
+            flipped.push(format!("{name:?} at {places:?}"));
+        }
+    }
+    names.append(&mut unseen);
+    Ok((!flipped.is_empty()).then(|| flipped.join(", ")))
+}
+
+fn find(content: &[u8], wanted: &[u8]) -> Vec<usize> {
+    content
+        .windows(wanted.len())
+        .enumerate()
+        .filter(|(_, window)| *window == wanted)
+        .map(|(at, _)| at)
+        .collect()
 }
 
 /// Cuts a file short by up to a half, or to nothing; says where.

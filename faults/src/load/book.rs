@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use tokio::time::Instant;
 
 use super::record::{Name, Print};
@@ -353,8 +355,21 @@ impl Book {
         self.state().logs.get(&at).and_then(|log| log.acknowledged.keys().next_back().copied())
     }
 
+    /// Some records that were acknowledged in a topic, each once.
+    pub(crate) fn some_acknowledged(&self, topic: &str, luck: &mut StdRng, count: usize) -> Vec<Name> {
+        let state = self.state();
+        let logs = state.logs.iter().filter(|((name, _), _)| *name == topic);
+        let all: Vec<Name> =
+            logs.flat_map(|(_, log)| log.acknowledged.values().map(|(name, _)| *name)).collect();
+        all.sample(luck, count).copied().collect()
+    }
+
     /// How much of everything.
     pub(crate) fn counts(&self) -> Counts {
         self.state().counts
     }
 }
+
+#[cfg(test)]
+#[path = "book_tests.rs"]
+mod tests;

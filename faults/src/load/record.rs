@@ -18,6 +18,16 @@ pub(crate) struct Name {
     pub(crate) number: u64,
 }
 
+impl Name {
+    /// How its value begins.
+    pub(crate) fn head(self) -> [u8; HEAD] {
+        let mut head = [0; HEAD];
+        head[..8].copy_from_slice(&self.writer.to_be_bytes());
+        head[8..].copy_from_slice(&self.number.to_be_bytes());
+        head
+    }
+}
+
 /// The value of a record: mostly small, now and then some tens of KiB.
 pub(crate) fn value(name: Name, seed: u64) -> Vec<u8> {
     let mut luck = StdRng::seed_from_u64(seed ^ name.writer.rotate_left(32) ^ name.number);
@@ -28,8 +38,7 @@ pub(crate) fn value(name: Name, seed: u64) -> Vec<u8> {
         _ => luck.random_range(16_384..80_000),
     };
     let mut value = vec![0; HEAD + size];
-    value[..8].copy_from_slice(&name.writer.to_be_bytes());
-    value[8..HEAD].copy_from_slice(&name.number.to_be_bytes());
+    value[..HEAD].copy_from_slice(&name.head());
     luck.fill_bytes(&mut value[HEAD..]);
     value
 }
