@@ -223,3 +223,19 @@ async fn gossip_finds_everybody() {
         eventually("gossip sees three", async || operator.heard.lock().alive == [0, 1, 2]).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_volume_at_an_old_address_is_seen_alive_within_4_s() {
+    let mut three = three(1).await;
+    let alive = |three: &Three| three.operators[0].heard.lock().alive.clone();
+    eventually("gossip sees three", async || alive(&three) == [0, 1, 2]).await;
+    // A life of so many heartbeats, at the same place and with the same session as the one to come.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    three.brokers.kill(2);
+    eventually("gossip sees a death", async || alive(&three) == [0, 1]).await;
+    std::fs::remove_dir_all(three.brokers.data(2)).unwrap();
+    three.brokers.spawn(2);
+    let began = std::time::Instant::now();
+    eventually("gossip sees the new life", async || alive(&three) == [0, 1, 2]).await;
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::sealed::Sealed;
+use crate::clock::wall_ms;
 use crate::config::Seed;
 use crate::tls::Tls;
 
@@ -36,6 +37,7 @@ const DEAD_KEPT: Duration = Duration::from_hours(1);
 
 mod keys {
     pub(super) const INCARNATION: &str = "incarnation";
+    pub(super) const SESSION: &str = "session";
     pub(super) const INTERNAL: &str = "internal";
     pub(super) const CLIENT: &str = "client";
     pub(super) const ZONE: &str = "zone";
@@ -87,8 +89,11 @@ impl Gossip {
         ordinal: Ordinal,
         myself: Neighbour,
     ) -> anyhow::Result<Self> {
+        // Not the session: a new volume begins with the first one again, and at the address of the old one it would be taken for
+        // that, whose heartbeats it has not reached: dead, for as long as the old one lived.
+        let generation = wall_ms();
         let config = ChitchatConfig {
-            chitchat_id: ChitchatId::new(ordinal.to_string(), myself.session.0, advertised),
+            chitchat_id: ChitchatId::new(ordinal.to_string(), generation, advertised),
             // The key keeps Clusters apart; their id is not known before the operator told it.
             cluster_id: "fulmar".to_owned(),
             gossip_interval: ROUND,
@@ -102,14 +107,14 @@ impl Gossip {
             },
             marked_for_deletion_grace_period: DEAD_KEPT,
             catchup_callback: None,
-            extra_liveness_predicate: Some(Box::new(|state| neighbour(Session(0), state).is_some())),
+            extra_liveness_predicate: Some(Box::new(|state| neighbour(state).is_some())),
         };
         let handle =
             spawn_chitchat(config, key_values(&myself), &Sealed::new(tls, socket)).await.context("gossip")?;
         let handle = Arc::new(handle);
         let nodes = handle.with_chitchat(|chitchat| chitchat.live_nodes_watcher()).await;
         let (publish, view) = watch::channel(View::default());
-        let viewing = tokio::spawn(follow(nodes, publish, ordinal, myself));
+        let viewing = tokio::spawn(follow(nodes, publish, ordinal, (generation, myself)));
         let lonely = {
             let view = view.clone();
             move || view.borrow().len() < 2
@@ -139,6 +144,7 @@ impl Gossip {
 fn key_values(myself: &Neighbour) -> Vec<(String, String)> {
     let mut all = vec![
         (keys::INCARNATION.to_owned(), myself.incarnation.to_string()),
+        (keys::SESSION.to_owned(), myself.session.0.to_string()),
         (keys::INTERNAL.to_owned(), myself.internal.to_string()),
         (keys::CLIENT.to_owned(), myself.client.clone()),
         (keys::VERSION.to_owned(), myself.version.clone()),
@@ -147,10 +153,10 @@ fn key_values(myself: &Neighbour) -> Vec<(String, String)> {
     all
 }
 
-fn neighbour(session: Session, state: &NodeState) -> Option<Neighbour> {
+fn neighbour(state: &NodeState) -> Option<Neighbour> {
     Some(Neighbour {
         incarnation: state.get(keys::INCARNATION)?.parse().ok()?,
-        session,
+        session: Session(state.get(keys::SESSION)?.parse().ok()?),
         internal: state.get(keys::INTERNAL)?.parse().ok()?,
         client: state.get(keys::CLIENT)?.to_owned(),
         zone: state.get(keys::ZONE).map(str::to_owned),
@@ -158,23 +164,25 @@ fn neighbour(session: Session, state: &NodeState) -> Option<Neighbour> {
     })
 }
 
-/// Turns chitchat's nodes into brokers. Of two processes of one broker the later session is shown.
+/// Turns chitchat's nodes into brokers. Of two processes of one broker the one that started later is shown.
 async fn follow(
     mut nodes: watch::Receiver<BTreeMap<ChitchatId, NodeState>>,
     publish: watch::Sender<View>,
     ordinal: Ordinal,
-    myself: Neighbour,
+    myself: (u64, Neighbour),
 ) {
     loop {
-        let mut view = BTreeMap::from([(ordinal, myself.clone())]);
+        let mut latest = BTreeMap::from([(ordinal, myself.clone())]);
         for (id, state) in nodes.borrow_and_update().iter() {
             let Ok(number) = id.node_id.parse::<u16>() else { continue };
-            let Some(found) = neighbour(Session(id.generation_id), state) else { continue };
-            let newer = view.get(&Ordinal(number)).is_none_or(|known| known.session <= found.session);
+            let Some(found) = neighbour(state) else { continue };
+            let newer = latest.get(&Ordinal(number)).is_none_or(|(known, _)| *known <= id.generation_id);
             if newer {
-                view.insert(Ordinal(number), found);
+                latest.insert(Ordinal(number), (id.generation_id, found));
             }
         }
+        let view: BTreeMap<Ordinal, Neighbour> =
+            latest.into_iter().map(|(ordinal, (_, neighbour))| (ordinal, neighbour)).collect();
         publish.send_if_modified(|before| {
             let changed = **before != view;
             if changed {
