@@ -27,7 +27,9 @@ fn book(numbers: &[u64]) -> Book {
 }
 
 fn read(book: &Book, found: &[Found]) {
-    found.iter().for_each(|found| book.read(AT.0, AT.1, found));
+    for found in found {
+        book.read(AT.0, AT.1, found);
+    }
 }
 
 #[tokio::test]
