@@ -65,7 +65,7 @@ fn who_was_replaced_is_no_preferred_leader_for_ten_minutes() {
     let second = leader(&world);
     assert_ne!(second, first);
     world.run(300 * SECOND);
-    assert_eq!(leader(&world), second, "no taking turns");
+    assert!(world.stops.is_empty() && leader(&world) == second, "no taking turns");
     world.brokers.get_mut(&first).unwrap().opens_nothing = false;
     world.run(420 * SECOND);
     assert_eq!(leader(&world), first);
