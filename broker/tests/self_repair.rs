@@ -64,8 +64,11 @@ impl Three {
 
     async fn publish_all(&self) {
         for number in 0..RECORDS {
-            self.publish(number % 3, value(number)).await;
+            self.publish(number % 2, value(number)).await;
         }
+    }
+
+    async fn is_in_sync(&self) {
         eventually("all three hold everything", async || {
             let heard = self.operators[0].heard.lock();
             heard.reports.get(&key(0).to_string()).is_some_and(|report| report.in_sync.len() == 3)
@@ -77,6 +80,9 @@ impl Three {
     fn stop_all(&mut self) {
         self.operators.clear();
         for ordinal in [2, 1, 0] {
+            if self.brokers.has_ended(ordinal) {
+                continue;
+            }
             assert!(self.brokers.terminate(ordinal).success(), "{}", self.brokers.log(ordinal));
         }
     }
@@ -167,6 +173,7 @@ fn read_volume(dir: &Path, ordinal: u16) -> (usize, Option<Offset>) {
 async fn replicas_that_are_rotten_in_different_places_heal_each_other_and_readers_see_everything() {
     let mut three = three().await;
     three.publish_all().await;
+    three.is_in_sync().await;
     three.stop_all();
     // A follower, the leader, and two replicas side by side.
     rot(&three.file(2), 10);
@@ -203,6 +210,7 @@ async fn replicas_that_are_rotten_in_different_places_heal_each_other_and_reader
 async fn what_no_replica_has_is_said_plainly_and_everything_else_goes_on() {
     let mut three = three().await;
     three.publish_all().await;
+    three.is_in_sync().await;
     three.stop_all();
     (0..3).for_each(|ordinal| rot(&three.file(ordinal), 30));
     three.start_all().await;
@@ -231,6 +239,65 @@ async fn what_no_replica_has_is_said_plainly_and_everything_else_goes_on() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let more = three.brokers.log(0).len() - before;
     assert!(more < 20_000, "{more} bytes of log in 3 s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_fetches_from_rotten_replicas_opens_its_term_with_everything() {
+    let mut three = three().await;
+    let replicas: Vec<ReplicaId> = three.operators.iter().map(Operator::replica).collect();
+    three.brokers.kill(2);
+    three.publish_all().await;
+    three.stop_all();
+    rot(&three.file(0), 20);
+    rot(&three.file(1), 60);
+    rot(&three.file(0), 100);
+    three.start_all().await;
+    // The one that has nothing is to lead.
+    let page = page(1, &replicas, replicas[2], 2);
+    for operator in &three.operators {
+        operator.push(&page, 2).await;
+    }
+    three.operators[2].leads(key(0), epoch(2)).await;
+    let mut stream = three.subscribe(2).await;
+    let values = take(&mut stream, RECORDS).await.unwrap();
+    assert_eq!(values, (0..RECORDS).map(value).collect::<Vec<_>>());
+    three.stop_all();
+    for ordinal in 0..3 {
+        let (count, damaged) = read_volume(&three.brokers.data(usize::from(ordinal)), ordinal);
+        assert!(damaged.is_none() && count > RECORDS, "broker {ordinal}: {count}, {damaged:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_of_a_rotten_leader_catches_up_once_the_leader_is_healed_by_another() {
+    let mut three = three().await;
+    three.brokers.kill(2);
+    three.publish_all().await;
+    three.stop_all();
+    rot(&three.file(0), 20);
+    rot(&three.file(0), 70);
+    three.start_all().await;
+    three.is_in_sync().await;
+    three.stop_all();
+    let (count, damaged) = read_volume(&three.brokers.data(2), 2);
+    assert!(damaged.is_none() && count > RECORDS, "{count}, {damaged:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_refused_says_why_and_an_empty_one_starts() {
+    let mut three = three().await;
+    three.publish(0, value(0)).await;
+    three.stop_all();
+    std::fs::File::options().write(true).open(three.file(1)).unwrap().set_len(10_000).unwrap();
+    let output = three.brokers.command(1).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(
+        said.contains("data-1/records.redb: ") && said.contains("give this broker an empty volume"),
+        "{said}"
+    );
+    std::fs::remove_dir_all(three.brokers.data(1)).unwrap();
+    three.brokers.spawn(1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

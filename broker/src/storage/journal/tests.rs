@@ -144,3 +144,54 @@ fn old_groups_of_a_reused_slot_do_not_chain() {
         assert_eq!(read(&files, ends[39 - back]).unwrap().len(), back);
     }
 }
+
+mod turning_back {
+    use proptest::prelude::*;
+
+    use super::super::group::{HEADER_BYTES, seal, turn_back};
+    use super::{ID, Position};
+
+    fn group(body: &[u8]) -> (Vec<u8>, Position) {
+        let to = Position { at: 8192, sequence: 7, chain: 99, synced_through: 5 };
+        let mut bytes = vec![0; HEADER_BYTES];
+        bytes.extend_from_slice(body);
+        seal(&mut bytes, &ID, &to);
+        (bytes, to)
+    }
+
+    proptest! {
+        #[test]
+        fn one_flipped_bit_anywhere_is_turned_back(
+            body in proptest::collection::vec(any::<u8>(), 0..500),
+            place in any::<proptest::sample::Index>(),
+            bit in 0..8u8,
+        ) {
+            let (mut bytes, to) = group(&body);
+            let whole = bytes.clone();
+            bytes[place.index(HEADER_BYTES + body.len())] ^= 1 << bit;
+            let (head, found) = turn_back(&bytes, &ID, &to).expect("one bit is told from all others");
+            prop_assert_eq!(&found[HEADER_BYTES..], &body[..]);
+            prop_assert_eq!((head.sequence, head.synced_through, head.at), (7, 5, 8192));
+            prop_assert_eq!(&head.checksum.to_le_bytes()[..], &whole[4..8]);
+        }
+
+        #[test]
+        fn two_flipped_bits_near_each_other_are_not(
+            body in proptest::collection::vec(any::<u8>(), 10..500),
+            place in any::<proptest::sample::Index>(),
+            bits in (0..8u8, 0..8u8),
+        ) {
+            let (mut bytes, to) = group(&body);
+            let at = HEADER_BYTES + place.index(body.len() - 1);
+            bytes[at] ^= 1 << bits.0;
+            bytes[at + 1] ^= 1 << bits.1;
+            prop_assert!(turn_back(&bytes, &ID, &to).is_none());
+        }
+
+        #[test]
+        fn no_bytes_are_a_panic_or_a_group(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let (_, to) = group(&[]);
+            prop_assert!(turn_back(&bytes, &ID, &to).is_none());
+        }
+    }
+}

@@ -229,3 +229,21 @@ fn a_value_stays_below_a_page_of_redb() {
     assert!(!pack.takes(&batch(key, base, 900)));
     assert!(batches::Pack::default().takes(&batch(key, 0, 1 << 20)), "one large batch goes alone");
 }
+
+proptest! {
+    #[test]
+    fn one_flipped_bit_of_a_row_is_turned_back_and_two_are_refused(
+        body in vec(any::<u8>(), 2..300),
+        place in any::<proptest::sample::Index>(),
+        bit in 0..8u8,
+    ) {
+        let mut row = super::sealed::seal(b"key", &body);
+        let at = place.index(row.len());
+        row[at] ^= 1 << bit;
+        let opened = super::sealed::open(b"key", &row).unwrap();
+        prop_assert_eq!(opened.as_ref(), &body[..]);
+        let other = (at + 1) % row.len();
+        row[other] ^= 1 << bit;
+        prop_assert!(super::sealed::open(b"key", &row).is_err());
+    }
+}
