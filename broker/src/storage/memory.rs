@@ -78,6 +78,8 @@ pub(super) struct Memory {
     applied_id: u64,
     /// Batches that were put in the places of damaged ones, until redb has them.
     mends: BTreeMap<(PartitionKey, Offset), Hot>,
+    /// How often some of them went to redb.
+    mends_applied: u64,
 }
 
 impl Memory {
@@ -98,7 +100,16 @@ impl Memory {
         };
         let logs = replicas.map(|(key, replica)| (*key, log(replica))).collect();
         let mends = BTreeMap::new();
-        Self { logs, order: VecDeque::new(), hot_bytes: 0, hot_bytes_max, last_id: 0, applied_id: 0, mends }
+        Self {
+            logs,
+            order: VecDeque::new(),
+            hot_bytes: 0,
+            hot_bytes_max,
+            last_id: 0,
+            applied_id: 0,
+            mends,
+            mends_applied: 0,
+        }
     }
 
     /// Whether these may be queued in this order; all or none are.
@@ -184,6 +195,11 @@ impl Memory {
         self.mends.retain(|(of, _), hot| *of != key || hot.batch.end() <= from);
     }
 
+    /// Rises when redb gets some of the batches that [`mend_at`](Self::mend_at) tells of no more: a read of before is out of date.
+    pub(super) fn mends_applied(&self) -> u64 {
+        self.mends_applied
+    }
+
     /// A batch that was put in the place of a damaged one, and holds `at`, if redb does not have it yet.
     pub(super) fn mend_at(&self, key: PartitionKey, at: Offset) -> Option<Batch> {
         let (_, hot) = self.mends.range((key, Offset::ZERO)..=(key, at)).next_back()?;
@@ -193,7 +209,9 @@ impl Memory {
     /// Everything up to this append is in redb.
     pub(super) fn applied(&mut self, id: u64, stored_bytes: impl Iterator<Item = (PartitionKey, u64)>) {
         self.applied_id = self.applied_id.max(id);
+        let waiting = self.mends.len();
         self.mends.retain(|_, hot| hot.id > self.applied_id);
+        self.mends_applied += u64::from(self.mends.len() < waiting);
         for (key, bytes) in stored_bytes {
             if let Some(log) = self.logs.get_mut(&key) {
                 log.stored_bytes = bytes;

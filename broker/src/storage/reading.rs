@@ -47,6 +47,7 @@ impl Shared {
             if let Some(hot) = self.read_hot(key, from, until, bytes_max) {
                 return Ok(hot);
             }
+            let mends_applied = self.memory.lock().mends_applied();
             let before = self.place(key)?;
             if from < before.start {
                 return Err(ReadError::BelowStart { key, from, log_start: before.start });
@@ -57,8 +58,12 @@ impl Shared {
             let wanted = Wanted { from, until: until.min(before.hot_from), bytes_max };
             found = self
                 .with_values(|values| batches::read(values, LogName { key, number: before.number }, wanted));
+            let is_rotten = matches!(found, Err(ReadError::Rotten { .. }));
             if let Err(rotten @ ReadError::Rotten { .. }) = found {
                 found = self.mended(wanted, rotten);
+            }
+            if is_rotten && self.memory.lock().mends_applied() != mends_applied {
+                continue;
             }
             let after = self.place(key)?;
             if after.turns == before.turns && after.start <= from {
