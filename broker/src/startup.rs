@@ -148,13 +148,10 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
     let serving_grpc =
         tokio::spawn(listen::serve(ports.grpc, None, limits_grpc(shares), router, stop_clients.clone()));
     let ready = readiness::watch(replicas.clone(), pages.directory(), peers.clone(), phase.clone(), health);
-    let tasks = vec![
-        AbortOnDropHandle::new(tokio::spawn(tls.watch())),
-        AbortOnDropHandle::new(tokio::spawn(peers.keep_dialling())),
-        AbortOnDropHandle::new(tokio::spawn(replica::retain(replicas.clone(), pages.directory()))),
-        AbortOnDropHandle::new(tokio::spawn(replica::scrub(replicas.clone(), config.scrub_rate))),
-        AbortOnDropHandle::new(tokio::spawn(ready)),
-    ];
+    let mut tasks = upkeep(&replicas, &pages, config);
+    tasks.push(AbortOnDropHandle::new(tokio::spawn(tls.watch())));
+    tasks.push(AbortOnDropHandle::new(tokio::spawn(peers.keep_dialling())));
+    tasks.push(AbortOnDropHandle::new(tokio::spawn(ready)));
     info!(name = config.name.text, %addresses.grpc, %addresses.http, %addresses.internal, %addresses.gossip, "the broker serves");
     Ok(Broker {
         addresses,
@@ -170,6 +167,13 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
         verdicts,
         tasks,
     })
+}
+
+/// What looks after the stored records.
+fn upkeep(replicas: &Replicas, pages: &Pages, config: &Config) -> Vec<AbortOnDropHandle<()>> {
+    let retaining = tokio::spawn(replica::retain(replicas.clone(), pages.directory()));
+    let scrubbing = tokio::spawn(replica::scrub(replicas.clone(), config.scrub_rate));
+    vec![AbortOnDropHandle::new(retaining), AbortOnDropHandle::new(scrubbing)]
 }
 
 async fn bind(config: &Config) -> anyhow::Result<Ports> {
