@@ -72,8 +72,8 @@ impl<'a> Copy<'a> {
     pub(crate) fn cargo(&self, subcommand: &str) -> Command {
         let mut command = self.workspace.cargo(subcommand);
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", self.workspace.target().join("flaws/target"));
-        // Many small changes are compiled one after the other.
-        command.env("CARGO_INCREMENTAL", "1").arg("--offline");
+        // Many small changes are compiled one after the other, and nobody debugs them.
+        command.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0").arg("--offline");
         command
     }
 
