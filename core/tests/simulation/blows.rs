@@ -257,7 +257,7 @@ impl World {
         for volume in lost {
             let needless: Vec<PartitionKey> = self.damaged[&volume]
                 .iter()
-                .filter(|key| !self.observer.needs(**key, volume) || self.observer.is_forfeited(**key))
+                .filter(|key| !self.observer.needs(**key, volume))
                 .copied()
                 .collect();
             self.heal(volume, |key| needless.contains(&key));

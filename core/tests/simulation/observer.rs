@@ -317,6 +317,9 @@ impl Observer {
     /// Whether a replica is needed by a decision that may hold: the last that opened, or any after it.
     pub(crate) fn needs(&self, key: PartitionKey, replica: ReplicaId) -> bool {
         let Some(seen) = self.partitions.get(&key) else { return false };
+        if seen.decisions.last_key_value().is_some_and(|(_, last)| is_deletion(last)) {
+            return false;
+        }
         let from = seen.in_force.as_ref().map(|entry| entry.epoch).unwrap_or_default();
         seen.decisions.range(from..).any(|(_, entry)| entry.members.contains(replica))
     }

@@ -194,12 +194,17 @@ impl Simulator {
         let output =
             command.output().with_context(|| format!("could not start {}", process::line(&command)))?;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        let totals = out.lines().find_map(|line| line.strip_prefix("totals ")).map(str::to_owned);
+        // The test harness begins a line with the test's name, and leaves it open.
+        let after = |word: &'static str| {
+            let lines = out.lines().rev();
+            lines.filter_map(move |line| line.split_once(word).map(|(_, rest)| rest.to_owned()))
+        };
+        let totals = after("totals ").next();
         if output.status.success() {
             let totals = totals.context("the simulation said no totals")?;
             return Ok(Chunk { totals: Some(totals), failure: None });
         }
-        let begun = out.lines().filter_map(|line| line.strip_prefix("begins ")?.parse().ok()).next_back();
+        let begun = after("begins ").find_map(|number| number.parse().ok());
         let Some(seed) = begun else { bail!("the simulation ended with {}: {err}", output.status) };
         // What the test says stands behind the line that the panic begins with; panics inside worlds stand before.
         let text = err.split_once(&format!("seed {seed}: ")).map_or(err.trim(), |(_, text)| text.trim());
