@@ -178,8 +178,12 @@ impl World {
 
     /// Volumes that lost something, or have damaged batches.
     fn hurt(&self) -> BTreeSet<ReplicaId> {
-        let rotten = self.nodes.iter().filter(|node| !node.is_ghost && !node.disk.damaged().is_empty());
-        rotten.map(crate::node::Node::id).chain(self.damaged.keys().copied()).collect()
+        let volume = |node: &'_ crate::node::Node| {
+            let own = node.foreign.as_ref().unwrap_or(&node.disk);
+            let id = ReplicaId { ordinal: node.ordinal, incarnation: own.incarnation };
+            (!node.is_ghost && !own.damaged().is_empty()).then_some(id)
+        };
+        self.nodes.iter().filter_map(volume).chain(self.damaged.keys().copied()).collect()
     }
 
     /// A bit flips in a batch that others hold too. Several volumes may be rotten, each in another place.
