@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fulmar_core::batch::{Batch, ProducedBatch, ProducerSequence, Record};
 use fulmar_core::id::{PartitionKey, ProducerId};
 use fulmar_core::offset::Offset;
-use fulmar_core::partition::{Refusal, Ticket};
+use fulmar_core::partition::{PRODUCER_WINDOW, Refusal, Ticket};
 use fulmar_core::term::Term;
 
 /// So many batches of one producer are under way at once.
@@ -62,7 +62,7 @@ impl Producer {
                 return None;
             }
             Some((number, _)) => *number,
-            None if goes_on && (self.open.len() as u64) < IN_FLIGHT => {
+            None if goes_on && (self.open.len() as u64) < IN_FLIGHT && self.is_in_window() => {
                 self.next += 1;
                 self.next - 1
             }
@@ -74,6 +74,12 @@ impl Producer {
         let value = Bytes::copy_from_slice(&self.value(number).to_le_bytes());
         let records = vec![Record { value, ..Record::default() }; 1 + (number % 3) as usize];
         Some((number, ProducedBatch::build(&records, sequence).expect("it is well formed")))
+    }
+
+    /// Brokers recognise so many of its last batches: it does not run ahead of the oldest that it has not heard of.
+    fn is_in_window(&self) -> bool {
+        let oldest = self.open.first_key_value().map_or(self.next, |(number, _)| *number);
+        self.next < oldest + PRODUCER_WINDOW as u64
     }
 
     pub(crate) fn acknowledged(&mut self, number: u64) {
