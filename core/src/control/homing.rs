@@ -25,8 +25,8 @@ const PAGES_AT_ONCE: usize = 2;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A move whose new leader has not opened its term by then holds others up no more; who does not open at all is replaced.
 const OPENING_MAX: Duration = Duration::from_secs(5);
-/// Who was named in vain, or did not take over, is not moved back to for so long, doubled each time …
-const AGAIN: Duration = Duration::from_mins(10);
+/// Who did not take over in time (a busy machine is enough) is not moved back to for so long, doubled each time …
+const AGAIN: Duration = Duration::from_mins(2);
 /// … up to this.
 const AGAIN_MAX: Duration = Duration::from_hours(2);
 
@@ -157,17 +157,17 @@ impl Controller {
         }
         // Another epoch of the same leader: what waits for the next one's name is appended there.
         if lives {
-            self.note_failure(key, one.to);
+            self.note_failure(key, one.to, 1);
         }
         self.decide(entry.clone(), true);
         None
     }
 
-    /// Who was named and did not lead is not trusted for a while.
-    pub(super) fn note_failure(&mut self, key: PartitionKey, replica: ReplicaId) {
+    /// Who was to lead and does not is not trusted for a while; `times`: as if it had failed so often.
+    pub(super) fn note_failure(&mut self, key: PartitionKey, replica: ReplicaId, times: u32) {
         let now = self.now;
         let failed = self.partitions.entry(key).or_default().failed.entry(replica).or_default();
-        *failed = (failed.0.saturating_add(1), now);
+        *failed = (failed.0.saturating_add(times), now);
     }
 
     fn is_trusted(&self, key: PartitionKey, replica: ReplicaId) -> bool {

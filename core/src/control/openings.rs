@@ -16,6 +16,9 @@ const OPEN_MAX: Duration = Duration::from_secs(5);
 /// … up to this; also the longest that a broker busy opening other terms is waited for.
 const OPEN_MAX_MAX: Duration = Duration::from_mins(1);
 
+/// As a preferred leader it is not trusted for as long as after so many moves that failed: eight minutes, then an hour.
+const UNOPENED_COUNTS: u32 = 3;
+
 impl Controller {
     /// Replaces who has not opened its term in time, if so many others live that they can open one without it.
     pub(super) fn replace_unopened(&mut self) {
@@ -91,7 +94,7 @@ impl Controller {
         // Who failed least and longest ago; of those the longest log, as ever.
         let fit = |replica| lives(replica) && Some(failures(replica)) == fewest;
         let Some(target) = self.candidate(key, fit, &leads) else { return false };
-        self.note_failure(key, leader);
+        self.note_failure(key, leader, UNOPENED_COUNTS);
         if let Some(state) = self.partitions.get_mut(&key) {
             state.vain = state.vain.saturating_add(1);
         }

@@ -56,7 +56,7 @@ fn where_nobody_opens_the_tries_become_seldom() {
 }
 
 #[test]
-fn who_was_replaced_is_no_preferred_leader_for_ten_minutes() {
+fn who_was_replaced_is_no_preferred_leader_for_eight_minutes() {
     let mut world = World::new(3, vec![wish("orders", 1)]);
     world.run(2 * SECOND);
     let first = leader(&world);
