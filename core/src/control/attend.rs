@@ -227,6 +227,10 @@ impl Controller {
                 }
                 let incarnation = hello.replica.incarnation;
                 let standing = BrokerStanding::Active;
+                if let Some(broker) = self.brokers.get_mut(&ordinal) {
+                    // That was the volume before: this one would be told to give itself up when it is greeted again.
+                    broker.restored = false;
+                }
                 root.brokers.push(BrokerRecord { ordinal, incarnation, process: last, volume, standing });
                 root.brokers.sort_by_key(BrokerRecord::replica);
             }

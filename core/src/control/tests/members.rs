@@ -107,3 +107,33 @@ fn a_lost_volume_is_replaced_though_too_few_of_its_set_are_left_to_commit() {
     }
     assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
 }
+
+#[test]
+fn a_new_volume_is_not_taken_for_the_restored_one_before_it() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    let copy = world.brokers[&1].clone();
+    // Two processes that the copy does not know: its next one has the number of the first.
+    for _ in 0..2 {
+        world.kill(1);
+        world.start(1);
+        world.run(2 * SECOND);
+    }
+    world.brokers.insert(1, copy);
+    world.kill(1);
+    world.start(1);
+    world.run(2 * SECOND);
+    let restored = |world: &World| world.brokers[&1].greeting.as_ref().is_some_and(|told| told.restored);
+    assert!(restored(&world), "{}", world.view.brokers[1].message);
+    // The same claim, as where a container restarts on it.
+    let mut fresh = world.brokers[&1].clone();
+    fresh.replica.incarnation = Incarnation(500);
+    fresh.processes.truncate(1);
+    fresh.replicas.clear();
+    world.brokers.insert(1, fresh);
+    world.kill(1);
+    world.start(1);
+    world.run(5 * SECOND);
+    assert!(world.root().brokers.iter().any(|record| record.incarnation == Incarnation(500)));
+    assert!(!restored(&world));
+}

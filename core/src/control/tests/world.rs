@@ -41,7 +41,7 @@ pub(super) struct FakeBroker {
     pub(super) disk_hangs: bool,
     pub(super) volume: String,
     pub(super) zone: Option<String>,
-    greeting: Option<Greeting>,
+    pub(super) greeting: Option<Greeting>,
     answered: bool,
     book: usize,
     reported: BTreeMap<PartitionKey, Report>,
