@@ -14,6 +14,15 @@ pub(crate) struct Setting {
     pub(crate) span: Duration,
 }
 
+/// What it ran on, as far as the figures depend on it.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kibibytes =
+        memory.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+    format!("{cores} cores and {} GiB, with the brokers of a debug build", kibibytes >> 20)
+}
+
 fn seconds(duration: Duration) -> String {
     format!("{:.1}", duration.as_secs_f64())
 }
@@ -23,10 +32,11 @@ pub(crate) fn text(setting: &Setting, outcome: &Outcome, counts: &Counts) -> Str
     let mut text = String::new();
     let _ = write!(
         text,
-        "# Blows against real brokers\n\nWritten by `{}`. {} brokers as processes, each with an address and an ext4 volume of its own; \
-         producers and readers ran throughout. {} blows in {}; after each, everything had to come back by itself, and every \
+        "# Blows against real brokers\n\nWritten by `{}` on {}. {} brokers as processes, each with an address and an ext4 volume of its \
+         own; producers and readers ran throughout. {} blows in {}; after each, everything had to come back by itself, and every \
          acknowledged record was compared by its hash. The whole log was read back {} times.\n\n",
         setting.command,
+        machine(),
         setting.brokers,
         outcome.blows(),
         humantime::format_duration(Duration::from_secs(setting.span.as_secs())),
