@@ -39,6 +39,8 @@ pub struct BrokerPod {
     pub running: bool,
     /// Kubernetes calls it Ready.
     pub ready: bool,
+    /// Since when it is not Ready, as Kubernetes notes it; `None`: it is, or nothing was noted yet.
+    pub unready_since: Option<Timestamp>,
     /// It is being deleted.
     pub leaving: bool,
     /// The revision of the template that it was made from.
@@ -85,13 +87,9 @@ fn read(
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     // The pod's own label first: Kubernetes 1.35 copies the node's there, and it needs no grant for nodes.
     let zone = pod.labels().get(zone_key).cloned().or_else(|| zone_of(node.as_deref()?));
-    let condition = |kind: &str| {
-        let conditions = status.and_then(|status| status.conditions.as_ref());
-        conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| condition.type_ == kind && condition.status == "True")
-    };
+    let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let readiness = conditions.find(|condition| condition.type_ == "Ready");
+    let unready = readiness.filter(|condition| condition.status != "True");
     BrokerPod {
         ordinal,
         name: pod.name_any(),
@@ -102,7 +100,10 @@ fn read(
         node,
         volume,
         running: !has_ended(pod),
-        ready: condition("Ready"),
+        ready: readiness.is_some() && unready.is_none(),
+        unready_since: unready
+            .and_then(|condition| condition.last_transition_time.as_ref())
+            .map(|time| time.0),
         leaving: pod.metadata.deletion_timestamp.is_some(),
         revision: pod.labels().get("controller-revision-hash").cloned(),
         trouble: trouble(pod),

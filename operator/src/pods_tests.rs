@@ -59,6 +59,25 @@ fn a_container_that_ended_runs_no_more_and_one_that_waits_to_be_started_again_ne
 }
 
 #[test]
+fn a_pod_is_unready_since_its_condition_changed() {
+    let status = |status: &str| {
+        json!({"conditions": [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-21T10:00:00Z"},
+            {"type": "Ready", "status": status, "lastTransitionTime": "2026-11-21T12:00:00Z"},
+        ]})
+    };
+    let ready = one(&json!({}), &status("True"));
+    assert!(ready.ready && ready.unready_since.is_none());
+    for truth in ["False", "Unknown"] {
+        let unready = one(&json!({}), &status(truth));
+        assert_eq!(unready.unready_since, Some("2026-11-21T12:00:00Z".parse().unwrap()), "{truth}");
+        assert!(!unready.ready);
+    }
+    let new = one(&json!({}), &json!({}));
+    assert!(!new.ready && new.unready_since.is_none());
+}
+
+#[test]
 fn pods_of_another_owner_or_name_are_not_brokers() {
     let mut foreign = (*pod("orders-1", &json!({}), &json!({}))).clone();
     foreign.metadata.owner_references = None;

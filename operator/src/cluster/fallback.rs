@@ -23,6 +23,9 @@ const READY_MAX: Duration = Duration::from_mins(15);
 /// The annotation with the last template that all brokers were Ready with, as JSON.
 const GOOD: &str = "fulmar.dev/good-template";
 
+/// The annotation with the name of the last template that a broker was Ready with: it works, whatever fails later.
+const CAME_UP: &str = "fulmar.dev/came-up-template";
+
 /// The annotation with the name of the template that was given up.
 const REJECTED: &str = "fulmar.dev/rejected-template";
 
@@ -34,6 +37,8 @@ const BECAUSE: &str = "fulmar.dev/rejected-because";
 pub enum Finding {
     /// Every broker runs it and is Ready.
     Proven(String),
+    /// A broker of it is Ready.
+    CameUp(String),
     /// The first broker of it was not Ready in time; why, for a person.
     Failed(String, String),
 }
@@ -44,19 +49,37 @@ pub fn name(template: &PodTemplateSpec) -> String {
     hexadecimal(&Sha256::digest(text)[..8])
 }
 
-/// Why the template with this revision brings up nobody; `None`: it does, or has time left.
-pub fn failure(revision: &str, pods: &[BrokerPod], now: Timestamp) -> Option<String> {
-    let mut of_it = pods.iter().filter(|pod| pod.revision.as_deref() == Some(revision) && !pod.leaving);
-    // One that is Ready proves the template: what ails another one is something else.
-    if of_it.clone().any(|pod| pod.ready) {
-        return None;
+/// What the pods tell of the template in place, which is called `template` and has this revision; `None`: nothing yet.
+/// `rolled`: no pod is of another one.
+pub fn find(
+    template: &str,
+    revision: &str,
+    rolled: bool,
+    brokers: u16,
+    pods: &[BrokerPod],
+    now: Timestamp,
+) -> Option<Finding> {
+    let ready = pods.iter().filter(|pod| pod.ready && pod.ordinal < brokers).count();
+    if rolled && ready == usize::from(brokers) {
+        return Some(Finding::Proven(template.to_owned()));
     }
-    of_it.find_map(|pod| {
-        let age = Duration::try_from(now.duration_since(pod.created?)).unwrap_or(Duration::ZERO);
-        let may = if pod.trouble.is_some() { TROUBLED_MAX } else { READY_MAX };
-        let why = pod.trouble.as_deref().unwrap_or("it is not Ready");
-        (age >= may).then(|| format!("{} after {} minutes: {why}", pod.name, may.as_secs() / 60))
-    })
+    let of_it = || pods.iter().filter(|pod| pod.revision.as_deref() == Some(revision));
+    // One that is Ready proves the template: what ails another one is something else.
+    if of_it().any(|pod| pod.ready) {
+        return Some(Finding::CameUp(template.to_owned()));
+    }
+    let why = of_it().filter(|pod| !pod.leaving).find_map(|pod| overdue(pod, now))?;
+    Some(Finding::Failed(template.to_owned(), why))
+}
+
+/// Why this pod, which is not Ready, will never be; `None`: it has time left.
+fn overdue(pod: &BrokerPod, now: Timestamp) -> Option<String> {
+    // One that was Ready before has its time anew.
+    let since = pod.created.max(pod.unready_since)?;
+    let age = Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO);
+    let may = if pod.trouble.is_some() { TROUBLED_MAX } else { READY_MAX };
+    let why = pod.trouble.as_deref().unwrap_or("it is not Ready");
+    (age >= may).then(|| format!("{} after {} minutes: {why}", pod.name, may.as_secs() / 60))
 }
 
 /// Puts into `set`, which is as wanted, the template to be used, and what is to be remembered; gives back what a person should
@@ -74,14 +97,20 @@ pub fn settle(
         // Of a version that knew other fields: no use.
         _ => noted(GOOD).and_then(|json| serde_json::from_str(&json).ok()),
     }?;
+    let came_up = match finding {
+        Some(Finding::Proven(up) | Finding::CameUp(up)) if *up == wanted => Some(wanted.clone()),
+        _ => noted(CAME_UP),
+    };
     let failed = match finding {
         Some(Finding::Failed(failed, why)) if *failed == wanted => Some(why.clone()),
         _ => noted(BECAUSE).filter(|_| noted(REJECTED).as_ref() == Some(&wanted)),
     };
+    let works = name(&good) == wanted || came_up.as_ref() == Some(&wanted);
     let annotations = set.metadata.annotations.get_or_insert_default();
     annotations
         .insert(GOOD.to_owned(), serde_json::to_string(&good).expect("it was JSON, or became it just now"));
-    let why = failed.filter(|_| name(&good) != wanted)?;
+    annotations.extend(came_up.map(|name| (CAME_UP.to_owned(), name)));
+    let why = failed.filter(|_| !works)?;
     annotations.insert(REJECTED.to_owned(), wanted);
     annotations.insert(BECAUSE.to_owned(), why.clone());
     spec.template = good;

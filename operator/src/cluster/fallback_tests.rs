@@ -37,6 +37,7 @@ fn pod(ordinal: u16, revision: &str, ready: bool, trouble: Option<&str>) -> Brok
         volume: None,
         running: true,
         ready,
+        unready_since: None,
         leaving: false,
         revision: Some(revision.to_owned()),
         trouble: trouble.map(str::to_owned),
@@ -76,15 +77,76 @@ fn without_a_template_that_was_ever_good_there_is_nothing_to_go_back_to() {
     assert!(problem.is_none() && same == first);
 }
 
+fn at(minutes: u64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + Duration::from_mins(minutes)
+}
+
+/// What is found of a template called "new", in the middle of a roll.
+fn found(pods: &[BrokerPod], minutes: u64) -> Option<Finding> {
+    find("new", "new", false, 2, pods, at(minutes))
+}
+
+fn failed(template: &str, why: &str) -> Finding {
+    Finding::Failed(template.to_owned(), why.to_owned())
+}
+
 #[test]
 fn only_a_template_that_brings_up_nobody_has_failed() {
-    let at = |minutes: u64| Timestamp::UNIX_EPOCH + Duration::from_mins(minutes);
     let stuck = [pod(0, "new", false, Some("ErrImagePull")), pod(1, "old", true, None)];
-    assert_eq!(failure("new", &stuck, at(4)), None);
-    assert_eq!(failure("new", &stuck, at(5)).unwrap(), "orders-0 after 5 minutes: ErrImagePull");
+    assert_eq!(found(&stuck, 4), None);
+    assert_eq!(found(&stuck, 5), Some(failed("new", "orders-0 after 5 minutes: ErrImagePull")));
     let slow = [pod(0, "new", false, None), pod(1, "old", true, None)];
-    assert_eq!(failure("new", &slow, at(14)), None, "it may have much to recover");
-    assert!(failure("new", &slow, at(15)).is_some());
+    assert_eq!(found(&slow, 14), None, "it may have much to recover");
+    assert_eq!(found(&slow, 15), Some(failed("new", "orders-0 after 15 minutes: it is not Ready")));
     let second = [pod(0, "new", true, None), pod(1, "new", false, Some("Unschedulable"))];
-    assert_eq!(failure("new", &second, at(60)), None, "the first one is Ready");
+    assert_eq!(found(&second, 60), Some(Finding::CameUp("new".to_owned())), "the first one is Ready");
+}
+
+#[test]
+fn a_template_is_proven_when_every_broker_is_ready_with_it() {
+    let both = [pod(0, "new", true, None), pod(1, "new", true, None)];
+    assert_eq!(find("new", "new", true, 2, &both, at(1)), Some(Finding::Proven("new".to_owned())));
+    let one = [pod(0, "new", true, None), pod(1, "new", false, None)];
+    assert_eq!(find("new", "new", true, 2, &one, at(1)), Some(Finding::CameUp("new".to_owned())));
+}
+
+#[test]
+fn a_pod_that_is_unready_for_a_moment_long_after_it_was_made_is_not_overdue() {
+    let mut only = pod(0, "new", false, None);
+    only.unready_since = Some(at(60));
+    assert_eq!(found(&[only.clone()], 60), None);
+    assert_eq!(found(&[only.clone()], 74), None);
+    assert!(matches!(found(&[only.clone()], 75), Some(Finding::Failed(..))));
+    only.trouble = Some("CrashLoopBackOff".to_owned());
+    assert_eq!(found(&[only.clone()], 64), None);
+    assert_eq!(found(&[only], 65), Some(failed("new", "orders-0 after 5 minutes: CrashLoopBackOff")));
+}
+
+#[test]
+fn a_template_that_came_up_once_stays_in_a_total_outage_before_the_roll_is_over() {
+    let (one, _) = pass("broker:1", None, Some(&Finding::Proven(name(template(&set("broker:1"))))));
+    let (two, _) = pass("broker:2", Some(&one), None);
+    let new = name(template(&two));
+    let judge = |pods: &[BrokerPod], minutes| find(&new, "new", false, 2, pods, at(minutes));
+    // The first broker of it is Ready, the second one still of the template before.
+    let up = judge(&[pod(0, "new", true, None), pod(1, "old", true, None)], 10);
+    let (up, problem) = pass("broker:2", Some(&two), up.as_ref());
+    assert!(problem.is_none());
+    // Then nobody is, for longer than any pod is given.
+    let mut pods = [pod(0, "new", false, Some("CrashLoopBackOff")), pod(1, "old", false, None)];
+    for pod in &mut pods {
+        pod.unready_since = Some(at(11));
+    }
+    let outage = judge(&pods, 40);
+    assert!(matches!(outage, Some(Finding::Failed(..))), "{outage:?}");
+    let (same, problem) = pass("broker:2", Some(&up), outage.as_ref());
+    assert!(problem.is_none() && same == up);
+    // The next operator reads it from the set; another template is not spared by it.
+    let (next, problem) = pass("broker:2", Some(&same), judge(&pods, 60).as_ref());
+    assert!(problem.is_none() && next == up);
+    let (three, _) = pass("broker:3", Some(&next), None);
+    let (back, problem) =
+        pass("broker:3", Some(&three), Some(&failed(&name(template(&three)), "it crashes")));
+    assert!(problem.is_some());
+    assert_eq!(template(&back), template(&one));
 }

@@ -275,9 +275,12 @@ impl Attendant {
         };
         let step = roll::next(&revision, scale.brokers(), pods, &self.health());
         if wanted.settings.paused {
+            // What was found before a pause is found anew after it.
+            self.finding = None;
             return Ok(Some(step));
         }
-        self.judge_template(&revision, &step, scale.brokers(), pods);
+        let (rolled, brokers, now) = (step == Step::Done, scale.brokers(), Timestamp::now());
+        self.finding = fallback::find(&self.template, &revision, rolled, brokers, pods, now);
         let (client, namespace) = (&self.context.client, &self.key.namespace);
         let (outcome, pod, done) = match &step {
             Step::Done | Step::Wait(_) => return Ok(Some(step)),
@@ -297,17 +300,6 @@ impl Attendant {
             Err(error) => return Err(error),
         }
         Ok(Some(step))
-    }
-
-    /// Whether the template in place has brought up every broker, or nobody.
-    fn judge_template(&mut self, revision: &str, step: &Step, brokers: u16, pods: &[BrokerPod]) {
-        let ready = pods.iter().filter(|pod| pod.ready && pod.ordinal < brokers).count();
-        let name = self.template.clone();
-        self.finding = if *step == Step::Done && ready == usize::from(brokers) {
-            Some(Finding::Proven(name))
-        } else {
-            fallback::failure(revision, pods, Timestamp::now()).map(|why| Finding::Failed(name, why))
-        };
     }
 
     fn health(&self) -> Health {

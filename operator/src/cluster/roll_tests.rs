@@ -12,6 +12,7 @@ fn pod(ordinal: u16, revision: &str) -> BrokerPod {
         volume: None,
         running: true,
         ready: true,
+        unready_since: None,
         leaving: false,
         revision: Some(revision.to_owned()),
         trouble: None,

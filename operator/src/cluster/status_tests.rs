@@ -126,6 +126,7 @@ fn a_zone_that_is_not_known_is_said() {
         volume: None,
         running: true,
         ready: true,
+        unready_since: None,
         leaving: false,
         revision: None,
         trouble: None,
