@@ -18,6 +18,9 @@ const PARTITIONS: u32 = 24;
 /// So much for a build without optimization on a machine that is busy with other tests; what it took is printed.
 const STALL_MAX: Duration = Duration::from_secs(2);
 
+/// A preferred leader has been well and in sync for so long before it leads again.
+const WELL: Duration = Duration::from_mins(1);
+
 const YAML: &str = "\
 apiVersion: fulmar.dev/v1alpha1
 kind: Cluster
@@ -93,16 +96,16 @@ async fn leaders_move_away_and_home_again_without_an_error() {
     dev.wait_for_start("broker orders-1 ended with code 0");
     dev.wait_for_start("broker orders-1 runs");
     dev.wait_for_start("ready: 3 brokers");
-    let back = Instant::now();
     let moved = away(&dev);
     assert!(moved >= 6, "a third of the partitions: {moved}");
-    let deadline = back + Duration::from_mins(3);
+    let deadline = Instant::now() + Duration::from_mins(3);
     while away(&dev) > 0 {
         assert!(Instant::now() < deadline, "{} are still away", away(&dev));
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let home = Instant::now();
-    assert!(home - back >= Duration::from_secs(50), "not before their broker was well for a minute");
+    // From before it stopped: however late this test hears of its return, the minute that it has to be well for fits in.
+    assert!(home - told >= WELL, "not before their broker was well for a minute: {:?}", home - told);
     tokio::time::sleep(Duration::from_secs(2)).await;
     stop.store(true, Ordering::Relaxed);
     let mut all = Vec::new();
