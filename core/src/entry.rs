@@ -155,6 +155,11 @@ impl Entry {
         self.members.acknowledged_by(|replica| self.lost.contains(&replica) || holds(replica))
     }
 
+    /// Whether those for whom `answered` is true are an open quorum of every set. Who is lost for ever never counts.
+    pub fn opened_by(&self, answered: impl Fn(ReplicaId) -> bool) -> bool {
+        self.members.opened_by(|replica| !self.lost.contains(&replica) && answered(replica))
+    }
+
     /// Whether `replica` is a member or a learner.
     pub fn concerns(&self, replica: ReplicaId) -> bool {
         self.members.contains(replica) || self.learners.contains(&replica)

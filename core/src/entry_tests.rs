@@ -95,7 +95,9 @@ fn a_lost_replica_acknowledges_for_the_old_set_and_opens_nothing() {
     let entry = entry.checked().unwrap();
     assert!(entry.acknowledged_by(|one| [0, 2].contains(&one.ordinal.0)));
     assert!(!entry.acknowledged_by(|one| one.ordinal.0 == 0));
-    assert!(!entry.members.opened_by(|_| false));
+    assert!(entry.opened_by(|one| one.ordinal.0 == 0));
+    assert!(entry.members.opened_by(|one| [1, 2].contains(&one.ordinal.0)));
+    assert!(!entry.opened_by(|one| [1, 2].contains(&one.ordinal.0)), "who is lost opens nothing");
 }
 
 #[test]

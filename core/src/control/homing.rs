@@ -145,6 +145,13 @@ impl Controller {
     /// Names the preferred leader once it holds the whole log, or lets the present one go on.
     fn finish_move(&mut self, entry: &Entry, one: Move, since: Duration) -> Option<Move> {
         let (now, key) = (self.now, entry.key);
+        if !self.can_open(entry) {
+            // Neither another leader nor another epoch of this one would open: who works goes on by itself.
+            if let Some(state) = self.partitions.get_mut(&key) {
+                (state.handover, state.fit_since) = (None, None);
+            }
+            return None;
+        }
         let whole = self.leading(entry).is_some_and(|report| report.whole.contains(&one.to));
         let lives = self.serving(one.to).is_some_and(|broker| !broker.stopping);
         if whole && lives {
@@ -214,7 +221,7 @@ impl Controller {
         let (from, to) = (entry.leader?, *set.replicas().first()?);
         let rests = from != to && entry.learners.is_empty() && !is_deleted(entry);
         let stays = |replica| self.serving(replica).is_some_and(|broker| !broker.stopping);
-        if !rests || !stays(from) || !stays(to) || !self.is_trusted(entry.key, to) {
+        if !rests || !self.can_open(entry) || !stays(from) || !stays(to) || !self.is_trusted(entry.key, to) {
             return None;
         }
         let report = self.report(to, entry.key)?;
@@ -263,7 +270,6 @@ impl Controller {
 
     /// Enough members live to open a term. What waits for somebody who is away holds nobody up.
     fn is_led_soon(&self, entry: &Entry) -> bool {
-        let own = self.homing.under_way.contains_key(&entry.key);
-        !own && entry.members.opened_by(|replica| self.serving(replica).is_some())
+        !self.homing.under_way.contains_key(&entry.key) && self.can_open(entry)
     }
 }

@@ -71,6 +71,13 @@ impl Controller {
             && !broker.reports.get(&entry.key).is_some_and(halted)
     }
 
+    /// Whether so many members serve that a term of this entry can be opened: Qo to choose its log, Qa to commit its opening
+    /// record.
+    pub(super) fn can_open(&self, entry: &Entry) -> bool {
+        let serves = |replica| self.serving(replica).is_some();
+        entry.opened_by(serves) && entry.acknowledged_by(serves)
+    }
+
     /// A member that can lead now, with what speaks for it.
     pub(super) fn merit(&self, key: PartitionKey, replica: ReplicaId) -> Option<Merit> {
         let broker = self.serving(replica)?;
@@ -94,7 +101,7 @@ impl Controller {
         leads: &BTreeMap<Ordinal, usize>,
     ) -> Option<ReplicaId> {
         let entry = self.plan.entries.get(&key)?;
-        if !entry.members.opened_by(|replica| self.serving(replica).is_some()) {
+        if !entry.opened_by(|replica| self.serving(replica).is_some()) {
             return None;
         }
         let load = |replica: &ReplicaId| leads.get(&replica.ordinal).copied().unwrap_or_default();
@@ -102,7 +109,9 @@ impl Controller {
             let sets = entry.members.sets().last().expect("one set or two");
             sets.replicas().iter().position(|member| member == replica).unwrap_or(usize::MAX)
         };
-        let candidates = entry.members.replicas().into_iter().filter(|replica| fit(*replica));
+        // Who is lost for ever never leads, whatever else may be known of it.
+        let lives = |replica: &ReplicaId| fit(*replica) && !entry.lost.contains(replica);
+        let candidates = entry.members.replicas().into_iter().filter(lives);
         candidates
             .filter_map(|replica| Some((self.merit(key, replica)?, replica)))
             .max_by(|(one, a), (other, b)| {
@@ -156,6 +165,6 @@ impl Controller {
             answered.is_some_and(|at| at <= died || self.now.saturating_sub(at) >= REPORTS_PATIENCE)
         };
         let all_serve = members.iter().all(|replica| self.serving(*replica).is_some());
-        coming || !all_serve && !entry.members.opened_by(seasoned)
+        coming || !all_serve && !entry.opened_by(seasoned)
     }
 }

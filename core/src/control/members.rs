@@ -15,7 +15,12 @@ impl Controller {
         let Some(root) = &self.plan.root else { return };
         let moving =
             |entry: &&Entry| !entry.learners.is_empty() || matches!(entry.members, Members::Joint { .. });
-        let mut under_way = self.plan.entries.values().filter(moving).count();
+        // One that waits for somebody who is away copies nothing, and holds up no others.
+        let goes_on = |entry: &&Entry| {
+            let learns = entry.learners.iter().all(|replica| self.serving(*replica).is_some());
+            moving(entry) && learns && self.can_open(entry)
+        };
+        let mut under_way = self.plan.entries.values().filter(goes_on).count();
         let mut steps: Vec<Entry> = Vec::new();
         for entry in self.plan.entries.values().filter(|entry| !is_deleted(entry)) {
             let resting = !moving(&entry);
@@ -26,7 +31,10 @@ impl Controller {
             if rested || !self.partitions.get(&entry.key).is_some_and(|state| state.settled) {
                 continue;
             }
-            if let Some(next) = self.next_step(entry) {
+            // A leader that works keeps its term where no other one can be opened.
+            let opens =
+                |next: &Entry| self.leading(entry).is_none() || next.opened_by(|r| self.serving(r).is_some());
+            if let Some(next) = self.next_step(entry).filter(opens) {
                 under_way += usize::from(resting);
                 steps.push(next);
             }

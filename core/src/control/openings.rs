@@ -25,15 +25,22 @@ impl Controller {
         let entries = self.plan.entries.iter().filter(|(_, entry)| !is_deleted(entry));
         let looks: Vec<(PartitionKey, Option<ReplicaId>)> =
             entries.map(|(key, entry)| (*key, self.unopened(entry))).collect();
+        let mut leads: Option<BTreeMap<Ordinal, usize>> = None;
         let mut replaced: BTreeMap<Ordinal, usize> = BTreeMap::new();
         for (key, leader) in looks {
             let Some(leader) = leader else {
                 self.note_opened(key);
                 continue;
             };
-            if self.is_overdue(key, leader) && self.replace(key, leader) {
+            if !self.is_overdue(key, leader) {
+                continue;
+            }
+            // Once a pass, and only if it is needed: this goes over all partitions.
+            let mut counted = leads.take().unwrap_or_else(|| self.count_leaders());
+            if self.replace(key, leader, &mut counted) {
                 *replaced.entry(leader.ordinal).or_default() += 1;
             }
+            leads = Some(counted);
         }
         for (ordinal, partitions) in replaced {
             let message = format!(
@@ -43,12 +50,13 @@ impl Controller {
         }
     }
 
-    /// The leader, if it lives and can know that it leads, but has not opened its term.
+    /// The leader, if it lives, can know that it leads and has enough others to open its term with, but has not opened it.
     fn unopened(&self, entry: &Entry) -> Option<ReplicaId> {
         let leader = entry.leader?;
         let settled = self.partitions.get(&entry.key).is_some_and(|state| state.settled);
         let lives = self.serving(leader).is_some_and(|broker| !broker.stopping);
-        let known = settled && lives && self.has_been_stored(entry.key);
+        // Where too few live, another leader would not open either.
+        let known = settled && lives && self.can_open(entry) && self.has_been_stored(entry.key);
         (known && self.leading(entry).is_none()).then_some(leader)
     }
 
@@ -76,12 +84,17 @@ impl Controller {
         now.saturating_sub(since) >= wait && !busy
     }
 
-    fn replace(&mut self, key: PartitionKey, leader: ReplicaId) -> bool {
+    fn replace(
+        &mut self,
+        key: PartitionKey,
+        leader: ReplicaId,
+        leads: &mut BTreeMap<Ordinal, usize>,
+    ) -> bool {
         let entry = &self.plan.entries[&key];
         let lives = |replica: ReplicaId| {
             replica != leader && self.serving(replica).is_some_and(|broker| !broker.stopping)
         };
-        if !entry.members.opened_by(lives) {
+        if !entry.opened_by(lives) {
             return false;
         }
         let failures = |replica: ReplicaId| {
@@ -90,15 +103,14 @@ impl Controller {
         };
         let others = entry.members.replicas().into_iter().filter(|replica| lives(*replica));
         let fewest = others.filter(|replica| self.merit(key, *replica).is_some()).map(failures).min();
-        let mut leads = self.count_leaders();
         // Who failed least and longest ago; of those the longest log, as ever.
         let fit = |replica| lives(replica) && Some(failures(replica)) == fewest;
-        let Some(target) = self.candidate(key, fit, &leads) else { return false };
+        let Some(target) = self.candidate(key, fit, leads) else { return false };
         self.note_failure(key, leader, UNOPENED_COUNTS);
         if let Some(state) = self.partitions.get_mut(&key) {
             state.vain = state.vain.saturating_add(1);
         }
-        self.appoint(key, target, &mut leads);
+        self.appoint(key, target, leads);
         true
     }
 }

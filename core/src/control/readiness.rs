@@ -247,7 +247,7 @@ impl Controller {
     /// Members that a leader cannot do without, and that do not take part.
     fn awaited(&self, entry: &Entry) -> Vec<ReplicaId> {
         let serves = |replica| self.serving(replica).is_some();
-        let enough = entry.members.opened_by(serves) && entry.acknowledged_by(serves);
+        let enough = self.can_open(entry);
         let absent = entry.members.replicas().into_iter().filter(|replica| !enough && !serves(*replica));
         absent.collect()
     }

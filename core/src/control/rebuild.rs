@@ -160,7 +160,7 @@ impl Controller {
             return; // A deletion that no table remembers, and of which nothing is left.
         }
         let answered = |replica: ReplicaId| self.has_answered(replica);
-        if !deleted && !base.members.opened_by(answered) {
+        if !deleted && !base.opened_by(answered) {
             let awaits = base.members.replicas().into_iter().filter(|replica| !answered(*replica)).collect();
             self.partitions.entry(key).or_default().awaits = awaits;
             return;

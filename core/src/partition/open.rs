@@ -167,7 +167,7 @@ impl Replica {
         let alone = opening.answers.keys().all(|replica| *replica == self.me);
         opening.answers.insert(self.me, own);
         let certain = |replica| opening.answers.get(&replica).is_some_and(|answer| answer.certain);
-        let enough = opening.entry.members.opened_by(certain);
+        let enough = opening.entry.opened_by(certain);
         // Waiting for anybody else would bring nothing back.
         let all = opening.entry.members.replicas().iter().all(|member| opening.answers.contains_key(member));
         // A restored volume may be alone with its old memory: somebody must have confirmed this process.

@@ -89,7 +89,7 @@ impl Replica {
     /// been replaced, and sends readers elsewhere after a while.
     pub fn hears_open_quorum(&self) -> bool {
         let hears = |replica| replica == self.me || self.peers.contains_key(&replica);
-        self.entry().is_some_and(|entry| entry.members.opened_by(hears))
+        self.entry().is_some_and(|entry| entry.opened_by(hears))
     }
 
     /// For the operator. `None` while a promise is being stored: the report would be older than what is promised already.

@@ -137,3 +137,46 @@ fn a_new_volume_is_not_taken_for_the_restored_one_before_it() {
     assert!(world.root().brokers.iter().any(|record| record.incarnation == Incarnation(500)));
     assert!(!restored(&world));
 }
+
+#[test]
+fn a_leader_that_works_keeps_its_entry_where_a_change_could_not_open() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.desired.topics[0].ack_quorum = Some(1);
+    world.wish();
+    world.run(2 * SECOND);
+    let leader = world.topic("orders").partitions[0].leader.unwrap().0;
+    // One acknowledges, so all three open: what was acknowledged may stand on the lost volume alone.
+    world.kill((leader + 1) % 3);
+    world.run(SECOND);
+    let entries = world.entries();
+    world.add_broker((leader + 1) % 3, 500);
+    world.run(20 * SECOND);
+    assert_eq!(world.entries(), entries);
+    assert!(world.topic("orders").partitions[0].serving);
+}
+
+#[test]
+fn changes_that_wait_for_a_broker_hold_up_no_others() {
+    let mut world = World::new(4, vec![wish("orders", 40)]);
+    world.run(2 * SECOND);
+    world.kill(1);
+    world.run(SECOND);
+    world.add_broker(1, 500);
+    let learning = |world: &World| world.entries().values().filter(|one| !one.learners.is_empty()).count();
+    while learning(&world) < 16 {
+        world.run(Duration::from_millis(50));
+    }
+    world.kill(1);
+    world.run(20 * SECOND);
+    let waiting = learning(&world);
+    assert!(waiting > 0);
+    world.kill(2);
+    world.run(SECOND);
+    world.add_broker(2, 501);
+    world.run(30 * SECOND);
+    let old = ReplicaId { ordinal: Ordinal(2), incarnation: Incarnation(3) };
+    let lost = |entry: &&crate::entry::Entry| {
+        entry.members.contains(old) && entry.members.replicas().iter().all(|one| one.ordinal != Ordinal(1))
+    };
+    assert_eq!(world.entries().values().filter(lost).count(), 0, "{waiting} wait for broker 1");
+}

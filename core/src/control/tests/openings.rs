@@ -84,3 +84,24 @@ fn without_enough_others_a_leader_that_does_not_open_is_waited_for() {
     assert_eq!(world.entries(), entries);
     assert_eq!(world.topic("orders").partitions[0].leader, Some(Ordinal(first)));
 }
+
+#[test]
+fn where_too_few_live_to_commit_leaders_do_not_take_turns() {
+    let mut world = World::new(3, vec![wish("orders", 1), wish("others", 6)]);
+    world.desired.topics[0].ack_quorum = Some(3);
+    world.wish();
+    world.run(2 * SECOND);
+    let before = world.topic("orders").partitions[0].leader.unwrap();
+    let counter = |world: &World| {
+        let of = |entry: &&crate::entry::Entry| entry.members.sets().all(|set| set.ack_quorum() == 3);
+        world.entries().values().find(of).unwrap().epoch.counter
+    };
+    let first = counter(&world);
+    world.kill(before.0);
+    world.run(300 * SECOND);
+    assert_eq!(counter(&world) - first, 1, "another one was named, once");
+    assert!(!world.told("LeadersReplaced"));
+    world.start(before.0);
+    world.run(90 * SECOND);
+    assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
+}

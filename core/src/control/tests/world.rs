@@ -49,6 +49,8 @@ pub(super) struct FakeBroker {
     rounds: u64,
     /// In which epoch appends were stopped.
     pub(super) stopped_appends: BTreeMap<PartitionKey, Epoch>,
+    /// The terms that it has opened: an opened one stays open until another epoch comes.
+    opened: BTreeMap<PartitionKey, Term>,
     /// Named, it does not open a term, though it lives.
     pub(super) opens_nothing: bool,
 }
@@ -141,6 +143,7 @@ impl World {
             asked: None,
             rounds: 0,
             stopped_appends: BTreeMap::new(),
+            opened: BTreeMap::new(),
             opens_nothing: false,
         };
         self.brokers.insert(ordinal, broker);
@@ -281,6 +284,8 @@ impl World {
             }
             let broker = self.brokers.get_mut(&ordinal).unwrap();
             broker.asked = None;
+            let opened = |(key, report): (&PartitionKey, &Report)| Some((*key, report.leading?));
+            broker.opened.extend(reports.iter().filter_map(opened));
             broker.reported = reports;
             self.inbox.push_back(Input::Reports {
                 ordinal: Ordinal(ordinal),
@@ -293,7 +298,7 @@ impl World {
         }
     }
 
-    /// A leader leads when an open quorum holds its entry, and commits when an ack quorum does.
+    /// A leader leads when an open quorum and an ack quorum have held its entry, and commits when an ack quorum does.
     fn report_of(&self, broker: &FakeBroker, held: &Held) -> Report {
         let entry = &held.entry;
         let holds = |replica: ReplicaId| {
@@ -307,8 +312,9 @@ impl World {
         };
         let leads =
             entry.leader == Some(broker.replica) && !held.tombstone && !broker.stuck && !broker.opens_nothing;
-        let open = leads && entry.members.opened_by(holds) && entry.acknowledged_by(holds);
         let term = Term { epoch: entry.epoch, process: *broker.processes.last().unwrap() };
+        let opened = broker.opened.get(&entry.key) == Some(&term);
+        let open = leads && (opened || entry.opened_by(holds) && entry.acknowledged_by(holds));
         let in_sync =
             entry.members.replicas().into_iter().filter(|replica| open && holds(*replica)).collect();
         let caught_up = entry.learners.iter().copied().filter(|replica| open && holds(*replica)).collect();
