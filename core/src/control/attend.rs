@@ -245,7 +245,7 @@ impl Controller {
     }
 
     /// Bounds the records: lost volumes that no entry names go first.
-    fn forget_lost(&mut self) {
+    pub(super) fn forget_lost(&mut self) {
         let Some(root) = &mut self.plan.root else { return };
         while root.brokers.len() > RECORDS_MAX {
             let entries = &self.plan.entries;

@@ -1,10 +1,14 @@
 //! Members change: learner → caught up → joint entry → its opening record commits → entry with the new set.
 
+use std::collections::BTreeSet;
+
 use crate::control::controller::Controller;
 use crate::control::plan::is_deleted;
+use crate::control::table::{BrokerRecord, BrokerStanding, RECORDS_MAX, Root};
 use crate::control::view::EventKind;
 use crate::entry::{Entry, Members, ReplicaSet};
 use crate::id::{PartitionKey, ReplicaId};
+use crate::term::Process;
 
 /// Partitions whose members change at once: each of them copies a log, and makes its page longer for a while.
 const CHANGES_MAX: usize = 16;
@@ -12,7 +16,9 @@ const CHANGES_MAX: usize = 16;
 impl Controller {
     /// Takes the next step of every change that is due.
     pub(super) fn change_members(&mut self) {
-        let Some(root) = &self.plan.root else { return };
+        self.list_replaced();
+        // Who is lost is refused for ever, so only what is stored of it counts.
+        let Some(root) = &self.shelf.root else { return };
         let moving =
             |entry: &&Entry| !entry.learners.is_empty() || matches!(entry.members, Members::Joint { .. });
         // One that waits for somebody who is away copies nothing, and holds up no others.
@@ -50,8 +56,42 @@ impl Controller {
         }
     }
 
+    /// Lists as lost the members whose place another volume has, one that takes part now. A table that was lost or restored
+    /// may know the living only, and nothing is decided about who is not listed.
+    fn list_replaced(&mut self) {
+        let Some(root) = &self.plan.root else { return };
+        let replaced = |replica: &ReplicaId| {
+            let living = root.active(replica.ordinal).map(BrokerRecord::replica);
+            // A restored table may list an older life than the member's: that one does not answer.
+            living.is_some_and(|living| living != *replica && self.serving(living).is_some())
+                && !root.is_lost(*replica)
+        };
+        let settled =
+            |entry: &&Entry| self.partitions.get(&entry.key).is_some_and(|partition| partition.settled);
+        let entries = self.plan.entries.values().filter(settled);
+        let found: BTreeSet<ReplicaId> =
+            entries.flat_map(|entry| entry.members.replicas()).filter(replaced).collect();
+        for replica in found {
+            let Some(root) = &mut self.plan.root else { return };
+            let ReplicaId { ordinal, incarnation } = replica;
+            let (process, standing) = (Process::default(), BrokerStanding::Lost);
+            root.brokers.push(BrokerRecord { ordinal, incarnation, process, volume: None, standing });
+            root.brokers.sort_by_key(BrokerRecord::replica);
+            self.forget_lost();
+            let Some(root) = &mut self.plan.root else { return };
+            if root.brokers.len() > RECORDS_MAX {
+                root.brokers.retain(|record| record.replica() != replica);
+                return;
+            }
+            self.shelf.soil_root();
+            let message =
+                format!("broker {ordinal} has another volume than {replica}, which is lost for ever");
+            self.event(EventKind::Warning, "VolumeLost", None, message);
+        }
+    }
+
     /// Cheaply: whether the set is other than it is to be.
-    fn is_wanting(&self, entry: &Entry, root: &crate::control::table::Root) -> bool {
+    fn is_wanting(&self, entry: &Entry, root: &Root) -> bool {
         let Members::One(set) = &entry.members else { return true };
         let topic = self.plan.topics.get(&entry.key.topic);
         let quorum = topic.is_some_and(|topic| usize::from(topic.ack_quorum) != set.ack_quorum());
@@ -61,7 +101,7 @@ impl Controller {
     /// The set that is to be: each lost replica replaced by its broker's present volume, the quorum as the topic says.
     /// Nothing while that broker is away, or if the quorum does not fit.
     fn target(&self, key: PartitionKey, set: &ReplicaSet) -> Option<ReplicaSet> {
-        let root = self.plan.root.as_ref()?;
+        let root = self.shelf.root.as_ref()?;
         let replace = |replica: &ReplicaId| {
             if !root.is_lost(*replica) {
                 return Some(*replica);
@@ -79,7 +119,7 @@ impl Controller {
 
     /// What goes on where lost volumes keep the term from ever being committed, so that nobody can be seen to catch up.
     fn unblock(&self, entry: &Entry) -> Option<Entry> {
-        let root = self.plan.root.as_ref()?;
+        let root = self.shelf.root.as_ref()?;
         let lost_of = |set: &ReplicaSet| -> Vec<ReplicaId> {
             set.replicas().iter().filter(|replica| root.is_lost(**replica)).copied().collect()
         };
@@ -95,22 +135,28 @@ impl Controller {
                 let members = Members::Joint { old: old.clone(), new };
                 Some(Entry { leader: Some(leader), members, learners: Vec::new(), lost, ..entry.clone() })
             }
-            // Giving up a joint entry is always safe.
-            Members::Joint { old, new } if !lost_of(new).is_empty() => {
-                let leader = entry.leader.filter(|leader| old.contains(*leader) && !root.is_lost(*leader));
-                let members = Members::One(old.clone());
-                Some(Entry { leader, members, learners: Vec::new(), lost: Vec::new(), ..entry.clone() })
-            }
-            Members::Joint { old, .. } => {
-                let lost = lost_of(old);
-                let leader = entry.leader.filter(|leader| !lost.contains(leader));
-                (lost != entry.lost).then(|| Entry { leader, lost, ..entry.clone() })
+            // It stays joint: in the old set alone the lost ones would count as living again, should one of them come back.
+            // The old set's open quorum meets whatever the joint entry acknowledged, so another new set may be joined.
+            Members::Joint { old, new } => {
+                let mut lost = entry.lost.clone();
+                lost.extend(lost_of(old).into_iter().filter(|one| !entry.lost.contains(one)));
+                let next = if lost_of(new).is_empty() { new.clone() } else { self.target(entry.key, old)? };
+                let unchanged = next == *new && lost == entry.lost;
+                if unchanged || lost.iter().any(|one| next.contains(*one)) {
+                    return None;
+                }
+                let stays = |leader: &ReplicaId| {
+                    !lost.contains(leader) && (old.contains(*leader) || next.contains(*leader))
+                };
+                let leader = entry.leader.filter(stays);
+                let members = Members::Joint { old: old.clone(), new: next };
+                Some(Entry { leader, members, learners: Vec::new(), lost, ..entry.clone() })
             }
         }
     }
 
     fn next_step(&self, entry: &Entry) -> Option<Entry> {
-        let root = self.plan.root.as_ref()?;
+        let root = self.shelf.root.as_ref()?;
         let Some(report) = self.leading(entry) else { return self.unblock(entry) };
         let leader = entry.leader?;
         let old = match &entry.members {

@@ -68,11 +68,9 @@ impl Root {
             .map(BrokerRecord::replica)
     }
 
-    /// Whether this life is lost for ever: it is listed so, or another one has its place. A table that was lost or restored
-    /// knows the living only.
+    /// Whether this life is listed as lost for ever.
     pub fn is_lost(&self, replica: ReplicaId) -> bool {
-        let replaced = |record: &BrokerRecord| record.incarnation != replica.incarnation;
-        self.lost().any(|lost| lost == replica) || self.active(replica.ordinal).is_some_and(replaced)
+        self.lost().any(|lost| lost == replica)
     }
 
     /// The living volume of a broker.

@@ -180,3 +180,32 @@ fn changes_that_wait_for_a_broker_hold_up_no_others() {
     };
     assert_eq!(world.entries().values().filter(lost).count(), 0, "{waiting} wait for broker 1");
 }
+
+#[test]
+fn who_was_counted_as_lost_never_counts_as_living_again() {
+    let mut world = World::new(2, vec![wish("orders", 2)]);
+    world.run(2 * SECOND);
+    let lost = world.brokers[&1].replica;
+    world.kill(1);
+    world.run(2 * SECOND);
+    world.add_broker(1, 500);
+    world.brokers.get_mut(&1).unwrap().stuck = true;
+    world.run(5 * SECOND);
+    let counted = |world: &World| world.entries().values().filter(|one| one.lost.contains(&lost)).count();
+    assert_eq!(counted(&world), 2, "joint entries that nobody opens: {:?}", world.entries());
+    // The volume that was joined is lost too.
+    world.kill(1);
+    world.add_broker(1, 501);
+    for _ in 0..200 {
+        world.run(Duration::from_millis(50));
+        for entry in world.entries().values() {
+            assert!(!entry.members.contains(lost) || entry.lost.contains(&lost), "{entry}");
+        }
+    }
+    let new = ReplicaId { ordinal: Ordinal(1), incarnation: Incarnation(501) };
+    for entry in world.entries().values() {
+        let Members::One(set) = &entry.members else { panic!("{entry}") };
+        assert!(set.contains(new) && set.replicas().len() == 2, "{entry}");
+    }
+    assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
+}

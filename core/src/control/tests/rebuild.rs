@@ -118,15 +118,51 @@ fn a_lost_volume_is_replaced_though_the_table_that_knew_it_is_lost_too() {
     let mut world = World::new(4, vec![wish("orders", 1)]);
     world.run(2 * SECOND);
     let member = world.topic("orders").partitions[0].replicas[1];
+    let lost = world.brokers[&member.0].replica;
     world.kill(member.0);
     world.add_broker(member.0, 99);
     world.ledger.clear();
     world.restart_controller();
-    world.run(20 * SECOND);
+    for _ in 0..400 {
+        world.run(Duration::from_millis(50));
+        // What is decided about it is decided of a volume that can never come back.
+        let listed = world.ledger.contains_key(&DocumentName::Root) && world.root().is_lost(lost);
+        let untouched = |entry: &crate::entry::Entry| {
+            entry.members.contains(lost) && entry.learners.is_empty() && entry.lost.is_empty()
+        };
+        assert!(listed || world.entries().values().all(untouched));
+    }
+    assert!(world.root().is_lost(lost));
     let entries = world.entries();
     let held = |entry: &crate::entry::Entry| {
         entry.members.replicas().iter().any(|replica| replica.incarnation.0 == 99)
     };
     assert!(entries.values().all(held), "{entries:?}");
     assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
+}
+
+#[test]
+fn a_living_volume_that_a_restored_table_does_not_know_is_not_listed_as_lost() {
+    let mut world = World::new(3, vec![wish("orders", 3)]);
+    world.run(2 * SECOND);
+    let root = DocumentName::Root;
+    let backup = world.ledger[&root].0.clone();
+    world.kill(1);
+    world.run(SECOND);
+    world.add_broker(1, 500);
+    world.run(20 * SECOND);
+    let new = world.brokers[&1].replica;
+    assert!(world.entries().values().all(|entry| entry.members.contains(new)));
+    // Away while the root comes back that knows the volume before it only.
+    world.kill(1);
+    world.run(2 * SECOND);
+    world.ledger.get_mut(&root).unwrap().0 = backup;
+    world.restart_controller();
+    world.run(20 * SECOND);
+    assert!(!world.root().is_lost(new));
+    assert!(world.entries().values().all(|entry| entry.members.contains(new)));
+    world.start(1);
+    world.run(10 * SECOND);
+    assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
+    assert!(!world.root().is_lost(new) && world.topic("orders").under_replicated == 0);
 }
