@@ -120,7 +120,7 @@ impl SubscriberBuilder {
             topic: self.topic,
             credit_bytes: u32::try_from(credit.clamp(64 * 1024, 16 * 1024 * 1024)).expect("at most 16 MiB"),
             chunks,
-            grows_from: (wants_all && !self.until_end).then_some(count),
+            grows_from: (wants_all && !self.until_end).then_some((topic.id, count)),
         };
         let reader = tokio::spawn(Reader::new(order, positions).run());
         Ok(Subscriber::new(received, reader))

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fulmar_core::id::PartitionKey;
+use fulmar_core::id::{PartitionKey, TopicId};
 use fulmar_proto::v1::{ErrorReason, FetchRequest, FetchResponse};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -19,7 +19,7 @@ use super::Chunk;
 use super::position::Position;
 use crate::connection::Connections;
 use crate::error::{DescribeError, Failure, SubscribeError, Verdict};
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, Topic};
 use crate::retry::Backoff;
 
 /// A call that is not opened for so long is with a broker that is stopped.
@@ -54,8 +54,8 @@ pub(super) struct Order {
     /// So many bytes a partition may be sent ahead.
     pub(super) credit_bytes: u32,
     pub(super) chunks: mpsc::Sender<Chunk>,
-    /// How many partitions the topic had, if those that are added later are to be read too.
-    pub(super) grows_from: Option<u32>,
+    /// How many partitions which topic had, if those that are added later are to be read too.
+    pub(super) grows_from: Option<(TopicId, u32)>,
 }
 
 /// What a session gives back: partitions to be read on, and why.
@@ -199,19 +199,28 @@ impl Reader {
 
     /// Partitions that were added since are read from their first record: it was published after this reader began.
     async fn look_for_growth(&mut self) {
-        let Some(known) = self.order.grows_from else { return };
+        let Some((id, known)) = self.order.grows_from else { return };
         let until = Instant::now() + LOOK_UP_TIMEOUT;
         // If nobody answers, the next time.
         let Ok(topic) = self.order.metadata.refresh(&self.order.topic, until).await else { return };
-        let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
-        if count <= known {
+        let added = added((id, known), &topic);
+        if added.is_empty() {
             return;
         }
+        let count = known.saturating_add(u32::try_from(added.len()).unwrap_or(u32::MAX));
         tracing::debug!(topic = %self.order.topic, from = known, to = count, "the topic has more partitions");
-        let added = (known..count).map(|partition| PartitionKey { topic: topic.id, partition });
-        self.waiting.extend(added.map(|key| Position::new(key, 0, None)));
-        self.order.grows_from = Some(count);
+        self.waiting.extend(added.into_iter().map(|key| Position::new(key, 0, None)));
+        self.order.grows_from = Some((id, count));
     }
+}
+
+/// The partitions that a topic has beyond so many. One of the same name that was created anew is another topic: none.
+fn added((id, known): (TopicId, u32), topic: &Topic) -> Vec<PartitionKey> {
+    if topic.id != id {
+        return Vec::new();
+    }
+    let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+    (known..count).map(|partition| PartitionKey { topic: id, partition }).collect()
 }
 
 /// One fetch stream at one broker.
@@ -401,3 +410,7 @@ impl Session {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "fetch_tests.rs"]
+mod tests;
