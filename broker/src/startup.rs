@@ -286,7 +286,7 @@ async fn open_volume(config: &Config, shares: Shares, addresses: Addresses) -> a
         core::Broker::new(identity, opened.replicas).context("--data: a producers' table is damaged")?;
     broker.remember(opened.peers);
     for (key, offset) in opened.damaged {
-        broker.recovered_damaged(key, offset);
+        broker.recovered_damaged(key, offset..offset.plus(1));
     }
     let (replicas, actor) = replica::start(replica::Start { broker, storage, events, shares });
     let (pages, entries) = Pages::start(replicas.clone(), opened.pages);

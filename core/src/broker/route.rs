@@ -1,6 +1,7 @@
 //! Which replica hears what.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use super::handshake::{self, Accepted, Hello, HelloRefusal, Identity};
@@ -116,10 +117,10 @@ impl Broker {
         }
     }
 
-    /// A damaged batch that the volume met when it was opened: see [`Replica::recovered_damaged`].
-    pub fn recovered_damaged(&mut self, key: PartitionKey, offset: Offset) {
+    /// Damaged batches that the volume met when it was opened: see [`Replica::recovered_damaged`].
+    pub fn recovered_damaged(&mut self, key: PartitionKey, stretch: Range<Offset>) {
         if let Some(replica) = self.replicas.get_mut(&key) {
-            replica.recovered_damaged(offset);
+            replica.recovered_damaged(stretch);
         }
     }
 

@@ -5,6 +5,7 @@
 //! time, each replica in turn, then again after a growing pause.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use super::replica::{Now, Parked, Replica, Role};
@@ -45,8 +46,8 @@ struct Place {
     /// Who cannot give it. Only replicas that were connected come in here.
     refused: BTreeSet<ReplicaId>,
     rounds: u32,
-    /// Whether the producers' table lacks what it says.
-    hides_producers: bool,
+    /// The producers' table lacks what lies from here up to there: how many batches a damaged stretch holds is not known.
+    hidden_until: Option<Offset>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,11 +92,28 @@ impl Repairs {
     /// The log is cut to `to`.
     pub(super) fn forget_from(&mut self, to: Offset) {
         let _gone = self.places.split_off(&to);
+        for place in self.places.values_mut() {
+            place.hidden_until = place.hidden_until.map(|until| until.min(to));
+        }
     }
 
     /// Retention has passed.
     pub(super) fn forget_below(&mut self, start: Offset) {
-        self.places = self.places.split_off(&start);
+        let kept = self.places.split_off(&start);
+        let gone = std::mem::replace(&mut self.places, kept);
+        let hidden_until = gone.into_values().filter_map(|place| place.hidden_until).max();
+        if let Some(until) = hidden_until.filter(|until| *until > start) {
+            self.hide(Duration::ZERO, start..until);
+        }
+    }
+
+    /// This stretch is damaged, and the producers' table lacks all that it says.
+    fn hide(&mut self, now: Duration, stretch: Range<Offset>) {
+        self.found(now, stretch.start);
+        // Without room for one more, the one before it stands for both, and for what lies between them.
+        if let Some((_, place)) = self.places.range_mut(..=stretch.start).next_back() {
+            place.hidden_until = place.hidden_until.max(Some(stretch.end));
+        }
     }
 
     /// Its copy may be whole by now, or it was away when it was asked.
@@ -140,7 +158,7 @@ impl Repairs {
             asked: BTreeSet::new(),
             refused: BTreeSet::new(),
             rounds: 0,
-            hides_producers: false,
+            hidden_until: None,
         };
         self.places.insert(offset, place);
         true
@@ -190,13 +208,19 @@ impl Replica {
         if self.repairs.places.is_empty() {
             return None;
         }
+        let cannot_be_had = self.cannot_be_had();
+        self.repairs.damaged().find(|(_, place)| cannot_be_had(place)).map(|(offset, _)| offset)
+    }
+
+    /// Whether all other members were asked for a place and said no.
+    fn cannot_be_had(&self) -> impl Fn(&Place) -> bool {
         let members = self.entry().map(|entry| entry.members.replicas()).unwrap_or_default();
-        let cannot = |place: &Place, member: &ReplicaId| {
-            *member == self.me || self.is_lost(*member) || place.refused.contains(member)
-        };
-        let mut damaged = self.repairs.damaged();
-        let found = damaged.find(|(_, place)| members.iter().all(|member| cannot(place, member)));
-        found.map(|(offset, _)| offset)
+        move |place| {
+            let cannot = |member: &ReplicaId| {
+                *member == self.me || self.is_lost(*member) || place.refused.contains(member)
+            };
+            members.iter().all(cannot)
+        }
     }
 
     /// How many damaged places were healed since the start.
@@ -204,18 +228,22 @@ impl Replica {
         self.repairs.mended
     }
 
-    /// The shell met a damaged batch when it opened the volume, and the producers' table lacks what that says. To be said
-    /// before the first step.
-    pub fn recovered_damaged(&mut self, offset: Offset) {
-        if (self.log.start..self.log.end).contains(&offset) && self.repairs.found(Duration::ZERO, offset) {
-            let place = self.repairs.places.get_mut(&offset).expect("just found");
-            place.hides_producers = true;
+    /// The shell met damaged batches when it opened the volume: one or more, up to where the next good one begins. The
+    /// producers' table lacks what they say. To be said before the first step, of the lowest stretch first.
+    pub fn recovered_damaged(&mut self, stretch: Range<Offset>) {
+        let held = stretch.start.max(self.log.start)..stretch.end.min(self.log.end);
+        if !held.is_empty() {
+            self.repairs.hide(Duration::ZERO, held);
         }
     }
 
     /// Whether a damaged batch may be just the one that an idempotent producer repeats, and another replica may still tell.
     pub(super) fn hides_producers(&self) -> bool {
-        self.repairs.damaged().any(|(_, place)| place.hides_producers) && self.irreparable().is_none()
+        if self.repairs.places.is_empty() {
+            return false;
+        }
+        let cannot_be_had = self.cannot_be_had();
+        self.repairs.damaged().any(|(_, place)| place.hidden_until.is_some() && !cannot_be_had(place))
     }
 
     /// Somebody read the log and met a damaged batch. It stays where it is; this replica is not counted beyond it.
@@ -312,11 +340,16 @@ impl Replica {
     /// A copy is in its place, durably.
     pub(super) fn mended(&mut self, now: Now, from: Offset, until: Offset) {
         let mut count = 0;
+        let mut hidden_until = None;
         for (_, place) in self.repairs.places.range_mut(from..until) {
             if !matches!(place.stage, Stage::Mended(_)) {
                 place.stage = Stage::Mended(now.since_start);
+                hidden_until = hidden_until.max(place.hidden_until.take());
                 count += 1;
             }
+        }
+        if let Some(hidden_until) = hidden_until.filter(|hidden_until| *hidden_until > until) {
+            self.repairs.hide(now.since_start, until..hidden_until);
         }
         self.repairs.mended += count;
         if count == 0 {
@@ -339,3 +372,7 @@ impl Replica {
 #[cfg(test)]
 #[path = "repair_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "repair_hidden_tests.rs"]
+mod hidden_tests;

@@ -371,35 +371,3 @@ fn more_damage_than_is_remembered_is_healed_in_its_turn() {
     assert!(damaged.is_empty(), "{damaged:?}");
     assert!(bench.replica.repairs.places.len() <= REPAIRS_MAX);
 }
-
-#[test]
-fn an_idempotent_publish_waits_while_a_damaged_batch_may_be_its_first_attempt() {
-    let log = || Recovered {
-        promise: super::super::Promise { entry: Some(entry(2, 0)), ..Default::default() },
-        vector: vector(&[(term(1, 1), 0)]),
-        log_end: Offset(5),
-        high_watermark: Offset(5),
-        ..Recovered::default()
-    };
-    let mut bench = Bench::recovered(log());
-    bench.replica.recovered_damaged(Offset(3));
-    bench.up(1);
-    bench.sync();
-    bench.up(2);
-    bench.promised_with(2, 1, &[(term(1, 1), 0)], 5, true);
-    bench.promised_with(2, 2, &[(term(1, 1), 0)], 5, true);
-    assert_eq!(bench.replica.leading(), Some(term(2, 0)));
-    let refused = |effects: &[Effect]| {
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Refuse { refusal: super::super::Refusal::Busy, .. }))
-    };
-    assert!(refused(&bench.publish(7, Some((9, 0)))));
-    assert!(!refused(&bench.publish(8, None)));
-    let asked = asked(&bench.settle());
-    let copy = super::super::bench::batch_of(term(1, 1), 3, Some((9, 0)), 4900);
-    bench.says(asked[0].ordinal.0, answer(3, vec![copy]));
-    bench.sync();
-    let effects = bench.publish(9, Some((9, 0)));
-    assert!(writes(&effects).is_empty(), "the mended batch is the first attempt: {effects:?}");
-}

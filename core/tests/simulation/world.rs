@@ -544,7 +544,7 @@ impl World {
             if self.random.chance(300)
                 && let Some(broker) = self.nodes[node].broker.as_mut()
             {
-                broker.recovered_damaged(key, offset);
+                broker.recovered_damaged(key, offset..offset.plus(1));
             }
         }
         if !entries.is_empty() {
