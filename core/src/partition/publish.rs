@@ -138,8 +138,11 @@ impl Replica {
         let append_time_ms = now.clock_ms.max(self.log.append_time_ms);
         if let Some(sequence) = batch.sequence() {
             match self.log.producers.admit(sequence, append_time_ms, self.high_watermark) {
-                // Its first attempt may lie in a batch that is being fetched again.
-                Admission::New if self.hides_producers() => return Err(Refusal::Busy),
+                // Its first attempt, or the one before it, may lie in a batch that is being fetched again: a refusal would make
+                // the client begin anew, and append twice.
+                Admission::New | Admission::Refused(_) if self.hides_producers() => {
+                    return Err(Refusal::Busy);
+                }
                 Admission::New => {}
                 // What is not committed yet may still disappear: the first attempt's answer is this one's.
                 Admission::Duplicate { base, end } if end <= self.high_watermark && self.is_opened() => {

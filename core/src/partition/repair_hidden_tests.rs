@@ -56,6 +56,15 @@ fn an_idempotent_publish_waits_while_a_damaged_batch_may_be_its_first_attempt() 
 }
 
 #[test]
+fn what_seems_out_of_sequence_waits_too_while_the_numbers_before_it_may_be_hidden() {
+    let mut bench = leading_without(&[(0, 1)]);
+    assert!(is_busy(&bench.publish(7, Some((9, 1)))), "0 may lie in the damaged batch");
+    mend_next(&mut bench, 1);
+    let effects = bench.publish(8, Some((9, 1)));
+    assert!(!is_busy(&effects) && !writes(&effects).is_empty(), "{effects:?}");
+}
+
+#[test]
 fn a_place_that_nobody_can_give_does_not_uncover_the_others() {
     let mut bench = leading_without(&[(0, 1), (3, 4)]);
     let refuse_all = |bench: &mut Bench| {
