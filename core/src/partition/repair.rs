@@ -315,15 +315,19 @@ impl Replica {
     fn mend(&mut self, offset: Offset, batches: &[Batch]) -> Option<(Offset, Offset, super::WriteSeq)> {
         let first = batches.first().filter(|first| (first.base()..first.end()).contains(&offset))?.base();
         let mut done = None;
+        let mut count = 0;
         let mut next = first;
         for batch in batches {
             if batch.base() != next || !self.is_of_own_log(batch) {
                 break;
             }
             next = batch.end();
+            count += 1;
             self.log.producers.note_mended(batch);
             done = Some((first, next, self.write(Write::Mend(batch.clone()))));
         }
+        // One whose neighbour was still missing found no place in its producer's window: from the last to the first it does.
+        batches[..count].iter().rev().for_each(|batch| self.log.producers.note_mended(batch));
         done
     }
 

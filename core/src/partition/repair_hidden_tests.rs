@@ -129,3 +129,17 @@ fn stretches_beyond_the_bound_are_hidden_by_the_last_that_is_remembered() {
     }
     assert!((0..100).all(|place| asked.contains(&(place * 5))), "{asked:?}");
 }
+
+#[test]
+fn neighbours_of_one_producer_that_are_mended_together_are_all_known_again() {
+    let mut bench = leading_without(&[(1, 3)]);
+    for base in [0, 3, 4] {
+        bench.replica.log.producers.note(&batch_of(term(1, 1), base, Some((9, base)), 4900));
+    }
+    assert_eq!(mend_next(&mut bench, 2), 1);
+    for number in 1..5 {
+        let effects = bench.publish(20 + number, Some((9, number)));
+        let is_refused = effects.iter().any(|effect| matches!(effect, Effect::Refuse { .. }));
+        assert!(writes(&effects).is_empty() && !is_refused, "{number}: {effects:?}");
+    }
+}
