@@ -285,8 +285,8 @@ async fn open_volume(config: &Config, shares: Shares, addresses: Addresses) -> a
     let mut broker =
         core::Broker::new(identity, opened.replicas).context("--data: a producers' table is damaged")?;
     broker.remember(opened.peers);
-    for (key, offset) in opened.damaged {
-        broker.recovered_damaged(key, offset..offset.plus(1));
+    for (key, stretch) in opened.damaged {
+        broker.recovered_damaged(key, stretch);
     }
     let (replicas, actor) = replica::start(replica::Start { broker, storage, events, shares });
     let (pages, entries) = Pages::start(replicas.clone(), opened.pages);

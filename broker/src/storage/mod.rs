@@ -32,6 +32,7 @@ mod tables;
 mod tests;
 mod volume;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -86,9 +87,9 @@ pub struct Opened {
     pub pages: Vec<Page>,
     /// The last process that was seen of each peer.
     pub peers: Vec<(ReplicaId, Process)>,
-    /// Damaged batches that were met while the producers' tables were brought up to date: what they say of their producers is
-    /// missing in the tables.
-    pub damaged: Vec<(PartitionKey, Offset)>,
+    /// Damaged stretches of one or more batches, each log's lowest first, that were met while its producers' table was brought
+    /// up to date, now or before: what they say of their producers is missing in the table.
+    pub damaged: Vec<(PartitionKey, Range<Offset>)>,
     /// How many bytes of the journal were replayed, for the log line at the start.
     pub replayed_bytes: u64,
 }

@@ -51,10 +51,10 @@ pub(super) fn open(
     slots.sync_all()?;
     let released = volume.applied;
     // Before the journal is replayed: a table that learns of later batches first would forget the earlier ones for good.
-    let damaged = volume::guarded(|| volume.catch_up_producers()).map_err(volume::named(dir))?;
+    volume::guarded(|| volume.catch_up_producers()).map_err(volume::named(dir))?;
     let end = replay(&slots, &mut volume, config.apply_bytes_max, dir)?;
     check_replicas(&mut volume, end, dir)?;
-    let opened = Opened { damaged, ..describe(&identity, &volume, replayed_bytes(released, end), dir)? };
+    let opened = describe(&identity, &volume, replayed_bytes(released, end), dir)?;
     let free = files.free_bytes(dir).map_err(io("ask for the free space of", dir))?;
     let writer = Writer::new(slots, end);
     let start = Start {
@@ -261,13 +261,17 @@ fn describe(stored: &Stored, volume: &Volume, replayed_bytes: u64, dir: &Path) -
         };
         (*key, recovered)
     });
+    let damaged = volume
+        .replicas
+        .iter()
+        .flat_map(|(key, replica)| replica.unnoted.stretches().map(|stretch| (*key, stretch)));
     Ok(Opened {
         identity: public(stored),
         replicas: replicas.collect(),
         pages: view.pages().map_err(volume::named(dir))?,
         peers: view.peers().map_err(volume::named(dir))?,
         replayed_bytes,
-        damaged: Vec::new(),
+        damaged: damaged.collect(),
     })
 }
 

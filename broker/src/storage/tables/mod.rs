@@ -14,6 +14,7 @@ pub(super) mod promises;
 pub(super) mod sealed;
 #[cfg(test)]
 mod tests;
+pub(super) mod unnoted;
 
 use fulmar_core::id::{PartitionKey, TopicId};
 

@@ -220,13 +220,57 @@ fn what_a_damaged_batch_says_of_its_producer_is_missing_until_it_is_mended() {
     let whole = open(&files).opened.replicas[0].1.producers.clone();
     files.crash(Crash::Kill);
     files.flip(&redb_file(), place_of(&files, &written[6]) + 300, 6);
-    let running = open(&files);
-    assert_eq!(running.opened.damaged, [(key(1), Offset(6))]);
+    let mut running = open(&files);
+    assert_eq!(running.opened.damaged, [(key(1), Offset(6)..Offset(7))]);
     assert_ne!(running.opened.replicas[0].1.producers, whole);
+    // The incomplete table is stored, and so is what it lacks.
+    for _ in 0..2 {
+        running.storage.close().unwrap();
+        running = open(&files);
+        assert_eq!(running.opened.damaged, [(key(1), Offset(6)..Offset(7))]);
+    }
     blocking::wait(running.storage.mend(key(1), written[6].clone())).unwrap();
     running.storage.close().unwrap();
     let opened = open(&files).opened;
     assert_eq!(opened.damaged, []);
     let table = fulmar_core::partition::ProducerTable::decode(&opened.replicas[0].1.producers).unwrap();
     assert_eq!(table.len(), 1);
+}
+
+/// Ten batches of one producer, all in redb, the producers' table not stored; these of them damaged.
+fn producers_volume(damaged: &[usize]) -> (FaultyFiles, Vec<Batch>) {
+    let files = FaultyFiles::default();
+    let running = try_open(&files, &config()).unwrap();
+    let written: Vec<Batch> =
+        (0..10).map(|number| stamped(key(1), number, 1, 300, term(1), Some(sequence(5, number)))).collect();
+    for (seq, batch) in (1..).zip(&written) {
+        running.write(key(1), seq, Write::Append(batch.clone()));
+        running.durable(key(1), seq);
+    }
+    settle();
+    settle();
+    drop(running);
+    files.crash(Crash::Kill);
+    for index in damaged {
+        files.flip(&redb_file(), place_of(&files, &written[*index]) + 300, 6);
+    }
+    (files, written)
+}
+
+#[test]
+fn a_producers_table_lacks_no_more_what_a_cut_or_retention_takes() {
+    let (files, _) = producers_volume(&[2, 3, 7]);
+    let all = [(key(1), Offset(2)..Offset(4)), (key(1), Offset(7)..Offset(8))];
+    let running = open(&files);
+    assert_eq!(running.opened.damaged, all);
+    running.write(key(1), 1, Write::Cut { to: Offset(6) });
+    running.write(key(1), 2, Write::LogStart(Offset(3)));
+    running.durable(key(1), 2);
+    running.storage.close().unwrap();
+    let running = open(&files);
+    assert_eq!(running.opened.damaged, [(key(1), Offset(3)..Offset(4))]);
+    running.write(key(1), 1, Write::Release);
+    running.durable(key(1), 1);
+    running.storage.close().unwrap();
+    assert_eq!(open(&files).opened.damaged, []);
 }

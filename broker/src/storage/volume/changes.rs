@@ -12,7 +12,10 @@ use super::super::op::Op;
 use super::super::tables::batches::{self, LogName, Pack};
 use super::super::tables::logs::LogRow;
 use super::super::tables::mending::{self, Mended};
-use super::super::tables::{garbage, logs, pages, partition_bytes, peers, producers, promises, sealed};
+use super::super::tables::{
+    garbage, logs, pages, partition_bytes, peers, producers, promises, sealed, unnoted,
+};
+use super::unnoted::Unnoted;
 use super::{Note, Replica, Volume, VolumeError, continues};
 
 /// A log's producers are stored again after so many bytes of batches, or eight times their own size: what a start has to
@@ -27,6 +30,7 @@ pub(super) struct Changes<'a> {
     values: Values<'a>,
     logs: Rows<'a>,
     producers: Rows<'a>,
+    unnoted: Rows<'a>,
     promises: Rows<'a>,
     pages: Table<'a, u32, &'static [u8]>,
     peers: Table<'a, &'static peers::KeyBytes, &'static [u8]>,
@@ -47,6 +51,7 @@ impl<'a> Changes<'a> {
             values: transaction.open_table(batches::TABLE)?,
             logs: transaction.open_table(logs::TABLE)?,
             producers: transaction.open_table(producers::TABLE)?,
+            unnoted: transaction.open_table(unnoted::TABLE)?,
             promises: transaction.open_table(promises::TABLE)?,
             pages: transaction.open_table(pages::TABLE)?,
             peers: transaction.open_table(peers::TABLE)?,
@@ -117,6 +122,7 @@ impl<'a> Changes<'a> {
                 let replica = self.replica(key);
                 replica.row.start = replica.row.start.max((*start).min(replica.row.end));
                 replica.row.high_watermark = replica.row.high_watermark.max(replica.row.start);
+                replica.forget_unheld();
                 // What was below is needed no more to make the table again.
                 replica.store_producers |= replica.row.producers_at < replica.row.start;
                 Ok(())
@@ -172,6 +178,7 @@ impl<'a> Changes<'a> {
         // What it says of its producer was not known since the start.
         let replica = self.replica(key);
         replica.producers.note_mended(batch);
+        replica.unnoted.forget(batch.base()..batch.end());
         replica.store_producers = true;
         Ok(())
     }
@@ -190,6 +197,7 @@ impl<'a> Changes<'a> {
         replica.row.high_watermark = replica.row.high_watermark.min(to);
         replica.row.vector.cut(to);
         replica.producers.cut(to);
+        replica.forget_unheld();
         replica.store_producers = true;
         Ok(())
     }
@@ -204,6 +212,7 @@ impl<'a> Changes<'a> {
         replica.row =
             LogRow { number: left.number + 1, uncertain, promised, append_time_ms, ..LogRow::default() };
         replica.producers = ProducerTable::default();
+        replica.unnoted = Unnoted::default();
         replica.store_producers = true;
         self.marks.insert(&garbage::encode(left), ())?;
         self.garbage.insert((left.key, left.number));
@@ -246,6 +255,12 @@ impl<'a> Changes<'a> {
                 let snapshot = replica.producers.encode();
                 if replica.store_producers || closing || replica.since_producers > 8 * snapshot.len() {
                     self.producers.insert(&name, sealed::seal(&name, &snapshot).as_slice())?;
+                    let lacking = unnoted::encode(replica.unnoted.stretches());
+                    if lacking.is_empty() {
+                        self.unnoted.remove(&name)?;
+                    } else {
+                        self.unnoted.insert(&name, sealed::seal(&name, &lacking).as_slice())?;
+                    }
                     replica.row.producers_at = replica.row.end;
                     replica.since_producers = 0;
                     replica.store_producers = false;

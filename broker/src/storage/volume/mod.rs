@@ -3,6 +3,7 @@
 //! Owns the database and the replicas' state as of the last transaction. Knows no threads and no time.
 
 mod changes;
+mod unnoted;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
 use thiserror::Error;
 
 use self::changes::Changes;
+use self::unnoted::Unnoted;
 pub(super) use self::view::View;
 use super::bytes::Malformed;
 use super::error::{OpenError, ReadError};
@@ -71,11 +73,21 @@ pub(super) struct Replica {
     pub(super) row: LogRow,
     pub(super) promise: Promise,
     pub(super) producers: ProducerTable,
+    /// What the table lacks of the log.
+    pub(super) unnoted: Unnoted,
     /// Counts cuts, resets and releases since the start: a high watermark noted after one is not stored before it.
     pub(super) turns: u64,
     /// Bytes of batches since the producers were stored.
     since_producers: usize,
     store_producers: bool,
+}
+
+impl Replica {
+    /// What lies below the log's start or behind its end is not missed.
+    fn forget_unheld(&mut self) {
+        self.unnoted.forget(Offset::ZERO..self.row.start);
+        self.unnoted.forget(self.row.end..Offset(u64::MAX));
+    }
 }
 
 /// A high watermark to be stored with the next transaction.
@@ -252,12 +264,11 @@ impl Volume {
         Ok(())
     }
 
-    /// Reads what lies behind each stored producers' table, so that it is the one at the log's end again. Gives the damaged
-    /// batches that it met: what those say of their producers is not known until they are mended.
-    pub(super) fn catch_up_producers(&mut self) -> Result<Vec<(PartitionKey, Offset)>, VolumeError> {
+    /// Reads what lies behind each stored producers' table, so that it is the one at the log's end again, and notes for
+    /// each what was damaged: what that says of producers is not known until it is mended.
+    pub(super) fn catch_up_producers(&mut self) -> Result<(), VolumeError> {
         let read = self.database.begin_read()?;
         let table = read.open_table(batches::TABLE)?;
-        let mut damaged = Vec::new();
         for (key, replica) in &mut self.replicas {
             let log = LogName { key: *key, number: replica.row.number };
             let mut from = replica.row.producers_at.max(replica.row.start);
@@ -266,9 +277,10 @@ impl Volume {
                 let found = match batches::read(&table, log, wanted) {
                     Ok(found) => found,
                     Err(ReadError::Rotten { base, next, .. }) => {
-                        damaged.push((*key, base));
-                        let Some(next) = next else { break };
-                        from = next;
+                        // A value may begin below the log's start, and be damaged from there on.
+                        let until = next.unwrap_or(replica.row.end);
+                        replica.unnoted.add(base.max(from)..until);
+                        from = until;
                         continue;
                     }
                     Err(_) => break,
@@ -281,7 +293,7 @@ impl Volume {
                 }
             }
         }
-        Ok(damaged)
+        Ok(())
     }
 
     /// Compares each log's row with its last value. A log whose values end early ends there, and is marked uncertain.
@@ -304,6 +316,7 @@ impl Volume {
                 row.vector.cut(row.end);
                 row.uncertain = true;
                 replica.producers.cut(row.end);
+                replica.forget_unheld();
                 replica.store_producers = true;
                 short.push(*key);
             }

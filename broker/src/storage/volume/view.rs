@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use fulmar_core::id::{PartitionKey, ReplicaId};
 use fulmar_core::partition::{ProducerTable, Promise};
 use fulmar_core::term::Process;
-use redb::{ReadableDatabase, ReadableTable};
+use redb::{ReadableDatabase, ReadableTable, TableError};
 
 use super::super::Page;
 use super::super::tables::logs::LogRow;
 use super::super::tables::meta::{self, Meta};
-use super::super::tables::{garbage, logs, pages, partition_of, peers, producers, promises, sealed};
+use super::super::tables::{garbage, logs, pages, partition_of, peers, producers, promises, sealed, unnoted};
 use super::{Replica, VolumeError, row};
 
 /// The tables as of the last commit, for reading.
@@ -63,10 +63,31 @@ impl View {
             let wrong = |_| VolumeError::Row { table: "producers", what: "snapshot" };
             replica.producers = ProducerTable::decode(&body).map_err(wrong)?;
         }
+        self.unnoted(&mut replicas)?;
         if replicas.values().any(|replica| replica.row.promised != (replica.promise != Promise::default())) {
             return Err(VolumeError::Row { table: "promises", what: "a promise is missing" });
         }
         Ok(replicas)
+    }
+
+    fn unnoted(&self, replicas: &mut BTreeMap<PartitionKey, Replica>) -> Result<(), VolumeError> {
+        let table = match self.0.open_table(unnoted::TABLE) {
+            // Made by the first transaction after an upgrade.
+            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+            table => table?,
+        };
+        for found in table.iter()? {
+            let (key, value) = found?;
+            let body = sealed::open(key.value(), value.value()).map_err(row("unnoted"))?;
+            let missing = || VolumeError::Row { table: "logs", what: "a replica is missing" };
+            let replica = replicas.get_mut(&partition_of(key.value())).ok_or_else(missing)?;
+            let stretches = unnoted::decode(&body).map_err(row("unnoted"))?;
+            for stretch in stretches {
+                replica.unnoted.add(stretch);
+            }
+            replica.forget_unheld();
+        }
+        Ok(())
     }
 
     pub(in super::super) fn garbage(&self) -> Result<BTreeSet<(PartitionKey, u32)>, VolumeError> {
