@@ -22,6 +22,17 @@ const SIZE_ROWS_MAX: usize = 256;
 
 type Values = ReadOnlyTable<&'static batches::KeyBytes, &'static [u8]>;
 
+/// The value that holds the log's start may begin below it, and be damaged from there on: nobody has what lies below any more,
+/// and what is to be mended begins at the start.
+fn above(error: ReadError, start: Offset) -> ReadError {
+    match error {
+        ReadError::Rotten { key, base, next, why } => {
+            ReadError::Rotten { key, base: base.max(start), next, why }
+        }
+        ReadError::BelowStart { .. } | ReadError::Unknown(_) | ReadError::Failed(_) => error,
+    }
+}
+
 impl Shared {
     /// See [`Storage::read_hot`](super::Storage::read_hot).
     pub(super) fn read_hot(
@@ -60,7 +71,7 @@ impl Shared {
                 .with_values(|values| batches::read(values, LogName { key, number: before.number }, wanted));
             let is_rotten = matches!(found, Err(ReadError::Rotten { .. }));
             if let Err(rotten @ ReadError::Rotten { .. }) = found {
-                found = self.mended(wanted, rotten);
+                found = self.mended(wanted, above(rotten, before.start));
             }
             if is_rotten && self.memory.lock().mends_applied() != mends_applied {
                 continue;

@@ -36,7 +36,8 @@ pub(crate) fn mend(
     };
     let Some((key, mut value)) = row else { return insert_row(table, log, batch) };
     let Some(ranges) = split(&value) else { return split_off(table, log, (key, &value), batch, end) };
-    match place_in(&value, &ranges, base_of(&key), log.key, batch) {
+    let span = base_of(&key)..next_row(table, log, base_of(&key), end)?;
+    match place_in(&value, &ranges, span, log.key, batch) {
         Slot::Whole => Ok(Mended::Whole),
         Slot::Unknown => Ok(Mended::Unplaced),
         Slot::Behind => insert_row(table, log, batch),
@@ -65,19 +66,31 @@ enum Slot {
     Before(usize),
     /// It is missing behind the last one.
     Behind,
-    /// Damaged ones before it hide where it is: they come first.
+    /// Damaged ones on both sides hide where it is: one of them comes first.
     Unknown,
 }
 
-/// Where a batch belongs in a value whose index holds: behind the good one that ends where it begins.
-fn place_in(value: &[u8], ranges: &[Range<usize>], base: Offset, key: PartitionKey, batch: &Batch) -> Slot {
+/// Where a batch belongs in a value whose index holds and which spans these offsets: behind the good one that ends where it
+/// begins, or before the good one that begins where it ends.
+fn place_in(
+    value: &[u8],
+    ranges: &[Range<usize>],
+    span: Range<Offset>,
+    key: PartitionKey,
+    batch: &Batch,
+) -> Slot {
     // How many offsets a damaged one takes is not known.
-    let mut expected = Some(base);
+    let mut expected = Some(span.start);
+    let before = |index: usize, next: Offset| {
+        let slot = index.checked_sub(1).map(|last| ranges[last].clone());
+        let slot = slot.filter(|slot| next == batch.end() && slot.len() == batch.size());
+        slot.map_or(Slot::Unknown, Slot::At)
+    };
     for (index, range) in ranges.iter().enumerate() {
         match Batch::parse(Bytes::copy_from_slice(&value[range.clone()]), key) {
             Ok(good) if good.base() == batch.base() => return Slot::Whole,
             Ok(good) if good.base() > batch.base() => {
-                return expected.map_or(Slot::Unknown, |_| Slot::Before(index));
+                return expected.map_or_else(|| before(index, good.base()), |_| Slot::Before(index));
             }
             Ok(good) => expected = Some(good.end()),
             Err(_) if expected == Some(batch.base()) && range.len() == batch.size() => {
@@ -86,7 +99,18 @@ fn place_in(value: &[u8], ranges: &[Range<usize>], base: Offset, key: PartitionK
             Err(_) => expected = None,
         }
     }
-    expected.map_or(Slot::Unknown, |_| Slot::Behind)
+    expected.map_or_else(|| before(ranges.len(), span.end), |_| Slot::Behind)
+}
+
+/// Where the row behind this one begins, or the log ends.
+fn next_row(
+    table: &Table<'_, &'static KeyBytes, &'static [u8]>,
+    log: LogName,
+    base: Offset,
+    end: Offset,
+) -> Result<Offset, StorageError> {
+    let behind = table.range::<&KeyBytes>(&log.at(base.plus(1))..=&log.last())?.next();
+    Ok(behind.transpose()?.map_or(end, |(key, _)| base_of(key.value())))
 }
 
 /// A row for one batch, in front of or between rows.
@@ -116,10 +140,7 @@ fn split_off(
     if base_of(&key) != batch.base() {
         return insert_row(table, log, batch);
     }
-    let next = {
-        let behind = table.range::<&KeyBytes>(&log.at(batch.base().plus(1))..=&log.last())?.next();
-        behind.transpose()?.map_or(end, |(key, _)| base_of(key.value()))
-    };
+    let next = next_row(table, log, batch.base(), end)?;
     let own = join(&[batch.bytes().as_ref()]);
     table.insert(&key, own.as_slice())?;
     if batch.end() >= next {

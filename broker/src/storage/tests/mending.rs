@@ -84,6 +84,25 @@ fn two_damaged_neighbours_are_mended_one_after_the_other() {
 }
 
 #[test]
+fn damage_at_a_log_start_within_a_value_is_found_there_and_mended_though_what_lies_below_cannot_be_had() {
+    for start in [8, 29] {
+        let (files, written) = volume(30, 700);
+        for index in [start - 1, start] {
+            files.flip(&redb_file(), place_of(&files, &written[index]) + 300, 6);
+        }
+        let running = open(&files);
+        let first = written[start].base();
+        running.write(key(1), 1, Write::LogStart(first));
+        running.durable(key(1), 1);
+        let found = running.storage.read(key(1), first, Offset(60), 1);
+        assert!(matches!(found, Err(ReadError::Rotten { base, .. }) if base == first), "{found:?}");
+        blocking::wait(running.storage.mend(key(1), written[start].clone())).unwrap();
+        running.storage.close().unwrap();
+        assert_eq!(open(&files).log(key(1), first.0), written[start..]);
+    }
+}
+
+#[test]
 fn a_value_that_does_not_hold_together_is_mended_batch_by_batch() {
     for crash_after in [None, Some(3), Some(20)] {
         let (files, written) = volume(30, 700);
