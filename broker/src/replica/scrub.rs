@@ -45,13 +45,13 @@ async fn scrub_one(replicas: &Replicas, key: PartitionKey, state: State, rate: u
     while from < until {
         let (next, read) = match read(replicas, key, from, until).await {
             Ok((next, read)) => (next, read),
-            Err(ReadError::Rotten { base, next, .. }) => {
-                found += 1;
-                replicas.found_damaged(key, base).await;
-                (next, PIECE_BYTES as u64)
+            Err(error) => {
+                if let ReadError::Rotten { base, .. } = error {
+                    found += 1;
+                    replicas.found_damaged(key, base).await;
+                }
+                (beyond(&error), PIECE_BYTES as u64)
             }
-            // Retention, a release or the end: the next pass sees how it is then.
-            Err(ReadError::BelowStart { .. } | ReadError::Unknown(_) | ReadError::Failed(_)) => break,
         };
         bytes += read;
         // At the rate, whatever the disk could do.
@@ -62,6 +62,17 @@ async fn scrub_one(replicas: &Replicas, key: PartitionKey, state: State, rate: u
         }
     }
     (bytes, found)
+}
+
+/// Where the pass goes on behind what could not be read.
+fn beyond(error: &ReadError) -> Option<Offset> {
+    match error {
+        ReadError::Rotten { next, .. } => *next,
+        // Retention was faster.
+        ReadError::BelowStart { log_start, .. } => Some(*log_start),
+        // A release or the end: the next pass sees how it is then.
+        ReadError::Unknown(_) | ReadError::Failed(_) => None,
+    }
 }
 
 async fn read(
@@ -76,3 +87,7 @@ async fn read(
     let bytes = batches.iter().map(|batch| batch.size() as u64).sum();
     Ok((batches.last().map(fulmar_core::batch::Batch::end), bytes))
 }
+
+#[cfg(test)]
+#[path = "scrub_tests.rs"]
+mod tests;
