@@ -165,7 +165,8 @@ impl World {
         (self.ungoverned_until, self.ledger.away_until, self.operator_dies_in) = (0, 0, None);
         for node in 0..self.nodes.len() {
             let this = &mut self.nodes[node];
-            (this.frozen_until, this.hangs_until, this.full_until) = (0, 0, 0);
+            // Who is frozen thaws in its own time: what waits for it must not be overtaken by what comes now.
+            (this.hangs_until, this.full_until) = (0, 0);
             if this.is_ghost {
                 self.crash(node, false);
             } else if this.foreign.is_some() {
@@ -175,7 +176,7 @@ impl World {
             }
         }
         for operator in &mut self.operators {
-            (operator.frozen_until, operator.blind_until) = (0, 0);
+            operator.blind_until = 0;
         }
         self.at(1000, Event::Rest);
     }
