@@ -17,6 +17,9 @@ use crate::random::Random;
 use crate::streams::Line;
 use crate::world::{Rule, World};
 
+/// How long a Lease lasts.
+const LEASE_MS: u64 = 4000;
+
 /// 2023: tenures are above the wall clock's seconds.
 const WALL_CLOCK_S: u64 = 1_700_000_000;
 
@@ -118,11 +121,18 @@ impl World {
             self.kill_operator(number);
         }
         let now_ms = self.now_ms;
-        if !self.operators.iter().any(|operator| operator.is_active(now_ms)) {
+        if !self.operators.iter().any(|operator| operator.is_active(now_ms)) && self.may_take_over() {
             let idle = |number: &usize| self.operators[*number].controller.is_none();
             let number = (0..self.operators.len()).find(idle).unwrap_or(0);
             self.start_operator(number);
         }
+    }
+
+    /// The Lease of who acted last has to be over. Tenures are told apart by seconds: without that distance, and with clocks that
+    /// differ by two, a restored table could let two operators have the same one.
+    pub(crate) fn may_take_over(&self) -> bool {
+        let last = self.operators.iter().map(|operator| operator.started_ms).max().unwrap_or_default();
+        last == 0 || self.now_ms >= last + LEASE_MS
     }
 
     pub(crate) fn start_operator(&mut self, number: usize) {
