@@ -194,6 +194,14 @@ async fn a_leader_that_hangs_is_replaced_and_gives_way_when_it_wakes() {
         three.publish(1 + number % 2, &format!("{number}")).await;
     }
     three.brokers.signal(0, rustix::process::Signal::CONT);
+    // Until it has heard, it may take a record that it then cannot answer for.
+    let mut admin = AdminClient::new(three.brokers.channel(0).await);
+    eventually("who woke up knows the next leader", async || {
+        let request = DescribeTopicRequest { topic: "events".to_owned() };
+        let topic = admin.describe_topic(request).await;
+        topic.is_ok_and(|topic| topic.into_inner().partitions[0].leader == Some(1))
+    })
+    .await;
     for number in 20..30 {
         three.publish(0, &format!("{number}")).await;
     }
