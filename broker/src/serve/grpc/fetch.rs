@@ -223,11 +223,10 @@ impl Delivery {
         }
     }
 
-    /// Memory first, then the read: who waits for a program that does not read holds nothing. A read gives one batch at least,
-    /// so whoever asks for a byte takes as much memory as the others.
+    /// Memory first, then the read: who waits for a program that does not read holds nothing.
     async fn next(&self, feed: &mut Feed, bytes_max: usize) -> Result<(Fed, Held), Failure> {
         feed.ready().await?;
-        let held = self.queue.room(READ_BYTES_MAX).await;
+        let held = self.queue.room(bytes_max).await;
         Ok((feed.next(bytes_max).await?, held))
     }
 
