@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use dev::{Dev, FULMAR, free_port_base};
+use dev::ports::Block;
+use dev::{Dev, FULMAR};
 use rustix::process::{Signal, kill_process};
 
 const CLUSTER: &str = "\
@@ -60,7 +61,8 @@ fn volumes_are_shown(brokers: &Path) {
 #[test]
 fn a_cluster_lives_through_deaths_changes_and_restarts() {
     let dir = tempfile::tempdir().unwrap();
-    let (file, data, base) = (dir.path().join("orders.yaml"), dir.path().join("data"), free_port_base());
+    let (file, data, ports) = (dir.path().join("orders.yaml"), dir.path().join("data"), Block::take());
+    let base = ports.base;
     fs::write(&file, CLUSTER.to_owned() + &topic("first", ", partitions: 3")).unwrap();
 
     let mut dev = Dev::start(&file, &data, base);
@@ -151,7 +153,8 @@ fn bad_files_are_told_whole_before_anything_starts() {
 #[test]
 fn a_topic_with_a_deletion_policy_of_delete_goes_with_its_data_and_a_retained_one_comes_back() {
     let dir = tempfile::tempdir().unwrap();
-    let (file, data, base) = (dir.path().join("orders.yaml"), dir.path().join("data"), free_port_base());
+    let (file, data, ports) = (dir.path().join("orders.yaml"), dir.path().join("data"), Block::take());
+    let base = ports.base;
     let cluster = CLUSTER.replace("replicas: 3", "replicas: 1");
     let (gone, kept) = (topic("gone", ", deletionPolicy: Delete"), topic("kept", ""));
     fs::write(&file, cluster.clone() + &gone + &kept).unwrap();

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use dev::{Dev, free_port_base};
+use dev::Dev;
+use dev::ports::Block;
 use fulmar_client::{Client, Producer, Record};
 use rustix::process::{Signal, kill_process};
 
@@ -74,7 +75,8 @@ fn longest(all: &[Vec<(Instant, Duration)>], from: Instant, to: Instant) -> Vec<
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaders_move_away_and_home_again_without_an_error() {
     let dir = tempfile::tempdir().unwrap();
-    let (file, data, base) = (dir.path().join("orders.yaml"), dir.path().join("data"), free_port_base());
+    let (file, data, ports) = (dir.path().join("orders.yaml"), dir.path().join("data"), Block::take());
+    let base = ports.base;
     fs::write(&file, YAML).unwrap();
     let mut dev = Dev::start(&file, &data, base);
     dev.wait_for_start("ready: 3 brokers, 1 topics");

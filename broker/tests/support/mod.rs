@@ -5,9 +5,10 @@
 #![allow(clippy::print_stderr, reason = "a failed test shows the end of its brokers' logs")]
 
 pub mod operator;
+pub mod ports;
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use tempfile::TempDir;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use self::operator::Operator;
+use self::ports::Block;
 
 /// A certificate authority and what it has signed.
 pub struct Authority {
@@ -66,11 +68,9 @@ pub struct Ports {
 }
 
 impl Ports {
-    fn free() -> Self {
-        let tcp: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let at = |at: usize| tcp[at].local_addr().unwrap();
-        Self { grpc: at(0), http: at(1), internal: at(2), gossip: udp.local_addr().unwrap() }
+    fn from(base: u16) -> Self {
+        let at = |step| SocketAddr::from((Ipv4Addr::LOCALHOST, base + step));
+        Self { grpc: at(0), http: at(1), internal: at(2), gossip: at(3) }
     }
 }
 
@@ -81,6 +81,7 @@ pub struct Brokers {
     pub ports: Vec<Ports>,
     children: Vec<Option<Child>>,
     flags: Vec<String>,
+    _block: Block,
 }
 
 impl Brokers {
@@ -104,10 +105,11 @@ impl Brokers {
         ] {
             std::fs::write(tls.join(name), content).unwrap();
         }
-        let ports = (0..count).map(|_| Ports::free()).collect();
+        let block = Block::take();
+        let ports = (block.base..).step_by(4).map(Ports::from).take(count).collect();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let children = (0..count).map(|_| None).collect();
-        let mut brokers = Self { dir, authority, ports, children, flags };
+        let mut brokers = Self { dir, authority, ports, children, flags, _block: block };
         (0..count).for_each(|ordinal| brokers.spawn(ordinal));
         brokers
     }

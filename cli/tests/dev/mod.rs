@@ -9,8 +9,10 @@
     reason = "tests share it"
 )]
 
+#[path = "../../../broker/tests/support/ports.rs"]
+pub mod ports;
+
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -22,16 +24,6 @@ use rustix::process::{Pid, Signal, kill_process};
 const PATIENCE: Duration = Duration::from_mins(2);
 
 pub const FULMAR: &str = env!("CARGO_BIN_EXE_fulmar");
-
-/// Ports that nobody listens on now, outside of the range that systems hand out by themselves.
-pub fn free_port_base() -> u16 {
-    let random = u16::try_from(uuid::Uuid::new_v4().as_u128() % 1000).unwrap();
-    let is_free = |port: u16| {
-        TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok()
-    };
-    let bases = (0..200).map(|attempt| 12_000 + (random * 17 + attempt * 40) % 18_000);
-    bases.into_iter().find(|base| (0..40).all(|step| is_free(base + step))).unwrap()
-}
 
 pub struct Dev {
     child: Child,
