@@ -1,5 +1,5 @@
 //! `cargo xtask images`: the images of broker and operator from the binaries that the tests use, by the Dockerfiles that a user's
-//! `docker build` takes. The stage that compiles is not run here: binaries are given (`--build-arg BINARY=prebuilt`).
+//! `docker build` takes. The stage that compiles is not run here: binaries are given (`--target prebuilt`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -134,7 +134,7 @@ impl Builder {
         match self {
             Self::Docker => {
                 let mut build = Command::new("docker");
-                build.args(["build", "--quiet", "--build-arg", "BINARY=prebuilt", "--tag", image, "--file"]);
+                build.args(["build", "--quiet", "--target", "prebuilt", "--tag", image, "--file"]);
                 process::output(build.arg(dockerfile).arg(context))?;
                 process::run(Command::new("docker").args(["save", "--output"]).arg(archive).arg(image))
             }
@@ -145,8 +145,8 @@ impl Builder {
                     "--quiet",
                     "--isolation",
                     "chroot",
-                    "--build-arg",
-                    "BINARY=prebuilt",
+                    "--target",
+                    "prebuilt",
                     "--tag",
                     image,
                     "--file",
