@@ -5,6 +5,7 @@
 // What it says to the person who typed the command is its output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod coverage;
 mod faults;
 mod flaws;
 mod images;
@@ -36,6 +37,8 @@ enum Command {
     Simulate(simulate::Arguments),
     /// Plant known flaws into a copy of core, one by one: the simulator has to find each
     Flaws(flaws::Arguments),
+    /// Which lines of core the simulator reaches, and which only the unit tests do
+    Coverage(coverage::Arguments),
     /// A Kubernetes to try things on: three nodes in namespaces of their own (Linux, root)
     #[command(subcommand)]
     Kubernetes(kubernetes::Command),
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Flaws(arguments) => flaws::run(&arguments),
+        Command::Coverage(arguments) => coverage::run(&arguments),
         Command::Kubernetes(command) => kubernetes::run(command),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),

@@ -77,9 +77,18 @@ impl Workspace {
         command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
         command.env("CARGO_BUILD_TARGET", &self.triple).env("CARGO_TARGET_DIR", &self.target);
         if self.makes_static_binaries() {
-            let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", self.triple.to_uppercase().replace('-', "_"));
-            command.env(variable, "-C target-feature=+crt-static");
+            command.env(self.flags_variable(), "-C target-feature=+crt-static");
         }
+    }
+
+    /// The variable with the compiler's flags for the one target.
+    pub(crate) fn flags_variable(&self) -> String {
+        format!("CARGO_TARGET_{}_RUSTFLAGS", self.triple.to_uppercase().replace('-', "_"))
+    }
+
+    /// The one target.
+    pub(crate) fn triple(&self) -> &str {
+        &self.triple
     }
 
     /// The folder where everything downloaded or built once is kept for every checkout of this user.

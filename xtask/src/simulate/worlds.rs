@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +16,7 @@ use crate::workspace::Workspace;
 /// The compiled simulator.
 pub(crate) struct Simulator {
     program: PathBuf,
+    profiles: Option<PathBuf>,
 }
 
 /// Which seeds, for how long.
@@ -106,11 +107,28 @@ impl Simulator {
         };
         let message = messages.into_iter().find(is_simulation);
         let program = message.and_then(|message| message["executable"].as_str().map(PathBuf::from));
-        Ok(Self { program: program.context("cargo names no executable of the simulation")? })
+        let program = program.context("cargo names no executable of the simulation")?;
+        Ok(Self { program, profiles: None })
+    }
+
+    /// It was compiled with counters: each process leaves them in a file by this pattern.
+    pub(crate) fn with_profiles(self, pattern: PathBuf) -> Self {
+        Self { profiles: Some(pattern), ..self }
+    }
+
+    /// Where it lies.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    fn process(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.envs(self.profiles.as_ref().map(|pattern| ("LLVM_PROFILE_FILE", pattern)));
+        command
     }
 
     fn command(&self, test: &str) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = self.process();
         command.args(["--ignored", "--exact", test, "--nocapture", "--test-threads=1"]);
         command.env("RUST_BACKTRACE", "0").stdin(Stdio::null());
         command
@@ -129,7 +147,7 @@ impl Simulator {
 
     /// The tests that are no worlds; the names of those that fail.
     pub(crate) fn directed(&self) -> Result<Vec<String>> {
-        let mut command = Command::new(&self.program);
+        let mut command = self.process();
         command.args(["--skip", "one_world_after_the_other", "--skip", "the_same_seed"]);
         failing(command.env("RUST_BACKTRACE", "0"))
     }

@@ -10,6 +10,7 @@ mod units;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::coverage;
 use crate::faults;
 use crate::images;
 use crate::kubernetes::choice::{self, Choice, Cluster};
@@ -20,6 +21,9 @@ use parts::Parts;
 
 /// So many worlds that nobody has seen: about two minutes on two busy processors. The same ones as ever run with the unit tests.
 const NEW_SEEDS: u64 = 5000;
+
+/// Enough for a table of what worlds reach: more of them add little to it.
+const COVERAGE_SEEDS: u64 = 500;
 
 /// `cargo xtask test`
 #[derive(Args)]
@@ -53,6 +57,7 @@ enum Part {
     Unit,
     Doc,
     Simulation,
+    Coverage,
     Faults,
     EndToEnd,
 }
@@ -91,6 +96,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Part::Simulation) && filter.is_none() {
         parts.run_for("simulation: new seeds", || Ok(((), simulate::run_new(&workspace, NEW_SEEDS)?)));
+    }
+    if wanted(Part::Coverage) && filter.is_none() {
+        let measured = || Ok(((), coverage::run_some(&workspace, COVERAGE_SEEDS)?));
+        parts.run_for("coverage of core by the simulator", measured);
     }
     if wanted(Part::Faults) && filter.is_none() {
         real_faults(&workspace, &mut parts);
