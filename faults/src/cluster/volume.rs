@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use memchr::memmem;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
@@ -56,7 +57,7 @@ pub(crate) fn flip_records(
     let mut unseen = Vec::new();
     while flipped.len() < count {
         let Some(name) = names.pop() else { break };
-        let places = find(&content, &name.head());
+        let places: Vec<usize> = memmem::find_iter(&content, &name.head()).collect();
         if places.is_empty() {
             unseen.push(name);
         }
@@ -71,15 +72,6 @@ pub(crate) fn flip_records(
     }
     names.append(&mut unseen);
     Ok((!flipped.is_empty()).then(|| flipped.join(", ")))
-}
-
-fn find(content: &[u8], wanted: &[u8]) -> Vec<usize> {
-    content
-        .windows(wanted.len())
-        .enumerate()
-        .filter(|(_, window)| *window == wanted)
-        .map(|(at, _)| at)
-        .collect()
 }
 
 /// Cuts a file short by up to a half, or to nothing; says where.
