@@ -12,6 +12,8 @@ use crate::startup::Broker;
 
 /// Leaders are moved within about a second; who waits longer has no operator.
 const HANDOVER_MAX: Duration = Duration::from_secs(3);
+/// Followers answer within milliseconds; those that have not by then stop too, and nothing is gained by waiting for them.
+const SETTLE_MAX: Duration = Duration::from_secs(3);
 /// Programs' calls under way are given so long to end; streams are asked to go elsewhere.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// What is kept back of the grace for closing the volume.
@@ -65,6 +67,7 @@ async fn hand_over(broker: &Broker, until: Instant) {
 
 /// What is still led here takes nothing any more; what was taken is committed, or its producers learn that nobody knows.
 async fn settle(broker: &Broker, until: Instant) {
+    let until = until.min(Instant::now() + SETTLE_MAX);
     let is_settled = || {
         let states = broker.replicas.states().all();
         states.iter().all(|(_, state)| state.serving.is_none() || state.high_watermark >= state.log_end)
