@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fulmar_core::broker::{Conclusion, PROTOCOL, ProtocolRange, conclude, conclude_from_operator};
 use fulmar_core::id::{ClusterId, Ordinal};
@@ -27,8 +27,9 @@ const HELLO_MAX: Duration = Duration::from_secs(5);
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// Reports that change together travel together.
 const REPORTS_APART: Duration = Duration::from_millis(20);
-/// The operator says something each second; without it the stream is dead, whatever TCP believes.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// The operator says something each second; without it the stream is dead, whatever TCP believes. So many of our own heartbeats,
+/// ten seconds: counted, for a clock goes on while this process is stopped, and then the silence is its own.
+const SILENT_BEATS_MAX: u32 = 40;
 
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
@@ -142,16 +143,18 @@ impl Attending {
             return;
         }
         let mut heartbeat = interval(HEARTBEAT_EVERY);
-        let mut heard = Instant::now();
-        while heard.elapsed() < SILENCE_MAX {
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut silent_beats = 0;
+        while silent_beats < SILENT_BEATS_MAX {
             tokio::select! {
                 message = inbound.message() => {
-                    heard = Instant::now();
+                    silent_beats = 0;
                     if !matches!(message, Ok(Some(_))) {
                         return;
                     }
                 }
                 _ = heartbeat.tick() => {
+                    silent_beats += 1;
                     if self.say(Up::Heartbeat(self.heartbeat())).await.is_err() {
                         return;
                     }
@@ -187,19 +190,20 @@ impl Attending {
         let mut heartbeat = interval(HEARTBEAT_EVERY);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_stopping = false;
-        let mut heard = Instant::now();
+        let mut silent_beats = 0;
         loop {
             tokio::select! {
                 () = end.cancelled() => return Err("a newer operator took over".to_owned()),
                 message = inbound.message() => {
-                    heard = Instant::now();
+                    silent_beats = 0;
                     match message.map_err(|status| status.message().to_owned())? {
                         Some(message) => self.hear(message).await?,
                         None => return Ok(()),
                     }
                 }
                 _ = heartbeat.tick() => {
-                    if heard.elapsed() > SILENCE_MAX {
+                    silent_beats += 1;
+                    if silent_beats > SILENT_BEATS_MAX {
                         return Err("the operator says nothing".to_owned());
                     }
                     self.say(Up::Heartbeat(self.heartbeat())).await?;

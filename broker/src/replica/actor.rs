@@ -82,6 +82,9 @@ pub(super) struct Actor {
     waiting: BTreeMap<Ticket, (PartitionKey, Waiting)>,
     tickets: u64,
     asking: Vec<Asking>,
+    /// What producers are told at the end of the turn, behind the new states: who was told that a record is committed finds
+    /// it below the high watermark.
+    answers: Vec<(Ticket, Result<Offset, Refusal>)>,
     outgoing: Outgoing,
     touched: BTreeSet<PartitionKey>,
     has_changed: bool,
@@ -122,6 +125,7 @@ impl Actor {
             waiting: BTreeMap::new(),
             tickets: 0,
             asking: Vec::new(),
+            answers: Vec::new(),
             outgoing: Outgoing::default(),
             touched,
             has_changed: false,
@@ -317,7 +321,7 @@ impl Actor {
         });
     }
 
-    /// Sorts effects: answers at once, writes for this turn's write, the rest behind it.
+    /// Sorts effects: answers for the end of the turn, writes for its write, the rest behind that.
     fn carry_out(&mut self, effects: Vec<(PartitionKey, Effect)>) {
         for (key, effect) in effects {
             self.touched.insert(key);
@@ -331,18 +335,20 @@ impl Actor {
                 Effect::Send { .. } | Effect::Ship { .. } | Effect::Refetch { .. } => {
                     self.outgoing.peers.push((key, effect));
                 }
-                Effect::Acknowledge { ticket, base } => self.answer(ticket, Ok(base)),
-                Effect::Refuse { ticket, refusal } => self.answer(ticket, Err(refusal)),
+                Effect::Acknowledge { ticket, base } => self.answers.push((ticket, Ok(base))),
+                Effect::Refuse { ticket, refusal } => self.answers.push((ticket, Err(refusal))),
                 Effect::HighWatermark(offset) => self.storage.note_high_watermark(key, offset),
                 Effect::Changed => self.has_changed = true,
             }
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, result: Result<Offset, Refusal>) {
-        if let Some((_, answer)) = self.waiting.remove(&ticket) {
-            // Who asked may have gone; the record stays.
-            let _gone = answer.send(result);
+    fn answer(&mut self) {
+        for (ticket, result) in self.answers.drain(..) {
+            if let Some((_, answer)) = self.waiting.remove(&ticket) {
+                // Who asked may have gone; the record stays.
+                let _gone = answer.send(result);
+            }
         }
     }
 
@@ -363,6 +369,7 @@ impl Actor {
         }
         self.shipper.flush();
         self.tell_states();
+        self.answer();
         if std::mem::take(&mut self.has_changed) {
             self.tellings.changed.send_modify(|count| *count += 1);
         }
