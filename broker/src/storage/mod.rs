@@ -368,6 +368,14 @@ impl Storage {
         self.shared().memory.lock().hot_bytes()
     }
 
+    /// Whether no operation waits for redb any more, nor a high watermark to be taken there: for tests, which do not guess how long
+    /// that takes.
+    #[cfg(test)]
+    fn is_applied(&self) -> bool {
+        let shared = self.shared();
+        shared.permits.available_permits() == shared.permits_max && !shared.memory.lock().has_notes()
+    }
+
     /// See [`Heartbeat`].
     pub fn heartbeat(&self) -> Heartbeat {
         self.shared().heartbeat()

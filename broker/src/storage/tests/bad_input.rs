@@ -23,8 +23,7 @@ fn volume(count: u64, size: usize, close: bool) -> (FaultyFiles, Vec<Batch>) {
         running.write(key(1), seq, Write::Append(batch));
         running.durable(key(1), seq);
     }
-    // Until the last group is sealed.
-    std::thread::sleep(std::time::Duration::from_millis(250));
+    seal(&running);
     if close {
         running.storage.close().unwrap();
     }

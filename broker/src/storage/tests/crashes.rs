@@ -11,6 +11,7 @@ fn run(files: &FaultyFiles, last: u64) -> (Vec<Batch>, usize) {
     files.set(|faults| faults.dead_after = Some(last));
     let Ok(running) = try_open(files, &config()) else { return (Vec::new(), 0) };
     let mut written = Vec::new();
+    let mut told = 0;
     let mut base = 0;
     for seq in 1..=60u64 {
         let batch = batch_of(key(1), base, 2, 1000, term(1));
@@ -23,9 +24,10 @@ fn run(files: &FaultyFiles, last: u64) -> (Vec<Batch>, usize) {
             break;
         }
         written.push(batch);
-        // Groups of one, mostly, so that there are many places to die at.
+        // Groups of one or two, so that there are many places to die at.
         if seq % 2 == 0 {
-            std::thread::sleep(std::time::Duration::from_micros(300));
+            let Some(durable) = until_durable(&running, seq) else { break };
+            told = durable;
         }
     }
     if files.changes().is_multiple_of(2) {
@@ -33,13 +35,26 @@ fn run(files: &FaultyFiles, last: u64) -> (Vec<Batch>, usize) {
         let closed = running.storage.close().is_ok();
         let Running { storage, events, .. } = running;
         drop(storage);
-        let durable = if closed { written.len() } else { highest(&events) };
+        let durable = if closed { written.len() } else { highest(&events).max(told) };
         return (written, durable);
     }
     let Running { storage, events, .. } = running;
     drop(storage);
-    let durable = highest(&events);
+    let durable = highest(&events).max(told);
     (written, durable)
+}
+
+/// Waits until so much is durable, and gives that; `None` if the storage ends first.
+fn until_durable(running: &Running, seq: u64) -> Option<usize> {
+    loop {
+        match running.events.recv_timeout(PATIENCE).unwrap() {
+            StorageEvent::Durable(writes) if writes.iter().any(|(_, told)| told.0 >= seq) => {
+                return Some(usize::try_from(seq).unwrap());
+            }
+            StorageEvent::Durable(_) | StorageEvent::Room(_) => {}
+            StorageEvent::Fatal(_) => return None,
+        }
+    }
 }
 
 fn highest(events: &Receiver<StorageEvent>) -> usize {

@@ -64,6 +64,8 @@ pub(in crate::storage) struct Faults {
     /// Every call from the n-th change on fails.
     pub(in crate::storage) dead_after: Option<u64>,
     pub(in crate::storage) sync_delay: Duration,
+    /// Syncs do not return as long as this is set.
+    pub(in crate::storage) hang_sync: bool,
     pub(in crate::storage) fail_sync: bool,
     pub(in crate::storage) fail_write: Option<io::ErrorKind>,
     pub(in crate::storage) free_bytes: Option<u64>,
@@ -76,6 +78,8 @@ struct World {
     locks: BTreeSet<PathBuf>,
     life: u64,
     changes: u64,
+    /// Syncs that hang now.
+    hanging: u64,
     faults: Faults,
 }
 
@@ -117,6 +121,11 @@ fn dead() -> io::Error {
 impl FaultyFiles {
     pub(in crate::storage) fn set(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.world.lock().faults);
+    }
+
+    /// How many syncs hang now.
+    pub(in crate::storage) fn hanging(&self) -> u64 {
+        self.world.lock().hanging
     }
 
     /// How many changes were made so far: writes, syncs, lengths, names.
@@ -229,6 +238,18 @@ impl FaultyFiles {
             Some(limit) if world.changes > limit => Err(dead()),
             _ => Ok(()),
         }
+    }
+
+    /// Returns when no sync hangs any more.
+    fn hang(&self) {
+        if !self.world.lock().faults.hang_sync {
+            return;
+        }
+        self.world.lock().hanging += 1;
+        while self.world.lock().faults.hang_sync {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.world.lock().hanging -= 1;
     }
 
     fn handle(&self, path: &Path, create: bool, writable: bool) -> io::Result<Arc<dyn Handle>> {
@@ -374,6 +395,7 @@ impl Handle for FaultyHandle {
             (world.faults.sync_delay, world.faults.fail_sync)
         };
         std::thread::sleep(delay);
+        self.world.hang();
         if fails {
             return Err(io::Error::other("the disk failed to sync"));
         }

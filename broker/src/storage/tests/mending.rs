@@ -120,7 +120,7 @@ fn a_value_that_does_not_hold_together_is_mended_batch_by_batch() {
             for batch in &written[..count] {
                 blocking::wait(running.storage.mend(key(1), batch.clone())).unwrap();
             }
-            settle();
+            settle(&running);
             drop(running);
             files.crash(Crash::Drop);
             running = open(&files);
@@ -231,8 +231,7 @@ fn what_a_damaged_batch_says_of_its_producer_is_missing_until_it_is_mended() {
         running.durable(key(1), number + 1);
         written.push(batch);
     }
-    settle();
-    settle();
+    settle(&running);
     // Not closed: the producers' table has to be made from the batches again.
     drop(running);
     files.crash(Crash::Kill);
@@ -266,8 +265,7 @@ fn producers_volume(damaged: &[usize]) -> (FaultyFiles, Vec<Batch>) {
         running.write(key(1), seq, Write::Append(batch.clone()));
         running.durable(key(1), seq);
     }
-    settle();
-    settle();
+    settle(&running);
     drop(running);
     files.crash(Crash::Kill);
     for index in damaged {

@@ -11,7 +11,7 @@ mod working;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fulmar_core::batch::{Batch, ProducedBatch, ProducerSequence, Record, Stamp};
 use fulmar_core::id::{Ordinal, PartitionKey, ProducerId, TopicId};
@@ -23,6 +23,9 @@ use self::faulty::FaultyFiles;
 use super::{Expectations, OpenError, Opened, ReadError, Storage, StorageConfig, StorageEvent};
 
 const DIR: &str = "/data";
+
+/// Far beyond what anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn config() -> StorageConfig {
     StorageConfig {
@@ -119,7 +122,7 @@ impl Running {
     /// Waits until this write is durable.
     fn durable(&self, key: PartitionKey, seq: u64) {
         loop {
-            match self.events.recv_timeout(Duration::from_secs(20)).unwrap() {
+            match self.events.recv_timeout(PATIENCE).unwrap() {
                 StorageEvent::Durable(writes) if writes.contains(&(key, WriteSeq(seq))) => return,
                 StorageEvent::Durable(_) | StorageEvent::Room(_) => {}
                 StorageEvent::Fatal(why) => panic!("{why}"),
@@ -147,9 +150,28 @@ fn read_log(storage: &Storage, key: PartitionKey, from: u64) -> Vec<Batch> {
     }
 }
 
-/// Waits until all is in redb: some times as long as a batch waits for its transaction.
-fn settle() {
-    std::thread::sleep(Duration::from_millis(120));
+/// Waits until something comes true.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until all that was written is in redb, high watermarks and what retention left to sweep too.
+fn settle(running: &Running) {
+    eventually("all is on its way to redb", || running.storage.is_applied());
+    // What the applier has taken is there when it comes round again, and swept when it has come round once more.
+    let before = running.storage.heartbeat().applier;
+    eventually("all is in redb", || running.storage.heartbeat().applier >= before + 3);
+}
+
+/// Waits until the journal's last group is sealed: that is the first thing that its thread does once it is idle. Some beats more,
+/// for it also beats while it waits for room.
+fn seal(running: &Running) {
+    let before = running.storage.heartbeat().journal;
+    eventually("the last group is sealed", || running.storage.heartbeat().journal >= before + 6);
 }
 
 fn redb_file() -> PathBuf {
