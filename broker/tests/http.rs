@@ -11,12 +11,11 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
 use fulmar_proto::v1::start::At;
 use fulmar_proto::v1::{Earliest, Start, SubscribeRequest};
 use support::operator::{CLUSTER, Operator, epoch, key, page};
-use support::{Brokers, eventually};
+use support::{Brokers, PATIENCE, eventually};
 
 async fn one() -> (Brokers, Operator) {
     let brokers = Brokers::start(1);
@@ -47,7 +46,7 @@ impl Answer {
 
 fn send(address: SocketAddr, request: &str, body: &[u8]) -> Answer {
     let mut socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let head = format!("{request}\r\nHost: x\r\nConnection: close\r\n\r\n");
     socket.write_all(head.as_bytes()).unwrap();
     // It may be refused before all of it was written.

