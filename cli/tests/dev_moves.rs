@@ -5,6 +5,8 @@
 mod dev;
 
 use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,8 +18,9 @@ use rustix::process::{Signal, kill_process};
 
 const PARTITIONS: u32 = 24;
 
-/// So much for a build without optimization on a machine that is busy with other tests; what it took is printed.
-const STALL_MAX: Duration = Duration::from_secs(2);
+/// So much for a build without optimization on a machine that is busy with other tests, besides what the machine itself stood still;
+/// what it took is printed. A move that goes wrong takes five seconds and more.
+const STALL_MAX: Duration = Duration::from_secs(4);
 
 /// A preferred leader has been well and in sync for so long before it leads again.
 const WELL: Duration = Duration::from_mins(1);
@@ -63,9 +66,27 @@ fn leaders(dev: &Dev) -> Vec<i64> {
     partitions.iter().map(|partition| partition["leader"].as_i64().unwrap_or(-1)).collect()
 }
 
-/// The longest wait of each partition between two moments, sorted.
+/// What the machine lets a program wait that does next to nothing: write a little, sync it, sleep.
+async fn canary(file: PathBuf, stop: Arc<AtomicBool>) -> Vec<(Instant, Duration)> {
+    let mut taken = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let path = file.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let mut file = fs::File::create(path)?;
+            file.write_all(&[7; 4096])?;
+            file.sync_all()
+        });
+        written.await.unwrap().unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        taken.push((began, began.elapsed()));
+    }
+    taken
+}
+
+/// The longest wait of each partition that was, in part at least, between two moments; sorted.
 fn longest(all: &[Vec<(Instant, Duration)>], from: Instant, to: Instant) -> Vec<Duration> {
-    let within = |(began, _): &&(Instant, Duration)| *began >= from && *began < to;
+    let within = |(began, took): &&(Instant, Duration)| *began + *took >= from && *began < to;
     let mut longest: Vec<Duration> =
         all.iter().filter_map(|one| one.iter().filter(within).map(|(_, took)| *took).max()).collect();
     longest.sort_unstable();
@@ -88,6 +109,7 @@ async fn leaders_move_away_and_home_again_without_an_error() {
     let client = Client::builder().server(&server).connect().await.unwrap();
     let producer = client.producer("moved").build().await.unwrap();
     let stop = Arc::new(AtomicBool::new(false));
+    let canary = tokio::spawn(canary(dir.path().join("canary"), Arc::clone(&stop)));
     let publishers: Vec<_> = (0..PARTITIONS)
         .map(|partition| tokio::spawn(publish(producer.clone(), partition, Arc::clone(&stop))))
         .collect();
@@ -110,6 +132,7 @@ async fn leaders_move_away_and_home_again_without_an_error() {
     assert!(home - told >= WELL, "not before their broker was well for a minute: {:?}", home - told);
     tokio::time::sleep(Duration::from_secs(2)).await;
     stop.store(true, Ordering::Relaxed);
+    let canary = [canary.await.unwrap()];
     let mut all = Vec::new();
     for publisher in publishers {
         all.push(publisher.await.unwrap());
@@ -124,12 +147,14 @@ async fn leaders_move_away_and_home_again_without_an_error() {
         ("home", home.checked_sub(Duration::from_secs(8)).unwrap(), home + Duration::from_secs(1)),
     ] {
         let waits = longest(&all, from, to);
-        let median = waits[waits.len() / 2];
+        let max = waits.last().unwrap();
+        // A wait may begin before and end after.
+        let still = longest(&canary, from.checked_sub(*max).unwrap_or(from), to + *max)[0];
         println!(
-            "{what}: the longest wait of each partition: p50 {median:?}, max {:?}",
-            waits.last().unwrap()
+            "{what}: the longest wait of each partition: p50 {:?}, max {max:?}; of the machine itself {still:?}",
+            waits[waits.len() / 2]
         );
-        assert!(*waits.last().unwrap() <= STALL_MAX, "{what}: {waits:?}");
+        assert!(*max <= STALL_MAX + still, "{what}, {still:?} of them the machine's: {waits:?}");
     }
     assert_eq!(dev.interrupt(), Some(0));
 }

