@@ -7,14 +7,18 @@ use fulmar_client::Client;
 use fulmar_proto::v1::PartitionStatus;
 
 use crate::environment::Environment;
-use crate::nodes::Process;
+use crate::nodes::{Process, Signal};
 use crate::{installation, wait};
 
-/// From `kubectl apply` to Ready, on two cores that three brokers, three nodes and a control plane share.
-pub const READY_WITHIN: Duration = Duration::from_mins(2);
+/// From `kubectl apply` to Ready: some seconds, and much more on two cores that three brokers, three nodes, a control plane and
+/// whatever else runs there share. Waiting that long costs nothing when all is well.
+pub const READY_WITHIN: Duration = Duration::from_mins(5);
+
+/// For a status, a condition or an object that comes in a moment.
+pub const SOON: Duration = Duration::from_mins(2);
 
 /// A broker whose volume was lost is replaced in steps, each a decision that is written down.
-const WHOLE_WITHIN: Duration = Duration::from_mins(3);
+const WHOLE_WITHIN: Duration = Duration::from_mins(5);
 
 /// The Cluster's name in every test.
 pub const NAME: &str = "orders";
@@ -106,6 +110,16 @@ impl Brokers {
         seen.with_context(|| self.describe(resource))
     }
 
+    /// Waits until a condition has a status for a reason; gives its message.
+    pub fn await_reason(&self, resource: &str, kind: &str, status: &str, reason: &str) -> Result<String> {
+        let what = format!("{resource} {kind}={status}, {reason}");
+        let seen = wait::until(&what, SOON, || {
+            let found = self.condition(resource, kind)?;
+            Ok(found.filter(|found| found.0 == status && found.1 == reason).map(|(_, _, message)| message))
+        });
+        seen.with_context(|| self.describe(resource))
+    }
+
     /// A condition of a resource now, if it has it: status, reason and message.
     pub fn condition(&self, resource: &str, kind: &str) -> Result<Option<(String, String, String)>> {
         let object = self.get(resource)?;
@@ -143,6 +157,15 @@ impl Brokers {
         self.environment.nodes()?.process(self.environment, self.namespace, &Self::pod(ordinal), "broker")
     }
 
+    /// Kills a broker's process, and waits until its next one is Ready: until kubelet has noticed, the pod says that it is.
+    pub fn kill_and_await(&self, ordinal: u32) -> Result<()> {
+        let killed = self.process(ordinal)?;
+        killed.send(Signal::Kill)?;
+        let what = format!("another process of {}", Self::pod(ordinal));
+        wait::until_so(&what, READY_WITHIN, || Ok(self.process(ordinal)? != killed))?;
+        self.await_pod(ordinal)
+    }
+
     /// Waits until a broker's pod is Ready.
     pub fn await_pod(&self, ordinal: u32) -> Result<()> {
         wait::until_so(&format!("{} is Ready", Self::pod(ordinal)), READY_WITHIN, || {
@@ -155,16 +178,6 @@ impl Brokers {
     pub async fn client(&self, ordinal: u32) -> Result<Client> {
         let address = format!("http://{}:50051", self.pod_ip(ordinal)?);
         Client::builder().server(&address).connect().await.with_context(|| format!("connecting to {address}"))
-    }
-
-    /// Who leads a partition, as the Topic's status says.
-    pub fn leader(&self, topic: &str, partition: usize) -> Result<u32> {
-        let object = self.get(&format!("flt/{topic}"))?;
-        let line = object["status"]["partitions"][partition].as_str().unwrap_or_default();
-        let leader = line.split_whitespace().find_map(|word| word.strip_prefix("leader="));
-        leader.and_then(|leader| leader.parse().ok()).with_context(|| {
-            format!("partition {partition} of {topic} has no leader in its status: {line:?}")
-        })
     }
 }
 

@@ -14,7 +14,19 @@ use crate::nodes::Nodes;
 use crate::wait;
 
 /// A controller that has just been started again needs some seconds.
-const NAMESPACE_WITHIN: Duration = Duration::from_mins(1);
+const NAMESPACE_WITHIN: Duration = Duration::from_mins(3);
+
+/// An API server that is there, and had no time.
+const HICCUPS: [&str; 5] = [
+    "TLS handshake timeout",
+    "etcdserver: request timed out",
+    "etcdserver: leader changed",
+    "http2: client connection lost",
+    "unexpected EOF",
+];
+
+/// So often it is asked then: each of these takes its seconds already.
+const LOOKS_MAX: usize = 5;
 
 /// What a test can use. `KUBECONFIG` is set, too, for what reads it itself.
 #[derive(Debug)]
@@ -95,8 +107,17 @@ impl Environment {
         })
     }
 
-    /// Runs `kubectl`, gives what it printed.
+    /// Runs `kubectl`, gives what it printed. What only looks is run again if a busy machine cost it its connection.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let looks = arguments.iter().any(|word| matches!(*word, "get" | "logs" | "describe"));
+        let again =
+            |error: &anyhow::Error| looks && HICCUPS.iter().any(|hiccup| error.to_string().contains(hiccup));
+        for _ in 1..LOOKS_MAX {
+            match run(&self.kubectl, arguments, None) {
+                Err(error) if again(&error) => {}
+                outcome => return outcome,
+            }
+        }
         run(&self.kubectl, arguments, None)
     }
 

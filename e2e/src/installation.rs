@@ -11,7 +11,7 @@ use crate::wait;
 pub const NAMESPACE: &str = "fulmar-system";
 
 /// A start of the operator with its CRDs, on a busy machine of two cores.
-const INSTALLED_WITHIN: Duration = Duration::from_mins(2);
+const INSTALLED_WITHIN: Duration = Duration::from_mins(5);
 
 /// Installs the chart unless it is, and waits until the operator is there.
 pub fn ensure(environment: &Environment) -> Result<()> {
@@ -47,7 +47,7 @@ fn install(environment: &Environment) -> Result<()> {
         &broker_tag,
         "--wait",
         "--timeout",
-        "120s",
+        "300s",
     ];
     environment.helm(&arguments).map(drop)
 }

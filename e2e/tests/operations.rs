@@ -3,8 +3,8 @@
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-use fulmar_e2e::brokers::Brokers;
-use fulmar_e2e::installation;
+use fulmar_e2e::brokers::{Brokers, SOON};
+use fulmar_e2e::{installation, wait};
 
 const PAGE: &str = include_str!("../../docs/operations.md");
 const EXAMPLE: &str = include_str!("../../examples/orders.yaml");
@@ -25,6 +25,14 @@ fn commands() -> Vec<&'static str> {
     commands
 }
 
+/// What a person sees who types it; and types it once more if a pod that was deleted a moment ago is not there again yet.
+fn typed(brokers: &Brokers, words: &[&str]) -> anyhow::Result<String> {
+    wait::until(&words.join(" "), SOON, || match brokers.kubectl(words) {
+        Err(error) if words[0] == "wait" && format!("{error:#}").contains("NotFound") => Err(error),
+        outcome => Ok(Some(outcome)),
+    })?
+}
+
 #[test]
 fn every_line_of_the_operations_page_works() {
     let brokers = Brokers::apply("operations", EXAMPLE).unwrap();
@@ -37,10 +45,8 @@ fn every_line_of_the_operations_page_works() {
             .map(|word| if word == EXAMPLE_PATH { example.as_str() } else { word })
             .collect();
         assert_eq!(words[0], "kubectl", "{command}");
-        println!(
-            "$ {command}\n{}",
-            brokers.kubectl(&words[1..]).unwrap_or_else(|error| panic!("{command}: {error:#}"))
-        );
+        let printed = typed(&brokers, &words[1..]).unwrap_or_else(|error| panic!("{command}: {error:#}"));
+        println!("$ {command}\n{printed}");
     }
     installation::scale(fulmar_e2e::environment::Environment::get().unwrap(), 1).unwrap();
 }

@@ -3,18 +3,19 @@
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use fulmar_e2e::brokers::{Brokers, cluster, topic};
+use fulmar_e2e::brokers::{Brokers, SOON, cluster, topic};
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::records::Acknowledged;
 use fulmar_e2e::wait;
 
 /// The operator watches: what is changed by hand is put right at once.
-const REPAIRED_WITHIN: Duration = Duration::from_secs(20);
+const REPAIRED_WITHIN: Duration = Duration::from_secs(40);
 
 /// A few quiet spans: who writes again and again has none.
-const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+const SETTLED_WITHIN: Duration = Duration::from_mins(1);
 
 #[test]
 fn what_is_changed_by_hand_is_put_right() {
@@ -49,9 +50,8 @@ fn an_object_of_somebody_elses_is_left_alone_and_named() {
     )
     .unwrap();
     environment.apply(brokers.namespace(), &cluster(1)).unwrap();
-    brokers.await_condition("flc/orders", "Stalled", "True", Duration::from_secs(30)).unwrap();
-    let (_, reason, message) = brokers.condition("flc/orders", "Ready").unwrap().unwrap();
-    assert_eq!(reason, "NameTaken");
+    brokers.await_condition("flc/orders", "Stalled", "True", SOON).unwrap();
+    let message = brokers.await_reason("flc/orders", "Ready", "False", "NameTaken").unwrap();
     assert!(message.contains("Service orders exists"), "{message}");
     assert_eq!(brokers.get("service/orders").unwrap()["spec"]["ports"][0]["port"], 80);
     // It heals when the name is free.
@@ -112,16 +112,15 @@ const UIDS: &str =
 fn brokers_are_restarted_one_at_a_time_when_their_template_changes() {
     let brokers = Brokers::apply("rolled", &(cluster(3) + &topic("events", 6, ""))).unwrap();
     brokers.await_ready("flt/events").unwrap();
-    let uids = || -> Vec<String> {
-        (0..3)
-            .map(|ordinal| {
-                brokers
-                    .kubectl(&["get", "pod", &Brokers::pod(ordinal), "-o", "jsonpath={.metadata.uid}"])
-                    .unwrap_or_default()
-            })
-            .collect()
+    let pods = || -> anyhow::Result<Vec<Pod>> {
+        let list: serde_json::Value =
+            serde_json::from_str(&brokers.kubectl(&["get", "pods", "-o", "json"])?)?;
+        Ok(list["items"].as_array().into_iter().flatten().map(Pod::read).collect())
     };
-    let before = uids();
+    let uids = |pods: Vec<Pod>| pods.into_iter().map(|pod| pod.uid).collect::<BTreeSet<String>>();
+    let before = uids(pods().unwrap());
+    // A broker that was Ready once and is not being stopped is there: a probe that a busy machine answers late says nothing.
+    let mut proven = before.clone();
     brokers
         .kubectl(&[
             "patch",
@@ -132,16 +131,33 @@ fn brokers_are_restarted_one_at_a_time_when_their_template_changes() {
         ])
         .unwrap();
     let started = Instant::now();
-    wait::until_so("every pod is another", Duration::from_mins(5), || {
-        let ready = brokers.kubectl(&["get", "pods", "-o", READY])?;
-        let missing = 3 - ready.lines().filter(|line| *line == "True").count();
-        assert!(missing <= 1, "{missing} brokers are missing at once");
-        Ok(missing == 0 && uids().iter().zip(&before).all(|(now, before)| now != before))
+    wait::until_so("every pod is another", Duration::from_mins(10), || {
+        let now = pods()?;
+        proven.extend(now.iter().filter(|pod| pod.is_ready).map(|pod| pod.uid.clone()));
+        let missing = 3 - now.iter().filter(|pod| proven.contains(&pod.uid) && !pod.is_stopping).count();
+        assert!(missing <= 1, "{missing} brokers are missing at once: {now:?}");
+        Ok(missing == 0 && uids(now).is_disjoint(&before))
     })
     .unwrap();
     println!("three brokers rolled in {:?}", started.elapsed());
-    brokers.await_condition("flc/orders", "RolloutComplete", "True", Duration::from_mins(1)).unwrap();
+    brokers.await_condition("flc/orders", "RolloutComplete", "True", SOON).unwrap();
 }
 
-const READY: &str =
-    "jsonpath={range .items[*]}{.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";
+/// What a broker's pod is just now.
+#[derive(Debug)]
+struct Pod {
+    uid: String,
+    is_ready: bool,
+    is_stopping: bool,
+}
+
+impl Pod {
+    fn read(pod: &serde_json::Value) -> Self {
+        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        Self {
+            uid: pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
+            is_ready: conditions.into_iter().any(|one| one["type"] == "Ready" && one["status"] == "True"),
+            is_stopping: !pod["metadata"]["deletionTimestamp"].is_null(),
+        }
+    }
+}

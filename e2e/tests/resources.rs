@@ -257,13 +257,13 @@ impl<'a> Quiet<'a> {
         let selector = "app.kubernetes.io/name=fulmar-operator";
         let pods =
             ["get", "pods", "--namespace", installation::NAMESPACE, "--selector", selector, "-o", "name"];
-        for _ in 0..150 {
+        for _ in 0..900 {
             if self.environment.kubectl(&pods).unwrap().trim().is_empty() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        panic!("there is still an operator after 30 s at zero replicas");
+        panic!("there is still an operator after 3 min at zero replicas");
     }
 }
 

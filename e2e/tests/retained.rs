@@ -3,15 +3,13 @@
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-use std::time::Duration;
-
-use fulmar_e2e::brokers::{Brokers, cluster, topic};
+use fulmar_e2e::brokers::{Brokers, READY_WITHIN, SOON, cluster, topic};
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::records::Acknowledged;
 use fulmar_e2e::wait;
 
 /// Deletion gets stuck nowhere.
-const DELETED_WITHIN: &str = "--timeout=60s";
+const DELETED_WITHIN: &str = "--timeout=180s";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_topic_and_a_deleted_cluster_come_back_with_their_records() {
@@ -24,7 +22,7 @@ async fn a_deleted_topic_and_a_deleted_cluster_come_back_with_their_records() {
     let id = brokers.get("flt/events").unwrap()["status"]["topicId"].clone();
 
     brokers.kubectl(&["delete", "flt/events", DELETED_WITHIN]).unwrap();
-    wait::until_so("the Cluster counts the retained topic", Duration::from_mins(1), || {
+    wait::until_so("the Cluster counts the retained topic", SOON, || {
         Ok(brokers.get("flc/orders")?["status"]["retained"]["topics"] == 1)
     })
     .unwrap();
@@ -35,7 +33,7 @@ async fn a_deleted_topic_and_a_deleted_cluster_come_back_with_their_records() {
     acknowledged.compare(&client, "events").await.unwrap();
 
     brokers.kubectl(&["delete", "flc/orders", "flt/events", DELETED_WITHIN]).unwrap();
-    wait::until_so("no broker is left", Duration::from_mins(3), || {
+    wait::until_so("no broker is left", READY_WITHIN, || {
         Ok(brokers.kubectl(&["get", "pods", "-o", "name"])?.trim().is_empty())
     })
     .unwrap();
@@ -53,9 +51,7 @@ async fn a_deleted_topic_and_a_deleted_cluster_come_back_with_their_records() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_waits_for_its_cluster_says_so_and_heals() {
     let brokers = Brokers::apply("waiting", &topic("events", 1, "")).unwrap();
-    brokers.await_condition("flt/events", "Ready", "False", Duration::from_secs(30)).unwrap();
-    let (_, reason, message) = brokers.condition("flt/events", "Ready").unwrap().unwrap();
-    assert_eq!(reason, "ClusterNotFound", "{message}");
+    let message = brokers.await_reason("flt/events", "Ready", "False", "ClusterNotFound").unwrap();
     assert!(message.contains("orders"), "the message names the Cluster: {message}");
     Environment::get().unwrap().apply(brokers.namespace(), &cluster(1)).unwrap();
     brokers.await_ready("flt/events").unwrap();
@@ -68,9 +64,7 @@ async fn of_two_topics_that_claim_one_name_the_oldest_wins() {
     brokers.await_ready("flt/first").unwrap();
     let environment = Environment::get().unwrap();
     environment.apply(brokers.namespace(), &topic("second", 1, "topicName: events")).unwrap();
-    brokers.await_condition("flt/second", "Ready", "False", Duration::from_secs(30)).unwrap();
-    let (_, reason, message) = brokers.condition("flt/second", "Ready").unwrap().unwrap();
-    assert_eq!(reason, "NameTaken", "{message}");
+    let message = brokers.await_reason("flt/second", "Ready", "False", "NameTaken").unwrap();
     assert!(message.contains("first"), "the message names the winner: {message}");
     brokers.kubectl(&["delete", "flt/first", DELETED_WITHIN]).unwrap();
     brokers.await_ready("flt/second").unwrap();
