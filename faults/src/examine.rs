@@ -1,17 +1,19 @@
 //! Reads whole topics back and has the book compare.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use fulmar_client::{Client, Start};
+use fulmar_client::{Client, DescribeError, Start, SubscribeError};
 
 use crate::cluster::{Cluster, TOPICS};
 use crate::load::book::{Book, Partition};
 use crate::load::record::{self, Print};
 
 /// A reading that makes no progress for so long is stuck.
-const STUCK_AFTER: Duration = Duration::from_mins(1);
+const STUCK_AFTER: Duration = Duration::from_mins(2);
+/// While leaders are away a reading cannot begin: it is tried again for so long.
+const BEGINS_WITHIN: Duration = Duration::from_mins(2);
 
 /// Reads every topic from its first record to its end, by a client that knows nothing yet.
 pub(crate) async fn read_back(cluster: &Cluster, book: &Book) -> Result<u64> {
@@ -34,7 +36,14 @@ pub(crate) async fn read_back(cluster: &Cluster, book: &Book) -> Result<u64> {
 
 async fn read(client: &Client, topic: &str) -> Result<BTreeMap<u32, Vec<(u64, Print)>>> {
     let mut found: BTreeMap<u32, Vec<(u64, Print)>> = BTreeMap::new();
-    let mut subscriber = client.subscriber(topic).start(Start::Earliest).until_end().build().await?;
+    let deadline = Instant::now() + BEGINS_WITHIN;
+    let mut subscriber = loop {
+        match client.subscriber(topic).start(Start::Earliest).until_end().build().await {
+            Ok(subscriber) => break subscriber,
+            Err(SubscribeError::Topic(DescribeError::Unavailable { .. })) if Instant::now() < deadline => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
     loop {
         let Ok(message) = tokio::time::timeout(STUCK_AFTER, subscriber.next()).await else {
             bail!("nothing came for {STUCK_AFTER:?}; it stands at {:?}", ends(&found));

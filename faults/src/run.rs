@@ -25,7 +25,7 @@ use crate::story::Story;
 /// The whole log is read back after so many blows.
 const EXAMINE_EVERY: u32 = 10;
 /// A Cluster of empty brokers needs no longer to come up.
-const FIRST_CLIENT_WITHIN: Duration = Duration::from_mins(1);
+const FIRST_CLIENT_WITHIN: Duration = Duration::from_mins(3);
 
 /// Runs; `false` if something was violated.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {

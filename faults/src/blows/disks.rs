@@ -15,7 +15,7 @@ use crate::room::system;
 /// A slow disk of a cloud.
 const SLOW: Duration = Duration::from_millis(2);
 /// A sync that failed is the end of the process, at once; writes come several times a second.
-const ENDS_WITHIN: Duration = Duration::from_secs(15);
+const ENDS_WITHIN: Duration = Duration::from_mins(1);
 /// Below the brokers' reserve (512 MiB): publishing is refused, everything else goes on.
 const LITTLE: u64 = 200 << 20;
 

@@ -20,10 +20,10 @@ use crate::cluster::process::Process;
 use crate::cluster::volume;
 use crate::room::system;
 
-/// A broker that refuses its volume says so at once; replaying a journal takes longer.
-const VERDICT_WITHIN: Duration = Duration::from_secs(15);
+/// A broker that refuses its volume says so at once; replaying a journal takes longer, and everything does on a busy machine.
+const VERDICT_WITHIN: Duration = Duration::from_mins(1);
 /// A Cluster of empty brokers on a busy machine.
-const FOREIGN_WITHIN: Duration = Duration::from_mins(1);
+const FOREIGN_WITHIN: Duration = Duration::from_mins(3);
 
 /// Batches that rot at each broker.
 const FLIPS: usize = 3;
@@ -169,7 +169,9 @@ pub(super) async fn restore(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
     broker.start()?;
     verdict(&mut broker.process).await?;
     // So that somebody has heard of the session that the copy does not know.
+    await_peers(field, blow.target).await?;
     sleep(blow.lasts + Duration::from_secs(2)).await;
+    let broker = &mut field.cluster.brokers[usize::from(blow.target)];
     broker.process.kill().await?;
     volume::delete(&broker.data)?;
     broker.disk.forget()?;
@@ -187,6 +189,21 @@ pub(super) async fn restore(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits until the process that runs now has met another broker: both have said who they are.
+async fn await_peers(field: &Field<'_>, target: u16) -> Result<()> {
+    let deadline = Instant::now() + VERDICT_WITHIN;
+    loop {
+        let said = field.cluster.brokers[usize::from(target)].process.said();
+        if said.contains("connected to a peer") {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("broker {target} met nobody within {VERDICT_WITHIN:?}: {said}");
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// A copy of the volume under a second process, while the first one runs: one of the two has to give in.
@@ -304,6 +321,10 @@ pub(super) async fn foreign(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
     command.env_remove("FULMAR_FAULTY_DISK");
     broker.process.start(command)?;
     sleep(blow.lasts + Duration::from_secs(2)).await;
+    let deadline = Instant::now() + VERDICT_WITHIN;
+    while !broker.process.said().contains("luster") && Instant::now() < deadline {
+        sleep(Duration::from_millis(50)).await;
+    }
     let how = broker.process.ended().unwrap_or_else(|| "went on, refused by all".to_owned());
     let said = broker.process.said();
     *field.refusals.entry(words(&how, &foreign)).or_default() += 1;

@@ -10,7 +10,7 @@ use super::process::Process;
 use crate::room::Place;
 
 /// Certificates are made at its first start.
-const CERTIFICATES_MAX: Duration = Duration::from_secs(20);
+const CERTIFICATES_MAX: Duration = Duration::from_mins(1);
 
 /// See the module.
 pub(crate) struct Steward {
