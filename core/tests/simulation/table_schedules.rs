@@ -162,6 +162,22 @@ fn schedule_3_reports_from_before_a_tenure_do_not_count_in_it() {
 }
 
 #[test]
+fn a_table_that_is_gone_is_not_rebuilt_from_one_member_that_missed_a_change() {
+    let mut stage = Stage::set();
+    stage.world.kill_operator(0);
+    stage.world.ungoverned_until = u64::MAX;
+    stage.move_to_cde();
+    // A alone answers, and knows nothing of {CDE}; then B is back, whose log ends where the change began.
+    stage.isolate(&stage.cde(), 40_000);
+    stage.isolate(&[stage.abc[1]], 15_000);
+    stage.world.ledger.clear();
+    stage.world.ungoverned_until = 0;
+    stage.world.pass(2 * SECONDS_20 - 5000).unwrap();
+    stage.nobody_leads(&stage.abc[..2]);
+    stage.recover();
+}
+
+#[test]
 fn schedule_4_no_epoch_is_issued_twice_though_the_table_forgot_it() {
     let mut stage = Stage::set();
     let before = stage.world.ledger.past();
