@@ -92,7 +92,9 @@ fn the_operator_may_not_do_what_it_has_no_need_of() {
     let user = format!("system:serviceaccount:{}:{account}", installation::NAMESPACE);
     let refused = [
         ["delete", "persistentvolumeclaims"],
+        ["create", "pods"],
         ["create", "pods/exec"],
+        ["list", "secrets"],
         ["delete", "namespaces"],
         ["create", "clusterrolebindings"],
         ["update", "nodes"],

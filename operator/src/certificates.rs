@@ -39,8 +39,8 @@ const BACKDATING: Duration = Duration::from_hours(1);
 /// is lost while another one takes its place.
 const TRUSTED_MAX: usize = 3;
 
-/// A Secret that was written has reached every pod by then: kubelet looks about once a minute, a broker each 10 s. A broker
-/// that is away takes it when it starts.
+/// A Secret that was written has reached every pod by then, also where kubelet could not be hastened: it looks about once a
+/// minute, a broker each 10 s. A broker that is away takes it when it starts.
 const ARRIVES: Duration = Duration::from_mins(15);
 
 /// A certificate with less time left than this is replaced, whoever may not believe the new one yet.
@@ -163,6 +163,11 @@ pub fn worn(brokers: &Kept) -> String {
     let text = |key: &str| brokers.data.get(key).map_or("", String::as_str);
     let hash = Sha256::new().chain_update(text(CA_CERTIFICATE)).chain_update(text(CERTIFICATE)).finalize();
     hexadecimal(&hash[..16])
+}
+
+/// When the Secret's contents changed last; `None`: it is not noted.
+pub fn changed_at(brokers: &Kept) -> Option<Timestamp> {
+    time(brokers, CHANGED)
 }
 
 /// Whether brokers can go on with it for now, whoever signed it.

@@ -29,6 +29,9 @@ pub const ANNOTATION_APPLIED: &str = "fulmar.dev/applied";
 /// The annotation of the `StatefulSet` with the tenure that wrote it last; an older tenure keeps its hands off.
 pub const ANNOTATION_CONTROLLER_EPOCH: &str = "fulmar.dev/controller-epoch";
 
+/// The annotation of a broker's pod with the certificates that kubelet was asked to bring at once: as a broker calls them.
+pub const ANNOTATION_CERTIFICATES: &str = "fulmar.dev/certificates";
+
 /// The finalizer of a Topic whose records are to be deleted with it.
 pub const FINALIZER_RECORDS: &str = "fulmar.dev/records";
 

@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
 
 use crate::cache::Cache;
-use crate::names::{BROKER_CONTAINER, ClusterKey};
+use crate::names::{ANNOTATION_CERTIFICATES, BROKER_CONTAINER, ClusterKey};
 
 /// A claim, of which only the metadata is watched.
 pub type Claim = PartialObjectMeta<PersistentVolumeClaim>;
@@ -45,6 +45,8 @@ pub struct BrokerPod {
     pub leaving: bool,
     /// The revision of the template that it was made from.
     pub revision: Option<String>,
+    /// The certificates that kubelet was asked to bring to it at once, as brokers call them.
+    pub certificates: Option<String>,
     /// Why it does not run, in Kubernetes' words, such as `ImagePullBackOff: …`.
     pub trouble: Option<String>,
 }
@@ -106,6 +108,7 @@ fn read(
             .map(|time| time.0),
         leaving: pod.metadata.deletion_timestamp.is_some(),
         revision: pod.labels().get("controller-revision-hash").cloned(),
+        certificates: pod.annotations().get(ANNOTATION_CERTIFICATES).cloned(),
         trouble: trouble(pod),
     }
 }

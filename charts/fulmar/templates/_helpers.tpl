@@ -80,10 +80,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, create, patch, update]
-# Where the brokers are; a pod is moved out by eviction, so that a PodDisruptionBudget is heard.
+# Where the brokers are; a pod is moved out by eviction, so that a PodDisruptionBudget is heard. patch: an annotation has kubelet bring
+# changed certificates into a running pod at once.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, delete]
+  verbs: [get, list, watch, delete, patch]
 - apiGroups: [""]
   resources: [pods/eviction]
   verbs: [create]

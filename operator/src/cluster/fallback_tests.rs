@@ -40,6 +40,7 @@ fn pod(ordinal: u16, revision: &str, ready: bool, trouble: Option<&str>) -> Brok
         unready_since: None,
         leaving: false,
         revision: Some(revision.to_owned()),
+        certificates: None,
         trouble: trouble.map(str::to_owned),
     }
 }

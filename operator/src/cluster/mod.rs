@@ -7,6 +7,7 @@ pub mod build;
 pub mod dereference;
 pub mod fallback;
 pub mod patience;
+pub mod refresh;
 pub mod remove;
 pub mod roll;
 pub mod scale;
@@ -45,6 +46,7 @@ use crate::topic::finalizer::{self, Keeper};
 use self::dereference::{Seen, dereference};
 use self::fallback::Finding;
 use self::patience::{Mood, Patience};
+use self::refresh::Told;
 use self::roll::{Health, Step};
 use self::scale::{Floor, Scale, scale};
 use self::secrets::StoredSecrets;
@@ -99,6 +101,7 @@ pub struct Attendant {
     key: ClusterKey,
     stewardship: Option<Stewardship>,
     secrets: Option<StoredSecrets>,
+    told: Told,
     patience: Patience,
     story: Story,
     /// Something was changed by others after it was read: the watch is about to tell.
@@ -132,6 +135,7 @@ impl Attendant {
             key,
             stewardship: None,
             secrets: None,
+            told: Told::default(),
             patience: Patience::default(),
             story,
             behind: false,
@@ -190,6 +194,7 @@ impl Attendant {
         let pods =
             pods::brokers(&self.key, &wanted.settings.zone_topology_key, &seen.pods, &seen.claims, nodes);
         self.steer(&wanted, &claims, &pods, &certificates).await?;
+        self.refresh(&wanted, &pods, &certificates).await;
         let roll = self.roll(&wanted, seen, &pods, scale).await?;
         let finalizers = self.keep_finalizers(&claims).await;
         let findings =
@@ -335,10 +340,10 @@ impl Attendant {
         let next = if waits { next.sooner(WAITING) } else { next };
         let next = match self.stewardship.as_ref() {
             Some(stewardship) => stewardship.until_taken_up().map_or(next, |left| next.sooner(left)),
-            // The Secrets were just written: read them back.
             None => next.sooner(WAITING),
         };
-        let next = if self.behind { next.sooner(BEHIND) } else { next };
+        // Secrets that were just written are read back: no watch tells of them.
+        let next = if self.behind || self.secrets.is_none() { next.sooner(BEHIND) } else { next };
         let until_renewal = certificates.renew_at.duration_since(Timestamp::now());
         let until_renewal = Duration::try_from(until_renewal).unwrap_or(Duration::ZERO);
         next.sooner(until_renewal.clamp(WAITING, LOOK_AGAIN))

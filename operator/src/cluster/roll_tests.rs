@@ -15,6 +15,7 @@ fn pod(ordinal: u16, revision: &str) -> BrokerPod {
         unready_since: None,
         leaving: false,
         revision: Some(revision.to_owned()),
+        certificates: None,
         trouble: None,
     }
 }

@@ -11,6 +11,7 @@ use crate::certificates::{Certificates, Kept, worn};
 use crate::cluster::build::kept;
 use crate::cluster::validate::Wanted;
 use crate::cluster::{Attendant, ReconcileError};
+use crate::pods::BrokerPod;
 
 /// What was read is believed for so long: a Secret that somebody deletes is made anew at the latest then.
 const BELIEVED: Duration = Duration::from_secs(50);
@@ -51,6 +52,17 @@ impl Attendant {
             self.story.tell(wanted.reference(), false, "CaReplaced", note.to_owned());
         }
         Ok(certificates)
+    }
+
+    /// Has kubelet bring the Secret at once to the brokers that use an older one. Not in the pass that wrote it: kubelet hears
+    /// of the Secret and of the pod by two watches, and should know the Secret first.
+    pub(super) async fn refresh(&mut self, wanted: &Wanted, pods: &[BrokerPod], certificates: &Certificates) {
+        let in_place = self.secrets.as_ref().is_some_and(|stored| stored.have(certificates));
+        if wanted.settings.paused || !in_place {
+            return;
+        }
+        let (view, namespace) = (self.view(), &wanted.key.namespace);
+        self.told.tell(&self.context.client, namespace, &certificates.brokers, pods, view.as_deref()).await;
     }
 
     /// Whether every broker that is wanted serves, and uses what the Secret keeps.

@@ -129,6 +129,7 @@ fn a_zone_that_is_not_known_is_said() {
         unready_since: None,
         leaving: false,
         revision: None,
+        certificates: None,
         trouble: None,
     };
     let known = BrokerPod { zone: Some("a".to_owned()), ..pod.clone() };
