@@ -9,7 +9,8 @@ use thiserror::Error;
 use crate::offset::Offset;
 
 /// A decision of the operator about one partition: `generation.counter`. The generation is the `controllerEpoch` of the
-/// operator's tenure that decided, so no epoch is issued twice, whatever was restored from a backup.
+/// operator's tenure that decided, so no epoch is issued twice, whatever was restored from a backup: a tenure is above the last one,
+/// and above the wall clock in microseconds, by a random number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Epoch {
     /// The `controllerEpoch` of the deciding tenure.

@@ -166,7 +166,9 @@ impl Running {
             match timeout(LEDGER_MAX, ledger.load()).await {
                 Ok(Ok(documents)) => {
                     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                    Input::Loaded { documents, wall_clock_s: now.as_secs() }
+                    // No clock shows so much; without it the tenure only rises above those that are known.
+                    let clock_us = u64::try_from(now.as_micros()).unwrap_or_default();
+                    Input::Loaded { documents, clock_us, salt: salt() }
                 }
                 Ok(Err(error)) => Input::LoadFailed(error.to_string()),
                 Err(_) => Input::LoadFailed(format!("no answer in {} s", LEDGER_MAX.as_secs())),
@@ -256,4 +258,9 @@ impl Running {
             info!("writes were under way at the stop; whoever comes next reads what became of them");
         }
     }
+}
+
+/// 16 random bits. The last of a random UUID are none of its version.
+fn salt() -> u16 {
+    u16::try_from(Uuid::new_v4().as_u128() & u128::from(u16::MAX)).expect("16 bits")
 }

@@ -61,8 +61,9 @@ pub struct Controller {
     pub(super) tenure: u64,
     /// The tenure of the table as it was loaded: a broker that saw a later one has seen more than the table tells.
     pub(super) loaded_epoch: u64,
-    /// The wall clock at the last load.
-    pub(super) wall_clock_s: u64,
+    /// The wall clock at the last load, in microseconds, and the random number that came with it.
+    pub(super) clock_us: u64,
+    pub(super) salt: u16,
     /// The tenure that last began to decide, and when.
     pub(super) ruling: (u64, Duration),
     /// The highest tenure that a broker spoke of.
@@ -103,7 +104,8 @@ impl Controller {
             ids_asked: false,
             tenure: 0,
             loaded_epoch: 0,
-            wall_clock_s: 0,
+            clock_us: 0,
+            salt: 0,
             ruling: (0, Duration::ZERO),
             tenure_reported: 0,
             requests: 0,
@@ -143,7 +145,7 @@ impl Controller {
                 true
             }
             Input::Sightings(sightings) => self.note_sightings(sightings),
-            Input::Loaded { documents, wall_clock_s } => self.note_loaded(documents, wall_clock_s),
+            Input::Loaded { documents, clock_us, salt } => self.note_loaded(documents, clock_us, salt),
             Input::LoadFailed(why) => self.note_load_failed(&why),
             Input::Written { name, revision } => self.note_written(name, revision),
             Input::WriteFailed { name, failure } => self.note_write_failed(name, failure),

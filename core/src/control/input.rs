@@ -20,8 +20,11 @@ pub enum Input {
     Loaded {
         /// All that is stored.
         documents: Vec<(Document, Revision)>,
-        /// The wall clock, in seconds since 1970: a lower bound of the next tenure's number.
-        wall_clock_s: u64,
+        /// The wall clock, in microseconds since 1970: a lower bound of the next tenure's number.
+        clock_us: u64,
+        /// A random number that the next tenure's is raised by: two operators that know the same, with clocks that show the same,
+        /// do not get one number. As microseconds it is less than 66 ms, so tenures do not run ahead of clocks.
+        salt: u16,
     },
     /// The load failed; the controller asks again after a while.
     LoadFailed(String),

@@ -59,12 +59,17 @@ impl Controller {
         false
     }
 
-    pub(super) fn note_loaded(&mut self, documents: Vec<(Document, Revision)>, wall_clock_s: u64) -> bool {
+    pub(super) fn note_loaded(
+        &mut self,
+        documents: Vec<(Document, Revision)>,
+        clock_us: u64,
+        salt: u16,
+    ) -> bool {
         if !matches!(self.phase, Phase::Load { .. }) {
             return false;
         }
         self.shelf.trouble = None;
-        self.wall_clock_s = wall_clock_s;
+        (self.clock_us, self.salt) = (clock_us, salt);
         let stored = documents.iter().find(|(document, _)| document.name == DocumentName::Root);
         let stored_epoch = stored.map(|(document, _)| document.controller_epoch);
         if self.tenure != 0 && stored_epoch > Some(self.tenure) {
@@ -174,9 +179,12 @@ impl Controller {
 
     /// Raises the tenure; the root's write is the election.
     fn take_over(&mut self, mut root: Root) {
-        // Above the wall clock too: also above the tenures that a restored backup has forgotten.
+        // Above the wall clock too: also above the tenures that a restored backup has forgotten. And by a random number more:
+        // compare-and-swap keeps apart who finds the same table, but not who finds it restored after the other has taken over.
         let highest = root.controller_epoch.max(self.tenure_reported).max(self.tenure);
-        self.tenure = highest.checked_add(1).expect("2^64 tenures").max(self.wall_clock_s);
+        let next = highest.checked_add(1).map(|next| next.max(self.clock_us));
+        let next = next.and_then(|next| next.checked_add(u64::from(self.salt)));
+        self.tenure = next.expect("2^64 tenures");
         root.controller_epoch = self.tenure;
         for page in root.pages.clone() {
             self.shelf.soil(page, true);

@@ -17,11 +17,11 @@ use crate::random::Random;
 use crate::streams::Line;
 use crate::world::{Rule, World};
 
-/// How long a Lease lasts.
-const LEASE_MS: u64 = 4000;
+/// 2023: tenures are above the wall clock's microseconds.
+const CLOCK_US: u64 = 1_700_000_000_000_000;
 
-/// 2023: tenures are above the wall clock's seconds.
-const WALL_CLOCK_S: u64 = 1_700_000_000;
+/// So much the clocks of two operators differ at most.
+const SKEW_US: u64 = 2_000_000;
 
 /// One operator's process, or its place.
 pub(crate) struct Operator {
@@ -29,7 +29,7 @@ pub(crate) struct Operator {
     pub(crate) life: u64,
     pub(crate) started_ms: u64,
     pub(crate) frozen_until: u64,
-    skew_s: u64,
+    skew_us: u64,
     pub(crate) lines: BTreeMap<Ordinal, Line>,
     /// What its watches last brought.
     sightings: Vec<Sighting>,
@@ -48,7 +48,7 @@ impl Operator {
             life: 0,
             started_ms: 0,
             frozen_until: 0,
-            skew_s: random.below(2),
+            skew_us: random.below(SKEW_US),
             lines: BTreeMap::new(),
             sightings: Vec::new(),
             desired: None,
@@ -121,18 +121,11 @@ impl World {
             self.kill_operator(number);
         }
         let now_ms = self.now_ms;
-        if !self.operators.iter().any(|operator| operator.is_active(now_ms)) && self.may_take_over() {
+        if !self.operators.iter().any(|operator| operator.is_active(now_ms)) {
             let idle = |number: &usize| self.operators[*number].controller.is_none();
             let number = (0..self.operators.len()).find(idle).unwrap_or(0);
             self.start_operator(number);
         }
-    }
-
-    /// The Lease of who acted last has to be over. Tenures are told apart by seconds: without that distance, and with clocks that
-    /// differ by two, a restored table could let two operators have the same one.
-    pub(crate) fn may_take_over(&self) -> bool {
-        let last = self.operators.iter().map(|operator| operator.started_ms).max().unwrap_or_default();
-        last == 0 || self.now_ms >= last + LEASE_MS
     }
 
     pub(crate) fn start_operator(&mut self, number: usize) {
@@ -359,9 +352,10 @@ impl World {
         if self.is_ledger_away() {
             return self.answer(operator, life, Input::LoadFailed("away".to_owned()));
         }
-        let wall_clock_s = WALL_CLOCK_S + self.now_ms / 1000 + self.operators[operator].skew_s;
+        let clock_us = CLOCK_US + self.now_ms * 1000 + self.operators[operator].skew_us;
+        let salt = self.random.below(1 << 16) as u16;
         let documents = self.ledger.load();
-        self.answer(operator, life, Input::Loaded { documents, wall_clock_s });
+        self.answer(operator, life, Input::Loaded { documents, clock_us, salt });
     }
 
     /// Whether an operator and a broker cannot talk just now.

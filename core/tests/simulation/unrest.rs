@@ -32,7 +32,7 @@ impl World {
             }
             Blow::SecondOperator => {
                 let idle = |number: &usize| self.operators[*number].controller.is_none();
-                if let Some(number) = (0..self.operators.len()).find(idle).filter(|_| self.may_take_over()) {
+                if let Some(number) = (0..self.operators.len()).find(idle) {
                     self.totals.count("second operators");
                     self.start_operator(number);
                 }

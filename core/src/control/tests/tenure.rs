@@ -108,6 +108,37 @@ fn the_tenure_rises_above_the_wall_clock_and_above_the_root() {
 }
 
 #[test]
+fn two_operators_with_one_clock_and_one_table_have_two_tenures() {
+    for wall in [1_000, 9_000] {
+        let tenure = |salt: u16| {
+            let mut world = World::new(1, vec![]);
+            world.run(SECOND);
+            (world.wall, world.salt) = (wall, salt);
+            world.restart_controller();
+            world.run(SECOND);
+            world.view.controller_epoch
+        };
+        assert_ne!(tenure(17), tenure(u16::MAX), "at {wall}, with the table's tenure at 1000");
+    }
+}
+
+#[test]
+fn a_tenure_of_an_earlier_version_in_seconds_is_below_every_later_one() {
+    let mut world = World::new(1, vec![]);
+    (world.wall, world.salt) = (1_795_000_000, 0);
+    world.run(SECOND);
+    assert_eq!(world.view.controller_epoch, 1_795_000_000);
+    // A clock that was reset, and one that shows the same second in microseconds.
+    for (wall, above) in [(0, 1_795_000_000), (1_795_000_000_000_000, 1_794_999_999_999_999)] {
+        (world.wall, world.salt) = (wall, u16::MAX);
+        world.restart_controller();
+        world.run(SECOND);
+        assert!(world.view.controller_epoch > above);
+        assert!(i64::try_from(world.view.controller_epoch).is_ok(), "the resource has a signed number");
+    }
+}
+
+#[test]
 fn a_deposed_controller_stops() {
     let mut world = World::new(3, vec![wish("orders", 1)]);
     world.run(2 * SECOND);

@@ -59,6 +59,7 @@ pub(super) struct FakeBroker {
 pub(super) struct World {
     pub(super) now: Duration,
     pub(super) wall: u64,
+    pub(super) salt: u16,
     pub(super) controller: Controller,
     pub(super) ledger: BTreeMap<DocumentName, (Document, u64)>,
     pub(super) brokers: BTreeMap<u16, FakeBroker>,
@@ -97,6 +98,7 @@ impl World {
         let mut world = Self {
             now: Duration::ZERO,
             wall: 1_000,
+            salt: 0,
             controller: Controller::new(),
             ledger: BTreeMap::new(),
             brokers: BTreeMap::new(),
@@ -348,7 +350,11 @@ impl World {
             Effect::Load => {
                 let all =
                     self.ledger.values().map(|(document, at)| (document.clone(), Revision(at.to_string())));
-                self.inbox.push_back(Input::Loaded { documents: all.collect(), wall_clock_s: self.wall });
+                self.inbox.push_back(Input::Loaded {
+                    documents: all.collect(),
+                    clock_us: self.wall,
+                    salt: self.salt,
+                });
             }
             Effect::Write { document, expected } => self.store(document, expected.as_ref()),
             Effect::Attend { ordinal, greeting, afresh, .. } => {
