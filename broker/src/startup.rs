@@ -27,7 +27,7 @@ use crate::memory::Shares;
 use crate::replica::peers::{Peers, Verdict};
 use crate::replica::{self, Command, Replicas};
 use crate::serve::http::{Http, Phase};
-use crate::serve::listen::{self, Limits};
+use crate::serve::listen::{self, Limits, Requests};
 use crate::serve::{self, Door, grpc};
 #[cfg(debug_assertions)]
 use crate::storage::faulty_disk;
@@ -134,7 +134,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
         attached: attendance.attached(),
         metrics: Arc::default(),
         stop: stop_clients.clone(),
-        answer_bytes: shares.answers,
+        shares,
         stall_max: config.reader_stall_max,
     });
     let attached = attendance.attached();
@@ -145,8 +145,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
     http.open(door.clone());
     let (health, health_service) = readiness::health();
     let router = grpc::for_programs(&door, health_service).context("reflection")?;
-    let serving_grpc =
-        tokio::spawn(listen::serve(ports.grpc, None, limits_grpc(shares), router, stop_clients.clone()));
+    let limits = limits_grpc(shares, &door);
+    let serving_grpc = tokio::spawn(listen::serve(ports.grpc, None, limits, router, stop_clients.clone()));
     let ready = readiness::watch(replicas.clone(), pages.directory(), peers.clone(), phase.clone(), health);
     let mut tasks = upkeep(&replicas, &pages, config);
     tasks.push(AbortOnDropHandle::new(tokio::spawn(tls.watch())));
@@ -233,14 +233,15 @@ fn serve_http(
         windows: WINDOWS,
         http2_only: false,
         keepalive: (Duration::from_secs(10), Duration::from_secs(10)),
-        // It has no streams.
+        // It has no streams, and its bodies are counted where they are read.
         answer_bytes: None,
+        requests: None,
     };
     let serving = tokio::spawn(listen::serve(listener, None, limits, http.clone().router(), stop.clone()));
     (http, serving)
 }
 
-fn limits_grpc(shares: Shares) -> Limits {
+fn limits_grpc(shares: Shares, door: &Door) -> Limits {
     Limits {
         port: "grpc",
         connections_max: shares.connections,
@@ -250,6 +251,11 @@ fn limits_grpc(shares: Shares) -> Limits {
         http2_only: true,
         keepalive: (Duration::from_secs(10), Duration::from_secs(10)),
         answer_bytes: Some(shares.connection_answers),
+        requests: Some(Requests {
+            all: door.requests(),
+            connection_bytes: shares.connection_requests,
+            message_bytes_max: grpc::REQUEST_BYTES_MAX,
+        }),
     }
 }
 
@@ -265,6 +271,9 @@ fn limits_internal() -> Limits {
         // A peer that stopped without a word is given up within three seconds.
         keepalive: (Duration::from_secs(1), Duration::from_secs(2)),
         answer_bytes: None,
+        // Two brokers that wait for each other's memory would wait for ever: what arrives here was counted where a program
+        // sent it.
+        requests: None,
     }
 }
 

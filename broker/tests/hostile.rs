@@ -12,13 +12,18 @@ mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fulmar_core::batch::{ProducedBatch, Record};
+use fulmar_proto::v1::log_client::LogClient;
+use fulmar_proto::v1::produce_response::Outcome;
 use fulmar_proto::v1::start::At;
-use fulmar_proto::v1::{Earliest, PublishRequest, Start, SubscribeRequest};
-use h2::client::ResponseFuture;
-use prost::Message as _;
+use fulmar_proto::v1::{Earliest, FetchRequest, ProduceRequest, PublishRequest, Start, SubscribeRequest};
+use h2::SendStream;
+use h2::client::{Connection, ResponseFuture, SendRequest};
 use support::operator::{CLUSTER, Operator, epoch, key, page};
 use support::{Brokers, PATIENCE, eventually};
 
@@ -27,6 +32,16 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// The slowest of them is given ten seconds; the rest is for a machine that is busy.
 const CLOSED_WITHIN: Duration = Duration::from_mins(1);
+
+const CUT_OFF: &str = "does not read its answers is cut off";
+const ANSWERS_HELD: &str = "fulmar_answers_held_bytes";
+const REQUESTS_HELD: &str = "fulmar_requests_held_bytes";
+const WINDOW_DEFAULT: u32 = 65_535;
+const WINDOW_MAX: u32 = (1 << 31) - 1;
+
+/// The `--memory-limit` of these tests' brokers, beyond which Kubernetes would kill them. Without a bound the clients here
+/// make them take 700 MiB more.
+const MEBIBYTES_MAX: u64 = 256;
 
 async fn one() -> (Brokers, Operator) {
     let stall_max = format!("{}s", STALL_MAX.as_secs());
@@ -63,20 +78,67 @@ async fn read(brokers: &Brokers, count: usize) {
     }
 }
 
-/// A gRPC call on a connection that announces windows without end.
-fn call(sender: &mut h2::client::SendRequest<Bytes>, message: &SubscribeRequest) -> ResponseFuture {
-    let request = http::Request::post("http://broker/fulmar.v1.PubSub/Subscribe")
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(())
-        .unwrap();
-    let (response, mut body) = sender.send_request(request, false).unwrap();
+/// A connection that announces such windows, to be driven, or left, by the test.
+async fn connect(brokers: &Brokers, window: u32) -> (SendRequest<Bytes>, Connection<tokio::net::TcpStream>) {
+    let socket = tokio::net::TcpStream::connect(brokers.ports[0].grpc).await.unwrap();
+    h2::client::Builder::new()
+        .initial_window_size(window)
+        .initial_connection_window_size(window)
+        .initial_max_send_streams(1000)
+        .handshake::<_, Bytes>(socket)
+        .await
+        .unwrap()
+}
+
+fn framed(message: &impl prost::Message) -> Vec<u8> {
     let encoded = message.encode_to_vec();
     let mut framed = vec![0];
     framed.extend(u32::try_from(encoded.len()).unwrap().to_be_bytes());
     framed.extend(encoded);
-    body.send_data(framed.into(), true).unwrap();
+    framed
+}
+
+/// A gRPC call that ends with its message.
+fn call(sender: &mut SendRequest<Bytes>, method: &str, message: &impl prost::Message) -> ResponseFuture {
+    let (response, mut body) = open(sender, method);
+    body.send_data(framed(message).into(), true).unwrap();
     response
+}
+
+fn open(sender: &mut SendRequest<Bytes>, method: &str) -> (ResponseFuture, SendStream<Bytes>) {
+    let request = http::Request::post(format!("http://broker/fulmar.v1.{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    sender.send_request(request, false).unwrap()
+}
+
+/// One of the broker's metrics; 0 if there is none of that name.
+async fn metric(brokers: &Brokers, name: &str) -> u64 {
+    let address = brokers.ports[0].http;
+    let text = tokio::task::spawn_blocking(move || {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        text
+    });
+    let text = text.await.unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
+}
+
+/// The most that the broker took, in MiB, and the most that it counted for answers, until a program is cut off.
+async fn until_cut_off(brokers: &Brokers) -> (u64, u64) {
+    let (mut resident, mut held) = (0, 0);
+    eventually("it is cut off", async || {
+        resident = resident.max(brokers.resident_mebibytes(0));
+        held = held.max(metric(brokers, ANSWERS_HELD).await);
+        brokers.log(0).contains(CUT_OFF)
+    })
+    .await;
+    (resident, held)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,29 +147,162 @@ async fn a_client_that_opens_streams_and_never_reads_is_bounded_and_cut_off_and_
     publish(&brokers, 100, 512 * 1024).await;
     read(&brokers, 100).await;
     let before = brokers.resident_mebibytes(0);
-    let socket = tokio::net::TcpStream::connect(brokers.ports[0].grpc).await.unwrap();
-    let (mut sender, mut connection) = h2::client::Builder::new()
-        .initial_window_size((1 << 31) - 1)
-        .initial_connection_window_size((1 << 31) - 1)
-        .initial_max_send_streams(1000)
-        .handshake::<_, Bytes>(socket)
-        .await
-        .unwrap();
-    let calls: Vec<ResponseFuture> = (0..150).map(|_| call(&mut sender, &from_the_first())).collect();
-    // The connection is driven for a moment: its first step already writes all calls. Then nothing is read any more.
+    let (mut sender, mut connection) = connect(&brokers, WINDOW_MAX).await;
+    let calls: Vec<ResponseFuture> =
+        (0..150).map(|_| call(&mut sender, "PubSub/Subscribe", &from_the_first())).collect();
+    // So long the connection is driven that all calls are out; then nothing is read any more.
     let _driven = tokio::time::timeout(Duration::from_millis(300), &mut connection).await;
-    let began = Instant::now();
     tokio::time::timeout(PATIENCE, read(&brokers, 100)).await.expect("others are served");
-    eventually("it is cut off", async || brokers.log(0).contains("does not read its answers is cut off"))
-        .await;
-    let grown = brokers.resident_mebibytes(0).saturating_sub(before);
-    println!("150 streams of 50 MiB held {grown} MiB for {:?}", began.elapsed());
-    assert!(grown < 64, "{grown} MiB more for one client");
+    let (resident, held) = until_cut_off(&brokers).await;
+    let grown = resident.saturating_sub(before);
+    println!("150 streams of 50 MiB held {grown} MiB more ({resident}), {held} B by their count");
+    assert!(held > 0, "answers were on their way");
+    assert!(resident < MEBIBYTES_MAX, "{resident} MiB, of which one client made {grown}");
     // The rest of what was sent comes, then the end.
     let ended = tokio::time::timeout(PATIENCE, connection).await;
     assert!(ended.is_ok(), "the connection is closed");
     drop((calls, sender));
     read(&brokers, 100).await;
+    eventually("all memory is given back", async || metric(&brokers, ANSWERS_HELD).await == 0).await;
+}
+
+/// A batch of about 7 MB: at which offset it begins.
+async fn produce(brokers: &Brokers) -> u64 {
+    let mut client = LogClient::new(brokers.channel(0).await).max_encoding_message_size(16 << 20);
+    let record = |number: u8| Record {
+        key: None,
+        value: vec![number; 1_000_000].into(),
+        headers: Vec::new(),
+        timestamp_ms: 1,
+    };
+    let batch = ProducedBatch::build(&[1, 2, 3, 4, 5, 6, 7].map(record), None).unwrap();
+    let request = ProduceRequest {
+        correlation_id: 1,
+        topic_id: key(0).topic.to_bytes().to_vec().into(),
+        partition: 0,
+        batch: batch.bytes().clone(),
+    };
+    let mut answers = client.produce(tokio_stream::once(request)).await.unwrap().into_inner();
+    match answers.message().await.unwrap().unwrap().outcome {
+        Some(Outcome::BaseOffset(base)) => base,
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+/// The same records on a broker that has none of them in memory.
+async fn restarted(mut brokers: Brokers, operator: Operator) -> (Brokers, Operator) {
+    drop(operator);
+    assert!(brokers.terminate(0).success());
+    brokers.spawn(0);
+    let operator = brokers.operator(0, CLUSTER).await;
+    let me = operator.replica();
+    operator.push(&page(1, &[me], me, 2), 2).await;
+    operator.leads(key(0), epoch(2)).await;
+    (brokers, operator)
+}
+
+/// From the large batch on: what lies before it, the record that opened the term, would be enough.
+fn a_byte(offset: u64) -> FetchRequest {
+    FetchRequest {
+        offset,
+        topic_id: key(0).topic.to_bytes().to_vec().into(),
+        bytes_max: 1,
+        ..FetchRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_ask_for_a_byte_each_are_counted_by_the_batches_that_they_get() {
+    let (brokers, operator) = one().await;
+    let base = produce(&brokers).await;
+    let (brokers, _operator) = restarted(brokers, operator).await;
+    read(&brokers, 7).await;
+    let before = brokers.resident_mebibytes(0);
+    let (mut sender, mut connection) = connect(&brokers, WINDOW_DEFAULT).await;
+    let calls: Vec<ResponseFuture> =
+        (0..100).map(|_| call(&mut sender, "Log/Fetch", &a_byte(base))).collect();
+    let _driven = tokio::time::timeout(Duration::from_millis(300), &mut connection).await;
+    let (resident, held) = until_cut_off(&brokers).await;
+    let grown = resident.saturating_sub(before);
+    println!(
+        "100 streams that asked for a byte and got 7 MB held {grown} MiB more ({resident}), {held} B by their count"
+    );
+    assert!(resident < MEBIBYTES_MAX, "{resident} MiB, of which one client made {grown}");
+    assert!(held > 0, "answers were on their way");
+    let ended = tokio::time::timeout(PATIENCE, connection).await;
+    assert!(ended.is_ok(), "the connection is closed");
+    drop((calls, sender));
+    tokio::time::timeout(PATIENCE, read(&brokers, 7)).await.expect("others are served");
+    eventually("all memory is given back", async || metric(&brokers, ANSWERS_HELD).await == 0).await;
+}
+
+/// The last answers of streams that have ended hold memory like others.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_ended_streams_that_are_never_read_are_given_up() {
+    let (brokers, _operator) = one().await;
+    let base = produce(&brokers).await;
+    let (mut sender, mut connection) = connect(&brokers, WINDOW_DEFAULT).await;
+    let (_response, mut body) = open(&mut sender, "Log/Fetch");
+    body.send_data(framed(&a_byte(base)).into(), false).unwrap();
+    let _driven = tokio::time::timeout(Duration::from_millis(300), &mut connection).await;
+    eventually("an answer is on its way", async || metric(&brokers, ANSWERS_HELD).await > 0).await;
+    // A wrong topic ends the stream behind the answer that waits.
+    body.send_data(framed(&FetchRequest { topic_id: Bytes::new(), ..a_byte(base) }).into(), true).unwrap();
+    let _driven = tokio::time::timeout(Duration::from_millis(300), &mut connection).await;
+    eventually("it is cut off", async || brokers.log(0).contains(CUT_OFF)).await;
+    eventually("all memory is given back", async || metric(&brokers, ANSWERS_HELD).await == 0).await;
+}
+
+/// 8 MiB are said, 7 MiB come.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_are_sent_by_halves_take_no_more_than_their_share_and_are_refused() {
+    let (brokers, _operator) = one().await;
+    publish(&brokers, 1, 1_000_000).await;
+    let before = brokers.resident_mebibytes(0);
+    let (mut sender, connection) = connect(&brokers, WINDOW_DEFAULT).await;
+    let driven = tokio::spawn(connection);
+    let half: Bytes = [vec![0, 0, 0x80, 0, 0], vec![0; 7 << 20]].concat().into();
+    let refused = Arc::new(AtomicUsize::new(0));
+    for _ in 0..100 {
+        sender = sender.ready().await.unwrap();
+        let (response, mut body) = open(&mut sender, "PubSub/Publish");
+        body.send_data(half.clone(), false).unwrap();
+        let refused = refused.clone();
+        tokio::spawn(async move {
+            let answer = response.await;
+            let is_refused = answer.is_ok_and(|answer| answer.headers().get("grpc-status").unwrap() == "8");
+            refused.fetch_add(usize::from(is_refused), Ordering::Relaxed);
+            drop(body);
+        });
+    }
+    let (mut resident, mut held) = (0, 0);
+    eventually("but for the first all are refused by RESOURCE_EXHAUSTED", async || {
+        resident = resident.max(brokers.resident_mebibytes(0));
+        held = held.max(metric(&brokers, REQUESTS_HELD).await);
+        refused.load(Ordering::Relaxed) >= 99
+    })
+    .await;
+    let grown = resident.saturating_sub(before);
+    println!("100 messages of which 7 MB came held {grown} MiB more ({resident}), {held} B by their count");
+    assert!(resident < MEBIBYTES_MAX, "{resident} MiB, of which one client made {grown}");
+    assert!(held > 0, "messages arrived");
+    publish(&brokers, 1, 1_000_000).await;
+    driven.abort();
+    eventually("all memory is given back", async || metric(&brokers, REQUESTS_HELD).await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_connections_that_have_said_nothing() {
+    let (mut brokers, operator) = one().await;
+    let ports = brokers.ports[0];
+    let silent = [ports.grpc, ports.http, ports.internal].map(|address| TcpStream::connect(address).unwrap());
+    // Taken before it, as connections are taken in turn.
+    publish(&brokers, 1, 1).await;
+    drop(operator);
+    assert!(brokers.terminate(0).success());
+    let log = brokers.log(0);
+    assert!(!log.contains("connections of programs that did not end are cut"), "{log}");
+    drop(silent);
 }
 
 #[tokio::test(flavor = "multi_thread")]

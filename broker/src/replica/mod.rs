@@ -18,14 +18,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fulmar_core::batch::{Batch, ProducedBatch};
+use fulmar_core::batch::{BATCH_BYTES_MAX, Batch, ProducedBatch};
 use fulmar_core::broker::{Accepted, Broker, Hello, HelloRefusal, Identity};
 use fulmar_core::entry::Entry;
 use fulmar_core::id::{ClusterId, PartitionKey, ReplicaId};
 use fulmar_core::offset::Offset;
 use fulmar_core::partition::{self, Message, Refusal, Report};
 use fulmar_core::term::Epoch;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use self::actor::Actor;
@@ -33,7 +33,7 @@ pub use self::link::{Link, LinkNumber, Outbox};
 pub use self::retention::retain;
 pub use self::scrub::scrub;
 pub use self::state::{State, States};
-use crate::memory::Shares;
+use crate::memory::{Budget, Shares, keep};
 use crate::storage::{ReadError, Storage, StorageEvent};
 
 /// Inputs that wait for the actor; beyond it, whoever brings one waits. A turn takes them all.
@@ -113,8 +113,8 @@ pub struct Replicas {
     states: States,
     storage: Storage,
     identity: Arc<Identity>,
-    publish_bytes: Arc<Semaphore>,
-    read_bytes: Arc<Semaphore>,
+    publish_bytes: Budget,
+    read_bytes: Budget,
     /// Rises when a report changed.
     changes: watch::Receiver<u64>,
     wanted: watch::Receiver<BTreeSet<ReplicaId>>,
@@ -164,7 +164,7 @@ impl Replicas {
 
     /// Waits for room for so many bytes of publishes; `None` if there was none for [`ADMISSION_MAX`].
     pub async fn admit(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        permit(&self.publish_bytes, bytes, ADMISSION_MAX).await
+        tokio::time::timeout(ADMISSION_MAX, self.publish_bytes.take(bytes)).await.ok()
     }
 
     /// Hands a publish to the actor; its answer comes when it is committed or failed. Calls of one task are appended in
@@ -181,9 +181,9 @@ impl Replicas {
         Ok(answered)
     }
 
-    /// Whole batches from the one that holds `from`, below `until`: from memory, or from the disk on a thread that may wait.
-    /// What it holds counts against the memory for reads until the returned permit is dropped. A damaged batch is reported to
-    /// its replica, which asks the others for a copy.
+    /// Whole batches from the one that holds `from`, below `until`, of about `bytes_max`, but one at least: from memory, or
+    /// from the disk on a thread that may wait. What came from the disk counts against the memory for reads until the
+    /// returned permit is dropped. A damaged batch is reported to its replica, which asks the others for a copy.
     pub async fn read(
         &self,
         key: PartitionKey,
@@ -194,15 +194,19 @@ impl Replicas {
         if let Some(batches) = self.storage.read_hot(key, from, until, bytes_max) {
             return Ok((batches, None));
         }
-        // Readers of old records take turns; nobody else waits for them.
-        let held = permit(&self.read_bytes, bytes_max, Duration::MAX).await;
+        // Readers of old records take turns; nobody else waits for them. How large the next batch is shows when it is read.
+        let held = self.read_bytes.take(bytes_max.max(BATCH_BYTES_MAX)).await;
         let storage = self.storage.clone();
-        let read = tokio::task::spawn_blocking(move || storage.read(key, from, until, bytes_max)).await;
-        let read = read.map_err(|_| ReadError::Failed("the read was cancelled".to_owned()))?;
+        // A read that nobody waits for any more goes on, and so does what it holds.
+        let reading =
+            tokio::task::spawn_blocking(move || (storage.read(key, from, until, bytes_max), held)).await;
+        let (read, mut held) = reading.map_err(|_| ReadError::Failed("the read was cancelled".to_owned()))?;
         if let Err(ReadError::Rotten { base, .. }) = &read {
             self.found_damaged(key, *base).await;
         }
-        Ok((read?, held))
+        let batches = read?;
+        keep(&mut held, batches.iter().map(Batch::size).sum());
+        Ok((batches, Some(held)))
     }
 
     /// Tells the replica that a read met a damaged batch. Telling it twice does no harm.
@@ -234,17 +238,6 @@ impl Replicas {
     }
 }
 
-/// So many bytes of a budget; more than the whole budget takes all of it.
-async fn permit(budget: &Arc<Semaphore>, bytes: usize, wait_max: Duration) -> Option<OwnedSemaphorePermit> {
-    // Counted in KiB, rounded up: a semaphore's count is 32 bits.
-    let wanted = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-    let acquired = budget.clone().acquire_many_owned(wanted);
-    if wait_max == Duration::MAX {
-        return acquired.await.ok();
-    }
-    tokio::time::timeout(wait_max, acquired).await.ok()?.ok()
-}
-
 /// Starts the actor. The returned task ends with the reason if the storage fails: then the process must end at once.
 pub fn start(start: Start) -> (Replicas, JoinHandle<Result<(), String>>) {
     let (commands, command_box) = mpsc::channel(MAILBOX_MAX);
@@ -261,8 +254,8 @@ pub fn start(start: Start) -> (Replicas, JoinHandle<Result<(), String>>) {
         states: states.clone(),
         storage: start.storage.clone(),
         identity: Arc::new(identity),
-        publish_bytes: Arc::new(Semaphore::new(start.shares.publishes / 1024)),
-        read_bytes: Arc::new(Semaphore::new(start.shares.reads / 1024)),
+        publish_bytes: Budget::new(start.shares.publishes),
+        read_bytes: Budget::new(start.shares.reads),
         changes,
         wanted,
     };

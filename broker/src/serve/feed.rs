@@ -1,4 +1,7 @@
 //! Committed batches of a partition that this broker leads, one read after the other, waiting for new ones at the end.
+//!
+//! Owns the order: whoever waits, for a leader, for new batches or for a repair, holds no memory for answers. Never
+//! delivers what is not committed.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +15,7 @@ use tokio::time::timeout;
 
 use super::Door;
 use super::error::Failure;
+use super::outflow::{Answers, Held};
 use crate::replica::State;
 use crate::storage::ReadError;
 
@@ -23,6 +27,12 @@ const OPENING_MAX: Duration = Duration::from_secs(1);
 const REPAIR_MAX: Duration = Duration::from_secs(5);
 /// Between two looks whether it is there.
 const REPAIR_LOOK: Duration = Duration::from_millis(50);
+/// Retention has taken what was asked for, and does not say so yet: a moment.
+const TRIM_PAUSE: Duration = Duration::from_millis(10);
+
+/// Memory that is taken before a read, at least: what is asked for may be one byte, and a batch comes all the same. Most
+/// batches are smaller; what they do not need is given back.
+const ROOM_MIN: usize = 1 << 20;
 
 /// Where a reader stands.
 #[derive(Debug)]
@@ -34,8 +44,23 @@ pub(super) struct Feed {
     /// The highest term seen; nothing is delivered by a lower one.
     pub(super) seen: Option<Term>,
     state: watch::Receiver<State>,
-    /// Since when the next batch is damaged.
-    damaged_since: Option<Instant>,
+    /// Why the last read gave nothing.
+    setback: Option<Setback>,
+}
+
+/// A read that gave nothing, and from where on: it says nothing about another place.
+#[derive(Debug, Clone, Copy)]
+struct Setback {
+    at: Offset,
+    cause: Cause,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Cause {
+    /// Retention was faster.
+    Trimmed,
+    /// The batch from this base on is damaged, known since then.
+    Damaged { base: Offset, since: Instant },
 }
 
 /// What one read gave.
@@ -49,36 +74,47 @@ pub(super) struct Fed {
     pub(super) log_start: Offset,
     /// The leader's term.
     pub(super) term: Term,
-    /// Memory, until it is delivered.
-    pub(super) held: Option<OwnedSemaphorePermit>,
 }
 
 impl Door {
     /// Reads from `next` on. An error: this broker holds no replica of it.
     pub(super) fn feed(&self, key: PartitionKey, next: Offset, seen: Option<Term>) -> Result<Feed, Failure> {
         let state = self.shared.replicas.states().watch(key).ok_or_else(|| self.not_leader(key))?;
-        Ok(Feed { door: self.clone(), key, next, seen, state, damaged_since: None })
+        Ok(Feed { door: self.clone(), key, next, seen, state, setback: None })
     }
 }
 
 impl Feed {
-    /// Waits until there is something to read.
-    pub(super) async fn ready(&mut self) -> Result<(), Failure> {
-        self.serving().await.map(drop)
-    }
-
-    /// The next batches; waits for them.
-    pub(super) async fn next(&mut self, bytes_max: usize) -> Result<Fed, Failure> {
+    /// The next batches, and memory for them among the answers; waits for both, in turns: the memory is taken before
+    /// anything is read for it, and let go of before anything else is waited for.
+    ///
+    /// About `bytes_max`, but at least one batch; then memory for that one.
+    pub(super) async fn next<T>(
+        &mut self,
+        bytes_max: usize,
+        queue: &Answers<T>,
+    ) -> Result<(Fed, Held), Failure> {
+        let mut room_bytes = bytes_max.max(ROOM_MIN);
         loop {
-            let (state, term) = self.serving().await?;
-            if let Some(fed) = self.read(&state, term, bytes_max).await? {
-                return Ok(fed);
+            self.ready().await?;
+            let mut room = queue.room(room_bytes).await;
+            // What was read is counted as being read until the answer's memory stands for it.
+            let Some((fed, _reading)) = self.read(bytes_max).await? else { continue };
+            let bytes = fed.batches.iter().map(Batch::size).sum();
+            if bytes > room_bytes {
+                // What a reader asks for is its own choice, and no bound of what it is given.
+                room_bytes = bytes;
+                continue;
             }
+            room.keep(bytes);
+            self.next = fed.batches.last().map_or(self.next, Batch::end);
+            return Ok((fed, room));
         }
     }
 
-    /// The state in which this broker leads and has more than was read.
-    async fn serving(&mut self) -> Result<(State, Term), Failure> {
+    /// Waits until there is something to read.
+    async fn ready(&mut self) -> Result<(), Failure> {
+        self.sit_out().await?;
         loop {
             // Marked as seen before it is judged: what changes from here on wakes the wait below.
             let state = *self.state.borrow_and_update();
@@ -86,18 +122,23 @@ impl Feed {
                 self.wait_for_opening().await?;
                 continue;
             };
-            if self.seen.is_some_and(|seen| term < seen || term.is_twin_of(&seen)) {
-                return Err(self.door.not_leader(self.key));
-            }
-            self.seen = Some(term);
-            self.check_range(&state)?;
+            self.seen = Some(self.check(&state, term)?);
             if self.next < state.high_watermark {
-                return Ok((state, term));
+                return Ok(());
             }
             if self.state.changed().await.is_err() {
                 return Err(self.door.not_leader(self.key));
             }
         }
+    }
+
+    /// The term, if this reader may go on in it.
+    fn check(&self, state: &State, term: Term) -> Result<Term, Failure> {
+        if self.seen.is_some_and(|seen| term < seen || term.is_twin_of(&seen)) {
+            return Err(self.door.not_leader(self.key));
+        }
+        self.check_range(state)?;
+        Ok(term)
     }
 
     async fn wait_for_opening(&mut self) -> Result<(), Failure> {
@@ -122,39 +163,70 @@ impl Feed {
             .with("high_watermark", high_watermark))
     }
 
-    /// A copy is on its way, or nobody has one.
-    async fn wait_for_repair(&mut self, base: Offset) -> Result<(), Failure> {
-        let since = *self.damaged_since.get_or_insert_with(Instant::now);
-        if self.state.borrow().irreparable == Some(base) {
-            return Err(Failure::irreparable(base));
+    /// Waits a little for what kept the last read from giving anything. A copy of a damaged batch is on its way, or nobody
+    /// has one.
+    async fn sit_out(&mut self) -> Result<(), Failure> {
+        let Some(Setback { cause, .. }) = self.setback.filter(|setback| setback.at == self.next) else {
+            return Ok(());
+        };
+        match cause {
+            Cause::Trimmed => tokio::time::sleep(TRIM_PAUSE).await,
+            Cause::Damaged { base, .. } if self.state.borrow().irreparable == Some(base) => {
+                return Err(Failure::irreparable(base));
+            }
+            Cause::Damaged { base, since } if since.elapsed() >= REPAIR_MAX => {
+                self.setback = None;
+                return Err(Failure::under_repair(base));
+            }
+            Cause::Damaged { .. } => tokio::time::sleep(REPAIR_LOOK).await,
         }
-        if since.elapsed() >= REPAIR_MAX {
-            self.damaged_since = None;
-            return Err(Failure::under_repair(base));
-        }
-        tokio::time::sleep(REPAIR_LOOK).await;
         Ok(())
     }
 
-    /// `None`: retention was faster, or a damaged batch is being replaced: look again.
-    async fn read(&mut self, state: &State, term: Term, bytes_max: usize) -> Result<Option<Fed>, Failure> {
-        let read = self.door.shared.replicas.read(self.key, self.next, state.high_watermark, bytes_max).await;
-        let (batches, held) = match read {
+    fn set_back(&mut self, cause: Cause) {
+        let before = self.setback.take().filter(|before| before.at == self.next);
+        let cause = match (cause, before.map(|before| before.cause)) {
+            (Cause::Damaged { base, .. }, Some(Cause::Damaged { since, .. })) => {
+                Cause::Damaged { base, since }
+            }
+            (cause, _) => cause,
+        };
+        self.setback = Some(Setback { at: self.next, cause });
+    }
+
+    /// `None`: there is nothing to read any more, retention was faster, or a damaged batch is being replaced: to be
+    /// waited for without memory.
+    async fn read(
+        &mut self,
+        bytes_max: usize,
+    ) -> Result<Option<(Fed, Option<OwnedSemaphorePermit>)>, Failure> {
+        let state = *self.state.borrow();
+        let Some(term) = state.serving else { return Ok(None) };
+        let term = self.check(&state, term)?;
+        let State { high_watermark, log_start, .. } = state;
+        if self.next >= high_watermark {
+            return Ok(None);
+        }
+        let read = self.door.shared.replicas.read(self.key, self.next, high_watermark, bytes_max).await;
+        let (batches, reading) = match read {
             Ok(read) => read,
             Err(ReadError::BelowStart { .. }) => {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                self.set_back(Cause::Trimmed);
                 return Ok(None);
             }
-            Err(ReadError::Rotten { base, .. }) => return self.wait_for_repair(base).await.map(|()| None),
+            Err(ReadError::Rotten { base, .. }) => {
+                self.set_back(Cause::Damaged { base, since: Instant::now() });
+                return Ok(None);
+            }
             Err(error) => return Err(Failure::unread(&error)),
         };
-        let Some(last) = batches.last() else {
+        if batches.is_empty() {
             self.door.shared.replicas.found_damaged(self.key, self.next).await;
-            return self.wait_for_repair(self.next).await.map(|()| None);
-        };
-        self.damaged_since = None;
-        self.next = last.end();
-        let State { high_watermark, log_start, .. } = *state;
-        Ok(Some(Fed { batches, high_watermark, log_start, term, held }))
+            self.set_back(Cause::Damaged { base: self.next, since: Instant::now() });
+            return Ok(None);
+        }
+        self.setback = None;
+        self.seen = Some(term);
+        Ok(Some((Fed { batches, high_watermark, log_start, term }, reading)))
     }
 }

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,7 +23,10 @@ use tokio_util::task::TaskTracker;
 use tower::util::MapResponseLayer;
 use tracing::{debug, info, warn};
 
+use super::inflow::Inflow;
+use super::metered::metered;
 use super::outflow::Outflow;
+use crate::memory::Budget;
 use crate::tls::{self, Tls};
 
 /// A connection costs some 30 KiB while it is idle; a handshake that takes longer is not from a healthy peer.
@@ -50,6 +55,17 @@ pub struct Caller {
     pub is_operator: bool,
 }
 
+/// What messages may take while they arrive.
+#[derive(Debug, Clone)]
+pub struct Requests {
+    /// Of all connections.
+    pub all: Budget,
+    /// Bytes of one connection.
+    pub connection_bytes: usize,
+    /// Bytes of one message; a longer one is refused by whoever reads it.
+    pub message_bytes_max: usize,
+}
+
 /// What a port allows.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -69,8 +85,10 @@ pub struct Limits {
     pub http2_only: bool,
     /// How often an HTTP/2 peer is pinged, and how long it may take: one that vanished is noticed within their sum.
     pub keepalive: (Duration, Duration),
-    /// How many bytes of answers of one connection's streams may wait; absent: no more than of all together.
+    /// How many bytes of answers one connection's streams may hold; absent: no more than all together.
     pub answer_bytes: Option<usize>,
+    /// What gRPC messages may take while they arrive; absent: what the windows let in.
+    pub requests: Option<Requests>,
 }
 
 /// Listens, or says which address is the trouble.
@@ -132,7 +150,11 @@ async fn connection(
         return;
     }
     let Some(tls) = tls else {
-        if !matches!(timeout(HEAD_MAX, speaks(&socket)).await, Ok(Ok(()))) {
+        let spoke = tokio::select! {
+            () = stop.cancelled() => return,
+            spoke = timeout(HEAD_MAX, speaks(&socket)) => spoke,
+        };
+        if !matches!(spoke, Ok(Ok(()))) {
             debug!(port = limits.port, %address, "a connection that says nothing is closed");
             return;
         }
@@ -140,7 +162,11 @@ async fn connection(
         return http(socket, caller, limits, router, stop).await;
     };
     let acceptor = TlsAcceptor::from(tls.server());
-    match timeout(HANDSHAKE_MAX, acceptor.accept(socket)).await {
+    let accepted = tokio::select! {
+        () = stop.cancelled() => return,
+        accepted = timeout(HANDSHAKE_MAX, acceptor.accept(socket)) => accepted,
+    };
+    match accepted {
         Ok(Ok(stream)) => {
             let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let is = |name| certificate.is_some_and(|certificate| tls::carries_name(certificate, name));
@@ -175,13 +201,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let builder = builder(limits);
-    let mut router = router.layer(Extension(caller));
+    let mut router = router.layer(Extension(caller)).layer(MapResponseLayer::new(metered));
     let outflow = limits.answer_bytes.map(Outflow::new);
     if let Some(outflow) = outflow.clone() {
-        let metered = outflow.clone();
-        router = router
-            .layer(Extension(outflow))
-            .layer(MapResponseLayer::new(move |answer: Response| answer.map(|body| metered.metered(body))));
+        router = router.layer(Extension(outflow));
+    }
+    if let Some(Requests { all, connection_bytes, message_bytes_max }) = limits.requests.clone() {
+        let inflow = Inflow::new(all, connection_bytes, message_bytes_max);
+        router = router.layer(from_fn_with_state(inflow, received));
     }
     let is_cut = async {
         match &outflow {
@@ -216,6 +243,14 @@ where
     if let Err(error) = ended {
         debug!(port = limits.port, address = %caller.address, %error, "a connection broke");
     }
+}
+
+/// Counts the messages of a request while they arrive.
+async fn received(State(inflow): State<Inflow>, request: Request, next: Next) -> Response {
+    let (request, received) = inflow.counted(request);
+    let answer = next.run(request).await;
+    received.answered();
+    answer
 }
 
 fn builder(limits: &Limits) -> Builder<TokioExecutor> {

@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::memory::Budget;
+
 /// Of a failed request: one of the documented reasons, so their number is bounded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
@@ -35,6 +37,8 @@ pub struct Metrics {
     irreparable: Gauge,
     mended: Counter,
     operator: Gauge,
+    answer_bytes: Gauge,
+    request_bytes: Gauge,
 }
 
 impl Default for Metrics {
@@ -77,6 +81,19 @@ impl Default for Metrics {
             irreparable.clone(),
         );
         registry.register("batches_mended", "Damaged batches that copies took the place of", mended.clone());
+        let (answer_bytes, request_bytes) = (Gauge::default(), Gauge::default());
+        registry.register_with_unit(
+            "answers_held",
+            "Memory taken by answers that are not written to their sockets yet",
+            Unit::Bytes,
+            answer_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "requests_held",
+            "Memory taken by messages that arrive",
+            Unit::Bytes,
+            request_bytes.clone(),
+        );
         registry.register("operator_attached", "1 while an operator is attached", operator.clone());
         Self {
             registry,
@@ -93,6 +110,8 @@ impl Default for Metrics {
             irreparable,
             mended,
             operator,
+            answer_bytes,
+            request_bytes,
         }
     }
 }
@@ -125,6 +144,13 @@ impl Metrics {
     /// Messages were sent to a subscriber.
     pub(super) fn delivered(&self, messages: usize) {
         self.delivered.inc_by(messages as u64);
+    }
+
+    /// What answers and requests take now.
+    pub(super) fn hold(&self, answers: &Budget, requests: &Budget) {
+        let bytes = |budget: &Budget| i64::try_from(budget.taken_bytes()).unwrap_or(i64::MAX);
+        self.answer_bytes.set(bytes(answers));
+        self.request_bytes.set(bytes(requests));
     }
 
     /// The text; what is a state is read first.

@@ -9,8 +9,10 @@ mod find;
 mod forward;
 pub mod grpc;
 pub mod http;
+mod inflow;
 pub mod listen;
 mod lookup;
+mod metered;
 pub mod metrics;
 mod offsets;
 pub mod outflow;
@@ -28,9 +30,9 @@ use tokio_util::sync::CancellationToken;
 use self::error::Failure;
 use self::forward::Channels;
 use self::metrics::Metrics;
-use self::outflow::Budget;
 use crate::brokers::Brokers;
 use crate::directory::Changing;
+use crate::memory::{Budget, Shares};
 use crate::replica::Replicas;
 use crate::tls::Tls;
 
@@ -61,8 +63,10 @@ struct Shared {
     turn: AtomicU32,
     /// Unknown names that are asked about.
     asking: Semaphore,
-    /// Memory of answers that wait for programs' sockets.
+    /// Memory of answers on their way to programs' sockets.
     answers: Budget,
+    /// Memory of programs' messages that arrive.
+    requests: Budget,
     /// A program that reads nothing for so long is cut off.
     stall_max: Duration,
 }
@@ -84,8 +88,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Ends programs' streams.
     pub stop: CancellationToken,
-    /// Bytes of answers that may wait for programs' sockets.
-    pub answer_bytes: usize,
+    /// How much memory answers and requests may take.
+    pub shares: Shares,
     /// A program that reads nothing for so long is cut off.
     pub stall_max: Duration,
 }
@@ -93,7 +97,7 @@ pub struct Parts {
 impl Door {
     /// Opens for nobody yet: servers are given it.
     pub fn new(parts: Parts) -> Self {
-        let Parts { replicas, directory, brokers, tls, attached, metrics, stop, .. } = parts;
+        let Parts { replicas, directory, brokers, tls, attached, metrics, stop, shares, stall_max } = parts;
         let channels = Channels::new(brokers.clone(), tls);
         let turn = AtomicU32::new(rand::random());
         Self {
@@ -107,10 +111,16 @@ impl Door {
                 stop,
                 turn,
                 asking: Semaphore::new(find::ASKING_MAX),
-                answers: Budget::new(parts.answer_bytes),
-                stall_max: parts.stall_max,
+                answers: Budget::new(shares.answers),
+                requests: Budget::new(shares.requests),
+                stall_max,
             }),
         }
+    }
+
+    /// What messages of programs may take while they arrive.
+    pub fn requests(&self) -> Budget {
+        self.shared.requests.clone()
     }
 
     /// For streams that end because this broker stops.

@@ -10,10 +10,12 @@ use fulmar_core::offset::Offset;
 use fulmar_core::partitioner::partition_of;
 use fulmar_proto::v1::pub_sub_client::PubSubClient;
 use fulmar_proto::v1::{ErrorReason, PublishRequest, PublishResponse};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::debug;
 
 use super::error::Failure;
+use super::inflow::Received;
 use super::{Door, convert, find, forward};
 use crate::clock::wall_ms;
 use crate::dial;
@@ -24,15 +26,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
 impl Door {
-    /// Publishes one message; answers when it is committed. `is_forwarded`: a broker passed it on, it is not passed on again.
+    /// Publishes one message; answers when it is committed. `received`: its memory, given back once it has some as a
+    /// publish. `is_forwarded`: a broker passed it on, it is not passed on again.
     pub(super) async fn publish(
         &self,
-        request: PublishRequest,
+        (request, received): (PublishRequest, Received),
         is_forwarded: bool,
         deadline: Instant,
     ) -> Result<PublishResponse, Failure> {
         let began = Instant::now();
-        let outcome = self.publish_checked(request, is_forwarded, deadline).await;
+        let outcome = self.publish_checked((request, received), is_forwarded, deadline).await;
         if !is_forwarded {
             self.shared.metrics.published(began.elapsed(), outcome.as_ref().err().map(Failure::reason_name));
         }
@@ -41,7 +44,7 @@ impl Door {
 
     async fn publish_checked(
         &self,
-        request: PublishRequest,
+        (request, received): (PublishRequest, Received),
         is_forwarded: bool,
         deadline: Instant,
     ) -> Result<PublishResponse, Failure> {
@@ -50,12 +53,8 @@ impl Door {
         let key = Door::partition(&topic, partition)?;
         let record = convert::record_of(request, &topic, i64::try_from(wall_ms()).unwrap_or(i64::MAX))?;
         let size = record.value.len() + record.key.as_ref().map_or(0, bytes::Bytes::len);
-        let Some(admission) = self.shared.replicas.admit(size).await else {
-            return Err(Failure::new(
-                ErrorReason::Busy,
-                "this broker's memory for publishes is taken; nothing was appended",
-            ));
-        };
+        let admission = self.admit(size).await?;
+        received.release();
         let give_up = deadline.min(Instant::now() + PATIENCE);
         loop {
             let tried = self.try_once(&topic, key, &record, is_forwarded, deadline).await;
@@ -117,6 +116,13 @@ impl Door {
                 "the deadline passed before enough replicas had the message: it may or may not be there",
             )),
         }
+    }
+
+    /// Waits for memory for a publish.
+    pub(super) async fn admit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
+        let busy = "this broker's memory for publishes is taken; nothing was appended";
+        let admission = self.shared.replicas.admit(bytes).await;
+        admission.ok_or_else(|| Failure::new(ErrorReason::Busy, busy))
     }
 
     /// Below the reserve of free space nothing is appended.

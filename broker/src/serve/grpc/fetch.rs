@@ -79,6 +79,8 @@ async fn steer(
             }
             Err(status) => {
                 debug!(%status, "a fetch stream broke");
+                // The program may be gone.
+                let _gone = queue.send(Err(status), None).await;
                 return;
             }
         };
@@ -210,7 +212,7 @@ impl Delivery {
                     }
                     request = newest;
                 }
-                next = self.next(&mut feed, left.min(READ_BYTES_MAX)), if left > 0 => {
+                next = feed.next(left.min(READ_BYTES_MAX), &self.queue), if left > 0 => {
                     let (delivery, held) = next?;
                     let bytes = delivery.batches.iter().map(fulmar_core::batch::Batch::size).sum();
                     in_flight.sent.push_back((feed.next, bytes));
@@ -221,13 +223,6 @@ impl Delivery {
                 }
             }
         }
-    }
-
-    /// Memory first, then the read: who waits for a program that does not read holds nothing.
-    async fn next(&self, feed: &mut Feed, bytes_max: usize) -> Result<(Fed, Held), Failure> {
-        feed.ready().await?;
-        let held = self.queue.room(bytes_max).await;
-        Ok((feed.next(bytes_max).await?, held))
     }
 
     async fn send(&self, fed: Fed, held: Held) -> bool {

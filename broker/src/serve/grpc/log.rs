@@ -33,7 +33,7 @@ impl Log for Door {
         request: Request<Streaming<ProduceRequest>>,
     ) -> Result<Response<Self::ProduceStream>, Status> {
         let (connection, passes_on) = (outflow_of(&request), relay::is_wanted(&request));
-        Ok(Response::new(Door::produce(self, request.into_inner(), connection, passes_on)))
+        Ok(Door::produce(self, request.into_inner(), connection, passes_on).into_response())
     }
 
     type FetchStream = Answered<FetchResponse>;
@@ -43,7 +43,7 @@ impl Log for Door {
         request: Request<Streaming<FetchRequest>>,
     ) -> Result<Response<Self::FetchStream>, Status> {
         let (connection, passes_on) = (outflow_of(&request), relay::is_wanted(&request));
-        Ok(Response::new(Door::fetch(self, request.into_inner(), connection, passes_on)))
+        Ok(Door::fetch(self, request.into_inner(), connection, passes_on).into_response())
     }
 
     async fn metadata(

@@ -19,13 +19,14 @@ use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 
+use super::inflow::Received;
 use super::listen::Caller;
 use super::outflow::Outflow;
 use super::{DEADLINE_DEFAULT, DEADLINE_MAX, Door, FORWARDED};
 use fulmar_core::batch::BATCH_BYTES_MAX;
 
 /// The largest request of a program: the largest batch and its envelope.
-const REQUEST_BYTES_MAX: usize = BATCH_BYTES_MAX + 64 * 1024;
+pub const REQUEST_BYTES_MAX: usize = BATCH_BYTES_MAX + 64 * 1024;
 /// The largest answer: a piece of about a mebibyte, or one largest batch.
 const ANSWER_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
 
@@ -70,6 +71,11 @@ fn is_forwarded<T>(request: &tonic::Request<T>) -> bool {
 /// The connection that a program's stream of answers goes to; brokers' have no share of their own.
 fn outflow_of<T>(request: &tonic::Request<T>) -> Option<Outflow> {
     request.extensions().get::<Outflow>().cloned()
+}
+
+/// The memory of a request that arrived.
+fn received<T>(request: &tonic::Request<T>) -> Received {
+    request.extensions().get::<Received>().cloned().unwrap_or_default()
 }
 
 /// When a call is over.

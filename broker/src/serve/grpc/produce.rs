@@ -9,7 +9,7 @@ use fulmar_proto::v1::produce_response::Outcome;
 use fulmar_proto::v1::{ErrorReason, ProduceRequest, ProduceResponse};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 use tracing::debug;
 
 use super::super::Door;
@@ -67,9 +67,13 @@ impl Door {
                 let me = self.shared.replicas.me();
                 let elsewhere = self.leader(key).filter(|leader| *leader != me);
                 let answer = match relays.zip(elsewhere) {
-                    Some((relays, leader)) => {
-                        Ok(Pending::There(relays.pass(self, leader.ordinal, request).await))
-                    }
+                    Some((relays, leader)) => match self.admit(request.batch.len()).await {
+                        Ok(admission) => {
+                            let passed = relays.pass(self, leader.ordinal, (request, admission)).await;
+                            Ok(Pending::There(passed))
+                        }
+                        Err(busy) => Err(busy),
+                    },
                     None => self.append_checked(&topic, key, request).await.map(Pending::Here),
                 };
                 UnderWay { correlation_id, key: Some(key), answer }
@@ -91,13 +95,7 @@ impl Door {
     ) -> Result<Answer, Failure> {
         let batch = batch_of(request.batch, topic)?;
         self.check_room()?;
-        let busy = || {
-            Failure::new(
-                ErrorReason::Busy,
-                "this broker's memory for publishes is taken; nothing was appended",
-            )
-        };
-        let admission = self.shared.replicas.admit(batch.size()).await.ok_or_else(busy)?;
+        let admission = self.admit(batch.size()).await?;
         self.shared.metrics.appended(batch.size());
         let stopping =
             |_| Failure::new(ErrorReason::NotServing, "this broker is stopping; nothing was appended");
@@ -109,7 +107,7 @@ impl Door {
 async fn take(
     (door, mut relays): (Door, Option<Relays>),
     mut requests: Streaming<ProduceRequest>,
-    put: mpsc::Sender<UnderWay>,
+    put: mpsc::Sender<Result<UnderWay, Status>>,
     answers: Queue,
 ) {
     loop {
@@ -122,13 +120,15 @@ async fn take(
         match request {
             Ok(Some(request)) => {
                 let under_way = door.append_batch(request, relays.as_mut()).await;
-                if put.send(under_way).await.is_err() {
+                if put.send(Ok(under_way)).await.is_err() {
                     return;
                 }
             }
             Ok(None) => return,
             Err(status) => {
                 debug!(%status, "a produce stream broke");
+                // Told behind the answers that are due; the program may be gone.
+                let _gone = put.send(Err(status)).await;
                 return;
             }
         }
@@ -136,8 +136,15 @@ async fn take(
 }
 
 /// Waits for each batch's end, in order.
-async fn answer(door: Door, mut under_way: mpsc::Receiver<UnderWay>, answers: Queue) {
-    while let Some(UnderWay { correlation_id, key, answer }) = under_way.recv().await {
+async fn answer(door: Door, mut under_way: mpsc::Receiver<Result<UnderWay, Status>>, answers: Queue) {
+    while let Some(under_way) = under_way.recv().await {
+        let UnderWay { correlation_id, key, answer } = match under_way {
+            Ok(under_way) => under_way,
+            Err(status) => {
+                let _gone = answers.send(Err(status), None).await;
+                return;
+            }
+        };
         let outcome = match answer {
             Ok(Pending::Here(answer)) => committed(&door, key, answer).await.map(Outcome::BaseOffset),
             Ok(Pending::There(outcome)) => match timeout(COMMIT_MAX, outcome).await {

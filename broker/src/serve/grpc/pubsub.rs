@@ -6,13 +6,14 @@ use tonic::{Request, Response, Status};
 
 use super::super::Door;
 use super::super::outflow::Answered;
-use super::{deadline, is_forwarded, outflow_of};
+use super::{deadline, is_forwarded, outflow_of, received};
 
 #[tonic::async_trait]
 impl PubSub for Door {
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
         let (deadline, is_forwarded) = (deadline(request.metadata()), is_forwarded(&request));
-        let published = Door::publish(self, request.into_inner(), is_forwarded, deadline).await;
+        let received = received(&request);
+        let published = Door::publish(self, (request.into_inner(), received), is_forwarded, deadline).await;
         Ok(Response::new(published?))
     }
 
@@ -23,6 +24,6 @@ impl PubSub for Door {
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let (deadline, connection) = (deadline(request.metadata()), outflow_of(&request));
-        Ok(Response::new(Door::subscribe(self, request.into_inner(), connection, deadline).await?))
+        Ok(Door::subscribe(self, request.into_inner(), connection, deadline).await?.into_response())
     }
 }

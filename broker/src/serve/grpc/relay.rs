@@ -9,7 +9,7 @@ use fulmar_core::id::Ordinal;
 use fulmar_proto::v1::log_client::LogClient;
 use fulmar_proto::v1::produce_response::Outcome;
 use fulmar_proto::v1::{FetchRequest, FetchResponse, ProduceRequest};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -81,7 +81,8 @@ pub(super) async fn fetch(
     }
 }
 
-type Passed = (ProduceRequest, oneshot::Sender<Outcome>);
+/// A batch, the memory that it takes until it is answered, and who waits for that.
+type Passed = (ProduceRequest, OwnedSemaphorePermit, oneshot::Sender<Outcome>);
 
 /// One program's streams of batches to leaders.
 #[derive(Default)]
@@ -95,7 +96,7 @@ impl Relays {
         &mut self,
         door: &Door,
         leader: Ordinal,
-        request: ProduceRequest,
+        (request, admission): (ProduceRequest, OwnedSemaphorePermit),
     ) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
         let relay = self.open.entry(leader).or_insert_with(|| start(door, leader));
@@ -103,7 +104,7 @@ impl Relays {
             *relay = start(door, leader);
         }
         // If it has ended this moment, the dropped sender says so.
-        let _ended = relay.send((request, done)).await;
+        let _ended = relay.send((request, admission, done)).await;
         outcome
     }
 }
@@ -129,12 +130,12 @@ async fn produce(door: &Door, leader: Ordinal, mut batches: mpsc::Receiver<Passe
         return Err(unanswered(door, leader));
     };
     let mut answers = producing.into_inner();
-    let mut waiting: VecDeque<oneshot::Sender<Outcome>> = VecDeque::new();
+    let mut waiting: VecDeque<(OwnedSemaphorePermit, oneshot::Sender<Outcome>)> = VecDeque::new();
     while requests.is_some() || !waiting.is_empty() {
         tokio::select! {
             batch = batches.recv(), if requests.is_some() => match batch {
-                Some((request, done)) => {
-                    waiting.push_back(done);
+                Some((request, admission, done)) => {
+                    waiting.push_back((admission, done));
                     if let Some(requests) = &requests
                         && requests.send(request).await.is_err()
                     {
@@ -145,7 +146,7 @@ async fn produce(door: &Door, leader: Ordinal, mut batches: mpsc::Receiver<Passe
             },
             answer = answers.message() => {
                 let Ok(Some(answer)) = answer else { return Err(unanswered(door, leader)) };
-                if let (Some(done), Some(outcome)) = (waiting.pop_front(), answer.outcome) {
+                if let (Some((_admission, done)), Some(outcome)) = (waiting.pop_front(), answer.outcome) {
                     // The program may be gone.
                     let _gone = done.send(outcome);
                 }

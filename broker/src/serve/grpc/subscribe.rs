@@ -229,23 +229,16 @@ impl Follower {
         };
         loop {
             let queue = self.queue.clone();
-            // Memory first, then the read: who waits for a program that does not read holds nothing.
-            let next = async {
-                feed.ready().await?;
-                let room = queue.room(RESPONSE_BYTES).await;
-                Ok((feed.next(RESPONSE_BYTES).await?, room))
-            };
             let next = tokio::select! {
                 () = queue.closed() => return Left::Closed,
-                next = next => next,
+                next = feed.next(RESPONSE_BYTES, &queue) => next,
             };
             match next {
-                Ok((Fed { batches, term, held, .. }, room)) => {
+                Ok((Fed { batches, term, .. }, room)) => {
                     self.seen = Some(term);
                     if let Err(left) = self.deliver(&batches, room).await {
                         return left;
                     }
-                    drop(held);
                 }
                 Err(failure) => return left(failure),
             }
@@ -335,7 +328,7 @@ impl Follower {
             }
             self.next = batch.end();
         }
-        // The last piece gives the memory back: the socket has asked for those before it.
+        // The last piece gives the memory back: those before it are written earlier.
         if piece.messages.is_empty() { Ok(()) } else { self.send(piece.messages, Some(room)).await }
     }
 

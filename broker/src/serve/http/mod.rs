@@ -74,6 +74,7 @@ async fn metrics(State(http): State<Http>) -> Response {
         let states: Vec<_> =
             door.shared.replicas.states().all().into_iter().map(|(_, state)| state).collect();
         let is_attached = *door.shared.attached.borrow();
+        door.shared.metrics.hold(&door.shared.answers, &door.shared.requests);
         door.shared.metrics.text(&states, is_attached)
     });
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
