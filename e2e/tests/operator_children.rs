@@ -70,6 +70,8 @@ const ROTATED_WITHIN: Duration = Duration::from_mins(12);
 async fn a_lost_ca_is_replaced_and_nothing_stops_meanwhile() {
     let brokers = Brokers::apply("lost-ca", &(cluster(3) + &topic("events", 3, ""))).unwrap();
     brokers.await_ready("flt/events").unwrap();
+    // A status of its own, which may be written a moment later.
+    brokers.await_ready("flc/orders").unwrap();
     let client = brokers.client(0).await.unwrap();
     let tls = || brokers.get("secret/orders-tls");
     let signer = |tls: &serde_json::Value| tls["metadata"]["annotations"]["fulmar.dev/signed-by"].clone();
