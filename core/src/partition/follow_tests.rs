@@ -86,6 +86,19 @@ fn nothing_is_appended_before_the_logs_were_compared() {
 }
 
 #[test]
+fn no_high_watermark_is_taken_before_the_logs_were_compared() {
+    // From where they part on, this log is not what the leader speaks of.
+    let recovered =
+        Recovered { vector: vector(&[(term(1, 2), 0)]), log_end: Offset(9), ..Recovered::default() };
+    let mut bench = Bench::recovered(recovered);
+    bench.up(1);
+    bench.says(1, fence(3, 1));
+    bench.sync();
+    let effects = bench.append(term(3, 1), Vec::new(), 7);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::HighWatermark(_))), "{effects:?}");
+}
+
+#[test]
 fn attaching_cuts_where_the_logs_part_and_answers_when_that_is_durable() {
     let old = term(1, 2);
     let recovered = Recovered { vector: vector(&[(old, 0)]), log_end: Offset(9), ..Recovered::default() };

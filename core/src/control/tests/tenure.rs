@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::world::{World, wish};
+use crate::control::table::Page;
 use crate::control::{BrokerState, DocumentName, WriteFailure};
 use crate::id::ClusterId;
 
@@ -185,6 +186,28 @@ fn a_ledger_that_is_away_is_asked_again_and_nothing_is_pushed_meanwhile() {
     world.run(8 * SECOND);
     assert!(world.topic("payments").ready);
     assert_eq!(world.view.waiting, None);
+}
+
+#[test]
+fn a_page_that_the_root_does_not_list_decides_nothing() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    let entry = |world: &World| {
+        let held = world.brokers.values().flat_map(|broker| broker.replicas.values());
+        held.map(|held| held.entry.epoch.counter).max().unwrap()
+    };
+    let before = entry(&world);
+    // What a tenure wrote that was deposed before it could list it.
+    let (mut document, at) = world.ledger[&DocumentName::Page(0)].clone();
+    let mut page = Page::parse(7, &document.lines).unwrap();
+    page.entries[0].epoch.counter += 5;
+    (document.name, document.lines) = (DocumentName::Page(7), page.lines());
+    world.ledger.insert(DocumentName::Page(7), (document, at + 1_000));
+    world.restart_controller();
+    world.run(3 * SECOND);
+    assert!(world.topic("orders").ready, "{:?}", world.view.waiting);
+    assert!(world.brokers.values().all(|broker| !broker.pages.contains_key(&7)), "it was pushed");
+    assert_eq!(entry(&world), before);
 }
 
 #[test]
