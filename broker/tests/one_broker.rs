@@ -11,8 +11,12 @@ mod support;
 
 use std::time::Duration;
 
+use fulmar_proto::v1::log_client::LogClient;
 use fulmar_proto::v1::start::At;
-use fulmar_proto::v1::{Earliest, Latest, Message, PublishRequest, PublishResponse, Start, SubscribeRequest};
+use fulmar_proto::v1::{
+    Earliest, Latest, ListOffsetsRequest, Message, MetadataRequest, PublishRequest, PublishResponse, Start,
+    SubscribeRequest,
+};
 use support::Brokers;
 use support::operator::{CLUSTER, Operator, epoch, key, page};
 use tonic::{Code, Status};
@@ -127,6 +131,19 @@ async fn wrong_requests_are_told_what_is_wrong() {
     assert_eq!(reason(&status), "INVALID_REQUEST");
     let status = client.subscribe(subscribe(vec!["nothing".to_owned()])).await.unwrap_err();
     assert_eq!(reason(&status), "UNKNOWN_TOPIC");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_again_and_again_in_one_request_is_answered_once() {
+    let (brokers, _operator) = one(2).await;
+    let mut log = LogClient::new(brokers.channel(0).await);
+    let topics = vec!["events".to_owned(); 10_000];
+    let metadata = log.metadata(MetadataRequest { topics, ..MetadataRequest::default() }).await.unwrap();
+    assert_eq!(metadata.into_inner().topics.len(), 1);
+    let partitions: Vec<u32> = (0..1_000_000).map(|at| at % 2).collect();
+    let request = ListOffsetsRequest { topic: "events".to_owned(), partitions, time_ms: None };
+    let offsets = log.list_offsets(request).await.unwrap().into_inner().partitions;
+    assert_eq!(offsets.iter().map(|offsets| offsets.partition).collect::<Vec<_>>(), [0, 1]);
 }
 
 /// The broker says who it is, then why it does not go on.

@@ -1,5 +1,6 @@
 //! `Log`: the streams are in files of their own; metadata and offsets here.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use fulmar_core::control::table::TopicRecord;
@@ -83,8 +84,10 @@ impl Door {
             let size = if request.page_size == 0 { PAGE_DEFAULT } else { request.page_size } as usize;
             self.page(&directory, &request.page_token, size)
         } else {
-            let named = request.topics.iter().map(|name| self.named(name, is_forwarded, deadline));
-            (futures::future::join_all(named).await, String::new())
+            // A short request may not have a long answer by repeating a name.
+            let names: BTreeSet<&String> = request.topics.iter().collect();
+            let found = names.into_iter().map(|name| self.named(name, is_forwarded, deadline));
+            (futures::future::join_all(found).await, String::new())
         };
         let brokers = self.shared.brokers.all().into_iter().map(|known| Broker {
             ordinal: known.ordinal.0.into(),
@@ -121,7 +124,7 @@ impl Door {
         let topic = self.find(&request.topic, is_forwarded, deadline).await?;
         let partitions =
             if request.partitions.is_empty() { (0..topic.partitions).collect() } else { request.partitions };
-        let keys: Result<Vec<PartitionKey>, Failure> =
+        let keys: Result<BTreeSet<PartitionKey>, Failure> =
             partitions.into_iter().map(|partition| Door::partition(&topic, partition)).collect();
         let (topic, time_ms) = (&topic, request.time_ms);
         let asked = keys?.into_iter().map(async |key| {

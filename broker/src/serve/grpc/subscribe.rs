@@ -3,7 +3,7 @@
 //! A follower reads here if this broker leads, else from the leader's `Log.Fetch`; when the leader changes it goes on where
 //! it stood, so nothing is lost and nothing comes twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -85,13 +85,11 @@ impl Door {
         }
         let found = request.topics.iter().map(|name| self.find(name, false, deadline));
         let mut chosen = Vec::new();
+        // Before they are multiplied by the topics: a request has room for millions.
+        let asked: BTreeSet<u32> = request.partitions.iter().copied().collect();
         for topic in futures::future::try_join_all(found).await? {
-            let partitions = if request.partitions.is_empty() {
-                (0..topic.partitions).collect()
-            } else {
-                request.partitions.clone()
-            };
-            for partition in partitions {
+            let all = (0..topic.partitions).filter(|_| asked.is_empty());
+            for partition in asked.iter().copied().chain(all) {
                 chosen.push((topic.clone(), Door::partition(&topic, partition)?));
             }
         }
