@@ -29,6 +29,14 @@ pub fn json(report: &VolumeReport) -> Value {
             "last_process": process(last),
         })).collect::<Vec<_>>(),
         "replicas": report.replicas.iter().map(replica).collect::<Vec<_>>(),
+        "set_aside": report.aside.iter().map(|copy| json!({
+            "topic_id": copy.key.topic.to_string(),
+            "partition": copy.key.partition,
+            "from": copy.from.0,
+            "to": copy.to.0,
+            "high_watermark": copy.high_watermark.0,
+            "bytes": copy.bytes,
+        })).collect::<Vec<_>>(),
     })
 }
 

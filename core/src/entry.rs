@@ -5,11 +5,16 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::id::{PartitionKey, ReplicaId};
-use crate::term::Epoch;
+use crate::accepted_loss::AcceptedLoss;
+use crate::id::{Incarnation, Ordinal, PartitionKey, ReplicaId};
+use crate::term::{Epoch, Term};
 
 /// At most so many replicas in one set: beyond it an acknowledgement costs more than it protects (the CRD says 7 too).
 pub const REPLICAS_MAX: usize = 7;
+
+/// The member of a partition whose topic was deleted: nobody. An entry of it is above every other one of its partition, no
+/// broker is in it, so all of them accept its Release, and their tombstones tell a rebuilt table what happened.
+pub const NOBODY: ReplicaId = ReplicaId { ordinal: Ordinal(u16::MAX), incarnation: Incarnation(0) };
 
 /// Replicas of a partition with the quorum that an acknowledgement needs among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +126,8 @@ pub struct Entry {
     /// Members of the old set of a joint entry whose volume is lost for ever: they count towards its ackQuorum, never
     /// towards its open quorum, and are refused for ever. Without it a lost volume could not be replaced.
     pub lost: Vec<ReplicaId>,
+    /// The last time that a person accepted a loss of records, at this decision or before.
+    pub accepted_loss: Option<AcceptedLoss>,
 }
 
 impl Entry {
@@ -136,6 +143,9 @@ impl Entry {
         }
         if let Some(learner) = self.learners.iter().find(|learner| self.members.contains(**learner)) {
             return Err(InvalidEntry::Twice(*learner));
+        }
+        if let Some(accepted) = self.accepted_loss.filter(|accepted| accepted.epoch > self.epoch) {
+            return Err(InvalidEntry::AcceptedLater(accepted.epoch));
         }
         for (at, lost) in self.lost.iter().enumerate() {
             let replaced = match &self.members {
@@ -158,6 +168,22 @@ impl Entry {
     /// Whether those for whom `answered` is true are an open quorum of every set. Who is lost for ever never counts.
     pub fn opened_by(&self, answered: impl Fn(ReplicaId) -> bool) -> bool {
         self.members.opened_by(|replica| !self.lost.contains(&replica) && answered(replica))
+    }
+
+    /// Whether a person's word stands for exactly this decision: its first term needs no open quorum, and no other one ever.
+    pub fn accepts_loss(&self) -> bool {
+        self.accepted_loss.is_some_and(|accepted| accepted.epoch == self.epoch)
+    }
+
+    /// Whether a log that ends in this term was left behind by a loss that a person accepted: what it has and its leader has
+    /// not is what was given up.
+    pub fn gave_up(&self, last: Option<Term>) -> bool {
+        self.accepted_loss.is_some_and(|accepted| last.is_some_and(|last| last.epoch < accepted.epoch))
+    }
+
+    /// Whether it says that its topic was deleted.
+    pub fn is_deletion(&self) -> bool {
+        self.members.contains(NOBODY)
     }
 
     /// Whether `replica` is a member or a learner.
@@ -191,6 +217,9 @@ pub enum InvalidEntry {
         "lost replica {0} is not one that only the old set of a joint entry names, once, and that does not lead"
     )]
     Lost(ReplicaId),
+    /// The accepted loss names a decision that comes later.
+    #[error("a loss that was accepted in epoch {0} stands in an earlier decision")]
+    AcceptedLater(Epoch),
     /// The text breaks the form.
     #[error("entry field {field}: {text:?} is not {wanted}")]
     Text {
@@ -213,7 +242,7 @@ impl fmt::Display for ReplicaSet {
     }
 }
 
-/// `TOPIC/PARTITION epoch=G.C leader=REPLICA|none members=QofSET[+QofSET] [learners=REPLICA,…] [lost=REPLICA,…]`
+/// `TOPIC/PARTITION epoch=G.C leader=REPLICA|none members=QofSET[+QofSET] [learners=REPLICA,…] [lost=REPLICA,…] [accepted=EPOCH@OFFSET]`
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} epoch={} leader=", self.key, self.epoch)?;
@@ -230,6 +259,9 @@ impl fmt::Display for Entry {
         }
         for (at, lost) in self.lost.iter().enumerate() {
             write!(f, "{}{lost}", if at == 0 { " lost=" } else { "," })?;
+        }
+        if let Some(accepted) = self.accepted_loss {
+            write!(f, " accepted={accepted}")?;
         }
         Ok(())
     }
@@ -298,10 +330,20 @@ impl FromStr for Entry {
         };
         let learners = optional("learners")?;
         let lost = optional("lost")?;
+        let accepted = words.peek().and_then(|word| word.strip_prefix("accepted="));
+        let accepted_loss = match accepted {
+            None => None,
+            Some(one) => {
+                words.next();
+                Some(one.parse().map_err(|_| text("accepted", one, "EPOCH@OFFSET"))?)
+            }
+        };
         if let Some(word) = words.next() {
-            return Err(text("end", word, "learners=REPLICA,… or lost=REPLICA,… or the end of the line"));
+            let wanted =
+                "learners=REPLICA,…, lost=REPLICA,… or accepted=EPOCH@OFFSET, or the end of the line";
+            return Err(text("end", word, wanted));
         }
-        Entry { key, epoch, leader, members, learners, lost }.checked()
+        Entry { key, epoch, leader, members, learners, lost, accepted_loss }.checked()
     }
 }
 

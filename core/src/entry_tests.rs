@@ -16,7 +16,7 @@ fn set(ordinals: &[u16], ack_quorum: u8) -> ReplicaSet {
 fn entry(members: Members) -> Entry {
     let key = PartitionKey { topic: TopicId(9), partition: 4 };
     let epoch = Epoch { generation: 7, counter: 3 };
-    Entry { key, epoch, leader: None, members, learners: Vec::new(), lost: Vec::new() }
+    Entry { key, epoch, leader: None, members, learners: Vec::new(), lost: Vec::new(), accepted_loss: None }
 }
 
 fn any_set() -> impl Strategy<Value = ReplicaSet> {

@@ -26,6 +26,10 @@ pub const MESSAGE_BYTES_MAX: u32 = 8 << 20;
 /// of a leader, and 64 lines is what a person reads.
 pub const STATUS_PARTITIONS_MAX: usize = 64;
 
+/// The annotation by which a person accepts a loss of records, for a partition in an epoch: `PARTITION:EPOCH`, several separated
+/// by commas. Each acts at most once.
+pub const ACCEPT_DATA_LOSS: &str = "fulmar.dev/accept-data-loss";
+
 /// What is wanted of a Topic.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(

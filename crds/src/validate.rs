@@ -93,6 +93,8 @@ pub struct TopicSettings {
     pub deletion_policy: DeletionPolicy,
     /// The largest record, key and headers included: 1 to [`topic::MESSAGE_BYTES_MAX`].
     pub max_message_bytes: u32,
+    /// What the annotation [`topic::ACCEPT_DATA_LOSS`] says, unread; empty if there is none.
+    pub accept_data_loss: String,
 }
 
 /// How many brokers keep a partition, and how many of them acknowledge.
@@ -156,6 +158,7 @@ impl TopicSettings {
                 .transpose()?,
             deletion_policy: spec.deletion_policy,
             max_message_bytes: max_message_bytes(&spec.max_message_bytes)?,
+            accept_data_loss: annotation(topic, topic::ACCEPT_DATA_LOSS),
         })
     }
 
@@ -172,6 +175,11 @@ impl TopicSettings {
         check_quorum(ack_quorum, replication_factor)?;
         Ok(Replicas { replication_factor, ack_quorum })
     }
+}
+
+fn annotation(topic: &Topic, name: &str) -> String {
+    let annotations = topic.metadata.annotations.as_ref();
+    annotations.and_then(|annotations| annotations.get(name)).cloned().unwrap_or_default()
 }
 
 fn resources(cluster: &Cluster) -> Result<ResourceSettings, SettingsError> {

@@ -148,6 +148,7 @@ pub(crate) fn report_from_proto(report: proto::ReplicaReport) -> Result<(Partiti
         last_term: parse_term("last_term", &report.last_term)?,
         uncertain: report.uncertain,
         may_have_lost: report.may_have_lost.map(Offset),
+        set_aside: report.set_aside.map(|range| (Offset(range.from), Offset(range.to))),
         unreadable: report.unreadable.map(Offset),
         irreparable: report.irreparable.map(Offset),
         halted: (!report.halted.is_empty()).then_some(report.halted),

@@ -14,6 +14,7 @@ fn report() -> proto::ReplicaReport {
         in_sync: vec![replica.to_owned()],
         log_end: 12,
         may_have_lost: Some(4),
+        set_aside: Some(proto::OffsetRange { from: 7, to: 9 }),
         ..proto::ReplicaReport::default()
     }
 }

@@ -23,6 +23,7 @@ fn desired(brokers: u16, topics: &[&str]) -> Desired {
         max_message_bytes: 1 << 20,
         retention_ms: None,
         retention_bytes: None,
+        accepted_losses: Vec::new(),
     };
     Desired { brokers, topics: topics.iter().map(wish).collect(), deleted: Vec::new() }
 }

@@ -65,6 +65,7 @@ fn to_proto(key: PartitionKey, report: Report) -> proto::ReplicaReport {
         uncertain: report.uncertain,
         halted: text(report.halted),
         may_have_lost: report.may_have_lost.map(|offset| offset.0),
+        set_aside: report.set_aside.map(|(from, to)| proto::OffsetRange { from: from.0, to: to.0 }),
         unreadable: report.unreadable.map(|offset| offset.0),
         irreparable: report.irreparable.map(|offset| offset.0),
         last_term: text(report.last_term.map(|term| term.to_string())),

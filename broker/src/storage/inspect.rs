@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use super::error::{OpenError, io};
 use super::journal::Slots;
 use super::seam::{Files, Handle, SystemFiles};
+use super::tables::logs::LogRow;
 use super::volume::{self, View, Volume};
 use super::{Identity, Page, identity, recovery};
 
@@ -44,6 +45,23 @@ pub struct ReplicaReport {
     pub uncertain: bool,
 }
 
+/// A copy of records that a person gave up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AsideReport {
+    /// The partition.
+    pub key: PartitionKey,
+    /// The first offset.
+    pub from: Offset,
+    /// Behind the last one.
+    pub to: Offset,
+    /// What was known to be committed.
+    pub high_watermark: Offset,
+    /// The terms of the log that it was cut from.
+    pub vector: TermVector,
+    /// Bytes of its values.
+    pub bytes: u64,
+}
+
 /// All of a volume. Prints as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeReport {
@@ -57,6 +75,8 @@ pub struct VolumeReport {
     pub unapplied_bytes: u64,
     /// Its replicas, tombstones included.
     pub replicas: Vec<ReplicaReport>,
+    /// What was set aside, because a person gave it up.
+    pub aside: Vec<AsideReport>,
     /// The partition table's pages.
     pub pages: Vec<Page>,
     /// The last process seen of each peer.
@@ -83,6 +103,7 @@ pub fn inspect_in(files: &dyn Files, dir: &Path) -> Result<VolumeReport, OpenErr
         restored,
         unapplied_bytes: 0,
         replicas: Vec::new(),
+        aside: Vec::new(),
         pages: Vec::new(),
         peers: Vec::new(),
     };
@@ -100,6 +121,7 @@ pub fn inspect_in(files: &dyn Files, dir: &Path) -> Result<VolumeReport, OpenErr
     Ok(VolumeReport {
         unapplied_bytes: end.at - applied.at,
         replicas: volume.replicas.iter().map(|(key, replica)| report(*key, replica)).collect(),
+        aside: volume.aside.iter().map(|((key, _), row)| aside(*key, row)).collect(),
         pages: view.pages().map_err(volume::named(dir))?,
         peers: view.peers().map_err(volume::named(dir))?,
         ..empty
@@ -117,6 +139,25 @@ fn report(key: PartitionKey, replica: &volume::Replica) -> ReplicaReport {
         bytes: replica.row.bytes,
         producers: replica.producers.len(),
         uncertain: replica.row.uncertain,
+    }
+}
+
+fn aside(key: PartitionKey, row: &LogRow) -> AsideReport {
+    AsideReport {
+        key,
+        from: row.start,
+        to: row.end,
+        high_watermark: row.high_watermark,
+        vector: row.vector.clone(),
+        bytes: row.bytes,
+    }
+}
+
+impl fmt::Display for AsideReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, from, to, high_watermark, bytes, .. } = self;
+        writeln!(f, "  {key}")?;
+        writeln!(f, "    {from} to {to}, committed to {high_watermark} at least, {bytes} bytes")
     }
 }
 
@@ -146,7 +187,11 @@ impl fmt::Display for VolumeReport {
             writeln!(f, "  {peer} session {} (boot {})", process.session, process.boot)?;
         }
         writeln!(f, "partitions   {}", self.replicas.len())?;
-        self.replicas.iter().try_for_each(|replica| replica.fmt(f))
+        self.replicas.iter().try_for_each(|replica| replica.fmt(f))?;
+        if !self.aside.is_empty() {
+            writeln!(f, "set aside    {}", self.aside.len())?;
+        }
+        self.aside.iter().try_for_each(|copy| copy.fmt(f))
     }
 }
 

@@ -117,7 +117,9 @@ impl Memory {
         // Where earlier writes of the same call will leave each log.
         let mut ahead: HashMap<PartitionKey, Ahead> = HashMap::new();
         let cut = |key: &PartitionKey| {
-            ops.iter().any(|op| matches!(op, Op::Write(other, Write::Cut { .. }) if other == key))
+            ops.iter().any(|op| {
+                matches!(op, Op::Write(other, Write::Cut { .. } | Write::SetAside { .. }) if other == key)
+            })
         };
         for op in ops {
             let Op::Write(key, write) = op else { continue };
@@ -144,7 +146,7 @@ impl Memory {
                 self.order.push_back(Entry { key: *key, id: self.last_id });
                 self.evict();
             }
-            Write::Cut { to } => {
+            Write::Cut { to } | Write::SetAside { to, .. } => {
                 log.turns += 1;
                 while let Some(hot) = log.hot.pop_back_if(|hot| hot.batch.end() > *to) {
                     self.hot_bytes -= hot.batch.size();
@@ -173,7 +175,7 @@ impl Memory {
                     self.mends.insert((*key, batch.base()), Hot { id: self.last_id, batch: batch.clone() });
                 }
             }
-            Write::Promise(_) | Write::Mark { .. } => {}
+            Write::Promise(_) | Write::Mark { .. } | Write::ForgetAside => {}
             Write::Release => self.hot_bytes -= log.leave(),
         }
         self.last_id
@@ -182,13 +184,14 @@ impl Memory {
     /// What a cut or a new log leaves behind is not to be read any more.
     fn forget_mends(&mut self, key: PartitionKey, write: &Write) {
         let from = match write {
-            Write::Cut { to } => *to,
+            Write::Cut { to } | Write::SetAside { to, .. } => *to,
             Write::Reset { .. } | Write::Release => Offset::ZERO,
             Write::Append(_)
             | Write::Mend(_)
             | Write::Promise(_)
             | Write::LogStart(_)
-            | Write::Mark { .. } => {
+            | Write::Mark { .. }
+            | Write::ForgetAside => {
                 return;
             }
         };
@@ -346,9 +349,18 @@ impl Ahead {
                 self.vector.note(batch.term(), batch.base());
                 self.end = batch.end();
             }
-            Write::Cut { to } => {
+            Write::Cut { to } | Write::SetAside { to, .. } => {
                 if *to < self.start {
                     return wrong(*to, self.end, "a cut below the log's start");
+                }
+                if let Write::SetAside { producers, .. } = write
+                    && ProducerTable::decode(producers).is_err()
+                {
+                    return wrong(
+                        *to,
+                        self.end,
+                        "the producers' table of a log that is set aside does not parse",
+                    );
                 }
                 self.end = self.end.min(*to);
                 self.vector.cut(*to);
@@ -360,7 +372,7 @@ impl Ahead {
                 *self = Self { start: *start, end: *start, vector: vector.clone() };
             }
             Write::LogStart(start) => self.start = self.start.max((*start).min(self.end)),
-            Write::Mend(_) | Write::Promise(_) | Write::Mark { .. } => {}
+            Write::Mend(_) | Write::Promise(_) | Write::Mark { .. } | Write::ForgetAside => {}
             Write::Release => *self = Self::default(),
         }
         Ok(())

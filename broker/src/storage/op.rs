@@ -39,6 +39,8 @@ mod kind {
     pub(super) const PAGE: u8 = 9;
     pub(super) const DROP_PAGE: u8 = 10;
     pub(super) const PEER: u8 = 11;
+    pub(super) const SET_ASIDE: u8 = 12;
+    pub(super) const FORGET_ASIDE: u8 = 13;
 }
 
 impl Op {
@@ -53,7 +55,15 @@ impl Op {
             Op::Write(_, Write::Promise(promise)) => {
                 64 + promise.entry.as_ref().map_or(0, |entry| entry.to_string().len())
             }
-            Op::Write(_, Write::Cut { .. } | Write::LogStart(_) | Write::Mark { .. } | Write::Release)
+            Op::Write(_, Write::SetAside { producers, .. }) => producers.len(),
+            Op::Write(
+                _,
+                Write::Cut { .. }
+                | Write::LogStart(_)
+                | Write::Mark { .. }
+                | Write::Release
+                | Write::ForgetAside,
+            )
             | Op::DropPage(_)
             | Op::Peer(..) => 0,
             Op::Page(page) => page.lines.iter().map(|line| line.len() + 4).sum(),
@@ -132,6 +142,11 @@ fn encode_write(write: &Write, into: &mut Writer<'_>) -> u8 {
             kind::MARK
         }
         Write::Release => kind::RELEASE,
+        Write::SetAside { to, producers } => {
+            into.u64(to.0).block(producers);
+            kind::SET_ASIDE
+        }
+        Write::ForgetAside => kind::FORGET_ASIDE,
     }
 }
 
@@ -183,9 +198,14 @@ fn decode(kind: u8, payload: &Bytes) -> Result<Op, Malformed> {
             let write = if kind == kind::APPEND { Write::Append(batch) } else { Write::Mend(batch) };
             return Ok(Op::Write(key, write));
         }
-        kind::CUT | kind::RESET | kind::PROMISE | kind::LOG_START | kind::MARK | kind::RELEASE => {
-            Op::Write(from.key()?, decode_write(kind, &mut from)?)
-        }
+        kind::CUT
+        | kind::RESET
+        | kind::PROMISE
+        | kind::LOG_START
+        | kind::MARK
+        | kind::RELEASE
+        | kind::SET_ASIDE
+        | kind::FORGET_ASIDE => Op::Write(from.key()?, decode_write(kind, &mut from)?),
         _ => return Err(Malformed { what: "record's kind" }),
     };
     from.end("record's end")?;
@@ -203,6 +223,11 @@ fn decode_write(kind: u8, from: &mut Reader<'_>) -> Result<Write, Malformed> {
         kind::PROMISE => Write::Promise(promise::decode(from)?),
         kind::LOG_START => Write::LogStart(from.offset("log start")?),
         kind::MARK => Write::Mark { uncertain: from.flag("mark")? },
+        kind::SET_ASIDE => Write::SetAside {
+            to: from.offset("set aside")?,
+            producers: from.block("set aside's producers")?.to_vec(),
+        },
+        kind::FORGET_ASIDE => Write::ForgetAside,
         _ => Write::Release,
     })
 }

@@ -115,6 +115,26 @@ impl Shared {
             .unwrap_or_else(|_| Err(failed(&"redb panicked; the file is damaged")))
     }
 
+    /// What was set aside of a partition and is in the tables: the rows of the copies and their batches, the oldest first.
+    #[cfg(test)]
+    pub(super) fn copies(&self, key: PartitionKey) -> Vec<(super::tables::logs::LogRow, Vec<Batch>)> {
+        let database = self.database.lock().clone().expect("it is open");
+        let view = super::volume::View::open(&*database).expect("a read transaction");
+        let rows = view.aside().expect("the rows hold").into_iter().filter(|((of, _), _)| *of == key);
+        let read = |row: super::tables::logs::LogRow| {
+            let (log, mut from, mut found) = (LogName { key, number: row.number }, row.start, Vec::new());
+            while from < row.end {
+                let wanted = Wanted { from, until: row.end, bytes_max: 1 << 20 };
+                let more =
+                    self.with_values(|values| batches::read(values, log, wanted)).expect("it is whole");
+                from = more.last().expect("there is more").end();
+                found.extend(more);
+            }
+            (row, found)
+        };
+        rows.map(|(_, row)| read(row)).collect()
+    }
+
     /// The batch that holds `at`, which lies in the log.
     fn batch_at(&self, key: PartitionKey, at: Offset, end: Offset) -> Result<Option<Batch>, ReadError> {
         Ok(self.read(key, at, end, 1)?.into_iter().next())

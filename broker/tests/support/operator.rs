@@ -151,6 +151,7 @@ pub fn page(partitions: u32, replicas: &[ReplicaId], leader: ReplicaId, counter:
         members: Members::One(set.clone()),
         learners: Vec::new(),
         lost: Vec::new(),
+        accepted_loss: None,
     };
     Page {
         number: 1,

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fulmar_core::control::{Desired, TopicWish};
+use fulmar_core::control::{Desired, LossWord, TopicWish};
 use fulmar_crds::admission::{self, Document};
-use fulmar_crds::topic::DeletionPolicy;
+use fulmar_crds::topic::{ACCEPT_DATA_LOSS, DeletionPolicy};
 use fulmar_crds::{ClusterSettings, SettingsError, Topic, TopicSettings};
 
 use crate::exit::Failed;
@@ -53,6 +53,14 @@ impl Manifest {
             }
         }
         let topics: Vec<TopicSettings> = sorted.by_name.into_values().map(|(_, settings)| settings).collect();
+        for topic in &topics {
+            LossWord::parse_all(&topic.accept_data_loss).map_err(|error| {
+                let name = &topic.name;
+                Failed::Failure(format!(
+                    "topic {name:?}: annotation {ACCEPT_DATA_LOSS}: {error}; several are separated by commas"
+                ))
+            })?;
+        }
         let mut manifest = Self { deleted: Vec::new(), notes: sorted.notes, documents, cluster, topics };
         manifest.take_leave(previous);
         Ok(manifest)
@@ -127,6 +135,7 @@ impl Manifest {
             max_message_bytes: topic.max_message_bytes,
             retention_ms: topic.retention_time.map(millis),
             retention_bytes: topic.retention_bytes,
+            accepted_losses: LossWord::parse_all(&topic.accept_data_loss).unwrap_or_default(),
         };
         Desired {
             brokers: self.cluster.replicas,

@@ -22,7 +22,15 @@ fn entry() -> Entry {
     let one = ReplicaId { ordinal: Ordinal(0), incarnation: Incarnation(1) };
     let members = Members::One(ReplicaSet::new(vec![one], 1).unwrap());
     let epoch = Epoch { generation: 7, counter: 3 };
-    Entry { key: key(), epoch, leader: Some(one), members, learners: Vec::new(), lost: Vec::new() }
+    Entry {
+        key: key(),
+        epoch,
+        leader: Some(one),
+        members,
+        learners: Vec::new(),
+        lost: Vec::new(),
+        accepted_loss: None,
+    }
 }
 
 fn any_record() -> impl Strategy<Value = Record> {

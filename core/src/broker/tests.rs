@@ -38,7 +38,15 @@ fn entry(partition: u32, counter: u64, leader: u16, members: &[u16]) -> Entry {
     let set = ReplicaSet::new(members.iter().copied().map(id).collect(), quorum).unwrap();
     let epoch = Epoch { generation: 1, counter };
     let (leader, members) = (Some(id(leader)), Members::One(set));
-    Entry { key: key(partition), epoch, leader, members, learners: Vec::new(), lost: Vec::new() }
+    Entry {
+        key: key(partition),
+        epoch,
+        leader,
+        members,
+        learners: Vec::new(),
+        lost: Vec::new(),
+        accepted_loss: None,
+    }
 }
 
 fn up(broker: &mut Broker, number: u16) -> Accepted {

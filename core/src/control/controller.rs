@@ -16,6 +16,7 @@ use crate::control::tenure::Phase;
 use crate::control::view::{ControlEvent, EventKind, View};
 use crate::entry::Entry;
 use crate::id::{Ordinal, PartitionKey, ReplicaId, TopicId};
+use crate::offset::Offset;
 use crate::partition::Report;
 use crate::term::Epoch;
 
@@ -45,6 +46,10 @@ pub(super) struct Partition {
     pub(super) released: BTreeMap<Ordinal, Duration>,
     /// What was said about it in an Event already.
     pub(super) told: BTreeSet<&'static str>,
+    /// Since when no quorum of it lives whose logs are known to be whole.
+    pub(super) hopeless_since: Option<Duration>,
+    /// The highest offset that a replica said is committed.
+    pub(super) known_end: Offset,
 }
 
 /// The controller of one Cluster. [`step`](Self::step) is its only door.
@@ -179,6 +184,7 @@ impl Controller {
             self.accept_recorded();
             self.settle();
             self.follow_wishes();
+            self.accept_losses();
             self.lead();
             self.replace_unopened();
             self.go_home();
@@ -250,6 +256,11 @@ impl Controller {
     /// Decides: `entry` with a new epoch takes the place of the one before.
     pub(super) fn decide(&mut self, mut entry: Entry, urgent: bool) {
         entry.epoch = self.next_epoch(entry.key);
+        self.store_decision(entry, urgent);
+    }
+
+    /// Takes a decision with its epoch into the table.
+    pub(super) fn store_decision(&mut self, entry: Entry, urgent: bool) {
         let entry = entry.checked().expect("decisions keep what an entry checks");
         let page = *self.plan.places.get(&entry.key).expect("an entry is placed before it is decided");
         if let Some(state) = self.partitions.get_mut(&entry.key) {

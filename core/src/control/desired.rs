@@ -1,5 +1,7 @@
 //! What is wished: the checked contents of a Cluster and its Topics.
 
+use crate::control::losses::LossWord;
+
 /// Everything that is wished of one Cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired {
@@ -28,4 +30,6 @@ pub struct TopicWish {
     pub retention_ms: Option<u64>,
     /// How much of a partition is kept, in bytes; unset: no limit.
     pub retention_bytes: Option<u64>,
+    /// Words by which a person accepts a loss of records; each acts at most once.
+    pub accepted_losses: Vec<LossWord>,
 }

@@ -72,22 +72,29 @@ impl Controller {
         let found: BTreeSet<ReplicaId> =
             entries.flat_map(|entry| entry.members.replicas()).filter(replaced).collect();
         for replica in found {
-            let Some(root) = &mut self.plan.root else { return };
-            let ReplicaId { ordinal, incarnation } = replica;
-            let (process, standing) = (Process::default(), BrokerStanding::Lost);
-            root.brokers.push(BrokerRecord { ordinal, incarnation, process, volume: None, standing });
-            root.brokers.sort_by_key(BrokerRecord::replica);
-            self.forget_lost();
-            let Some(root) = &mut self.plan.root else { return };
-            if root.brokers.len() > RECORDS_MAX {
-                root.brokers.retain(|record| record.replica() != replica);
-                return;
-            }
-            self.shelf.soil_root();
-            let message =
-                format!("broker {ordinal} has another volume than {replica}, which is lost for ever");
-            self.event(EventKind::Warning, "VolumeLost", None, message);
+            self.list_lost(replica);
         }
+    }
+
+    /// Lists a replica as lost for ever.
+    pub(super) fn list_lost(&mut self, replica: ReplicaId) {
+        let Some(root) = &mut self.plan.root else { return };
+        if root.is_lost(replica) {
+            return;
+        }
+        let ReplicaId { ordinal, incarnation } = replica;
+        let (process, standing) = (Process::default(), BrokerStanding::Lost);
+        root.brokers.push(BrokerRecord { ordinal, incarnation, process, volume: None, standing });
+        root.brokers.sort_by_key(BrokerRecord::replica);
+        self.forget_lost();
+        let Some(root) = &mut self.plan.root else { return };
+        if root.brokers.len() > RECORDS_MAX {
+            root.brokers.retain(|record| record.replica() != replica);
+            return;
+        }
+        self.shelf.soil_root();
+        let message = format!("broker {ordinal} has another volume than {replica}, which is lost for ever");
+        self.event(EventKind::Warning, "VolumeLost", None, message);
     }
 
     /// Cheaply: whether the set is other than it is to be.

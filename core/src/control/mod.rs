@@ -13,6 +13,7 @@ mod homing;
 mod input;
 mod leaders;
 mod liveness;
+mod losses;
 mod members;
 mod openings;
 mod placement;
@@ -29,8 +30,9 @@ pub use self::controller::Controller;
 pub use self::desired::{Desired, TopicWish};
 pub use self::effect::{Address, Document, DocumentName, Effect, Greeting, PushedPage, Revision};
 pub use self::input::{HeldPage, Hello, Input, Sighting, WriteFailure};
+pub use self::losses::{InvalidLossWord, LossWord};
 pub use self::view::{
-    BrokerState, BrokerView, ControlEvent, EventKind, PartitionView, TopicView, View, Waiting,
+    BrokerState, BrokerView, ControlEvent, EventKind, PartitionView, Stuck, TopicView, View, Waiting,
 };
 
 /// The most writes of the ledger under way at once.

@@ -3,16 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::control::table::{Page, Root, TopicRecord};
-use crate::entry::{Entry, Members, ReplicaSet};
-use crate::id::{Incarnation, Ordinal, PartitionKey, ReplicaId, TopicId};
+use crate::entry::{Entry, Members, NOBODY, ReplicaSet};
+use crate::id::{PartitionKey, TopicId};
 
 /// Steady fill of a page: what is above, up to [`PAGE_BYTES_MAX`](super::table::PAGE_BYTES_MAX), is for members that are
 /// changing and for the list of replicas.
 const PAGE_FILL_BYTES: usize = 40 * 1024;
-
-/// The member of a partition whose topic was deleted: nobody. An entry of it is above every other one of its partition,
-/// no broker is in it, so all of them accept its Release, and their tombstones tell a rebuilt table what happened.
-pub(super) const NOBODY: ReplicaId = ReplicaId { ordinal: Ordinal(u16::MAX), incarnation: Incarnation(0) };
 
 /// The members of a deleted partition.
 pub(super) fn nobody() -> Members {
@@ -21,7 +17,7 @@ pub(super) fn nobody() -> Members {
 
 /// Whether the entry says that its topic was deleted.
 pub(super) fn is_deleted(entry: &Entry) -> bool {
-    entry.members.contains(NOBODY)
+    entry.is_deletion()
 }
 
 /// The table as it is to be.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::control::controller::Controller;
 use crate::control::desired::TopicWish;
 use crate::control::effect::{DocumentName, Effect};
+use crate::control::losses::LossWord;
 use crate::control::plan::is_deleted;
 use crate::control::table::TopicRecord;
 use crate::control::tenure::Phase;
@@ -166,7 +167,7 @@ impl Controller {
             self.plan.entries_of(topic.id).map(|entry| (entry.key.partition, entry)).collect();
         let partitions: Vec<PartitionView> = (0..)
             .map_while(|partition| entries.get(&partition))
-            .map(|entry| self.partition_view(entry))
+            .map(|entry| self.partition_view(entry, &wish.accepted_losses))
             .collect();
         let wanted = usize::from(topic.replication_factor);
         let under = partitions.iter().filter(|partition| partition.in_sync.len() < wanted).count();
@@ -209,7 +210,11 @@ impl Controller {
         }
         let silent: Vec<usize> = (0..partitions.len()).filter(|at| !partitions[*at].serving).collect();
         if !silent.is_empty() {
-            return Err(self.why_silent(topic.id, &silent));
+            let stuck = silent.iter().find_map(|at| partitions[*at].stuck.as_ref());
+            return Err(match stuck {
+                Some(stuck) => ("QuorumLost", stuck.message.clone()),
+                None => self.why_silent(topic.id, &silent),
+            });
         }
         let behind = self.behind(topic);
         if !behind.is_empty() {
@@ -274,7 +279,7 @@ impl Controller {
         serving.filter(|(_, broker)| !holds(&broker.held)).map(|(ordinal, _)| *ordinal).collect()
     }
 
-    fn partition_view(&self, entry: &Entry) -> PartitionView {
+    fn partition_view(&self, entry: &Entry, words: &[LossWord]) -> PartitionView {
         let replicas: Vec<ReplicaId> = match entry.members.sets().last() {
             Some(set) => set.replicas().to_vec(),
             None => Vec::new(),
@@ -294,6 +299,8 @@ impl Controller {
             replicas: replicas.iter().map(|replica| replica.ordinal).collect(),
             serving: report.is_some() && entry.acknowledged_by(|replica| in_sync.contains(&replica)),
             epoch: entry.epoch,
+            may_have_lost: report.and_then(|report| report.may_have_lost),
+            stuck: self.stuck(entry.key, words),
         }
     }
 }

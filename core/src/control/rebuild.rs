@@ -36,6 +36,8 @@ impl Controller {
         let mut handed = false;
         for (key, report) in reports {
             concerned.push(key);
+            let state = self.partitions.entry(key).or_default();
+            state.known_end = state.known_end.max(report.high_watermark);
             // Programs wait for the next step of a planned move.
             handed |= !report.whole.is_empty();
             if report.leading.is_some()
@@ -67,10 +69,26 @@ impl Controller {
         let Some(report) = self.brokers.get(&ordinal).and_then(|broker| broker.reports.get(&key)) else {
             return;
         };
+        let accepted = report.promise.entry.as_ref().and_then(|entry| entry.accepted_loss);
         let lost = report.may_have_lost.map(|offset| {
-            let message =
-                format!("every replica of partition {key} may have lost records from offset {offset} on");
-            ("RecordsMayBeLost", message)
+            let Some(accepted) = accepted else {
+                let message =
+                    format!("every replica of partition {key} may have lost records from offset {offset} on");
+                return ("RecordsMayBeLost", message);
+            };
+            let known = accepted.known_end;
+            let known = if known > offset { format!("; {known} was known to be committed") } else { String::new() };
+            let message = format!(
+                "broker {ordinal} leads partition {key} with the log that was left: records from offset {offset} on may be \
+                 given up{known}"
+            );
+            ("RecordsGivenUp", message)
+        });
+        let aside = report.set_aside.map(|(from, to)| {
+            let message = format!(
+                "broker {ordinal} set aside its log of partition {key} from offset {from} to {to}: nobody else has these records"
+            );
+            ("LogSetAside", message)
         });
         let unreadable = report.unreadable.map(|offset| {
             ("BatchUnreadable", format!("broker {ordinal} cannot read partition {key} at offset {offset}, and asks the other replicas for a copy"))
@@ -86,7 +104,7 @@ impl Controller {
             ("ReplicaHalted", format!("broker {ordinal} stopped its replica of partition {key}: {why}"))
         });
         let topic = self.plan.topics.get(&key.topic).map(|topic| topic.name.clone());
-        for (reason, message) in [lost, unreadable, irreparable, halted].into_iter().flatten() {
+        for (reason, message) in [lost, aside, unreadable, irreparable, halted].into_iter().flatten() {
             if self.partitions.entry(key).or_default().told.insert(reason) {
                 self.event(EventKind::Warning, reason, topic.clone(), message);
             }

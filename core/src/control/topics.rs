@@ -307,6 +307,7 @@ impl Controller {
                 members,
                 learners: Vec::new(),
                 lost: Vec::new(),
+                accepted_loss: None,
             };
             self.partitions.entry(key).or_default().settled = true;
             self.decide(entry, false);

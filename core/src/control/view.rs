@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::control::losses::LossWord;
 use crate::id::{ClusterId, Incarnation, Ordinal, TopicId};
+use crate::offset::Offset;
 use crate::term::Epoch;
 
 /// What is known of one Cluster.
@@ -124,6 +126,19 @@ pub struct PartitionView {
     pub serving: bool,
     /// The decision that holds now.
     pub epoch: Epoch,
+    /// The leader opened its term without a quorum that is sure of its logs: records from here on may have been lost.
+    pub may_have_lost: Option<Offset>,
+    /// Nothing but a person's word can help it.
+    pub stuck: Option<Stuck>,
+}
+
+/// What a person is told of a partition that cannot be opened without a loss.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stuck {
+    /// The word that lets it go on with what is left; nothing if that would not help either.
+    pub word: Option<LossWord>,
+    /// Who is missing, what the others have, and what stands in the way.
+    pub message: String,
 }
 
 /// Something worth an Event.

@@ -39,7 +39,15 @@ pub(super) fn entry(counter: u64, leader: u16) -> Entry {
 
 pub(super) fn entry_of(counter: u64, leader: u16, members: Members) -> Entry {
     let epoch = Epoch { generation: 1, counter };
-    Entry { key: key(), epoch, leader: Some(id(leader)), members, learners: Vec::new(), lost: Vec::new() }
+    Entry {
+        key: key(),
+        epoch,
+        leader: Some(id(leader)),
+        members,
+        learners: Vec::new(),
+        lost: Vec::new(),
+        accepted_loss: None,
+    }
 }
 
 pub(super) fn vector(lines: &[(Term, u64)]) -> TermVector {

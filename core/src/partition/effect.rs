@@ -52,6 +52,16 @@ pub enum Write {
         /// The producers' table there.
         producers: Vec<u8>,
     },
+    /// A cut that keeps a copy: everything at or above `to` goes from log and vector, and is kept beside it under a name of its
+    /// own, with the vector and the high watermark as they were. A person gave up what it holds; the high watermark falls.
+    SetAside {
+        /// The new end; not below the log's start.
+        to: Offset,
+        /// The producers' table there.
+        producers: Vec<u8>,
+    },
+    /// The copies of [`Write::SetAside`] go too: the topic was deleted.
+    ForgetAside,
     /// A promise. Storage stepping back by one commit must not reach it.
     Promise(Promise),
     /// Everything below goes, when convenient. All of it is committed, so the stored high watermark is not below it.
@@ -125,8 +135,11 @@ pub struct Report {
     pub last_term: Option<Term>,
     /// The volume may have lost something.
     pub uncertain: bool,
-    /// A term was opened although every replica was uncertain: committed records from here on may be lost.
+    /// A term was opened although every replica was uncertain, or because a person accepted a loss: committed records from here
+    /// on may be lost.
     pub may_have_lost: Option<Offset>,
+    /// What this process set aside last, because a person gave it up: from here, to here.
+    pub set_aside: Option<(Offset, Offset)>,
     /// A batch of the log that cannot be read; the replica is not counted beyond it. It asks the others for a copy.
     pub unreadable: Option<Offset>,
     /// A batch that no other member can give either: a person must look.

@@ -53,10 +53,18 @@ impl Replica {
             }
         };
         // Below the source's log start its snapshot replaces our log; the cut would only delay that.
-        if parting >= answer.log_start && !self.cut_own_log(parting) {
+        let gives_up = parting < self.log.end && self.is_left_behind();
+        let from = if gives_up && parting < self.high_watermark {
+            self.set_all_aside();
+            Offset::ZERO
+        } else if gives_up {
+            self.set_aside(parting, self.log.producers.before(parting));
+            parting
+        } else if parting >= answer.log_start && !self.cut_own_log(parting) {
             return;
-        }
-        let from = parting;
+        } else {
+            parting
+        };
         let Role::Opening(opening) = &mut self.role else { return };
         let (term, until) = (opening.term, answer.log_end);
         opening.fetching = Some(Fetching {
@@ -161,6 +169,11 @@ impl Replica {
         });
         if is_awaited && self.next_source().is_some_and(|(next, _)| next > from) {
             self.fetch_elsewhere(now);
+        } else if is_awaited
+            && offset == self.log.end
+            && self.next_source().is_none_or(|(one, _)| one == from)
+        {
+            self.give_up_fetch(now, offset);
         }
     }
 

@@ -139,11 +139,24 @@ impl Replica {
             self.uncertain = true;
             self.write(Write::Mark { uncertain: true });
         }
-        let reached = if needs_reset(parting, self.log.end, offer.log_start) {
+        // Even above our high watermark: it lags behind what was acknowledged.
+        let gives_up = parting < self.log.end && self.is_left_behind();
+        let is_reset = needs_reset(parting, self.log.end, offer.log_start);
+        let reached = if is_reset || (gives_up && parting < self.log.start) {
             let Ok(producers) = ProducerTable::decode(&offer.producers) else { return };
             let mut vector = offer.vector;
             vector.cut(offer.log_start);
-            self.reset_own_log(parting, offer.log_start, vector, producers)
+            if gives_up {
+                self.set_aside(self.log.start, ProducerTable::default());
+                self.replace_log(parting, offer.log_start, vector, producers);
+                true
+            } else {
+                self.reset_own_log(parting, offer.log_start, vector, producers)
+            }
+        } else if gives_up {
+            let Ok(producers) = ProducerTable::decode(&offer.producers) else { return };
+            self.set_aside(parting, producers);
+            true
         } else {
             self.cut_own_log(parting)
         };

@@ -309,9 +309,18 @@ impl View<'_> {
     ) -> Message {
         let parting = parting_point(&answer.vector, answer.log_end, &self.log.vector, None);
         // If the vectors contradict each other the follower says so; it needs no snapshot for it.
-        let is_reset = parting.is_ok_and(|parting| needs_reset(parting, answer.log_end, self.log.start));
-        let producers =
-            if is_reset { self.log.producers.before(self.log.start).encode() } else { Vec::new() };
+        let gives_up = entry.gave_up(answer.vector.last_term());
+        let producers = match parting {
+            Ok(parting)
+                if needs_reset(parting, answer.log_end, self.log.start)
+                    || (gives_up && parting < answer.log_start) =>
+            {
+                self.log.producers.before(self.log.start).encode()
+            }
+            // It may have to set aside more than its own table of producers can be cut by.
+            Ok(parting) if gives_up => self.log.producers.before(parting).encode(),
+            Ok(_) | Err(_) => Vec::new(),
+        };
         Message::Attach {
             entry: entry.clone(),
             term,

@@ -57,9 +57,17 @@ impl Replica {
             self.write_promise();
             return;
         }
+        let is_deletion = self.entry().is_some_and(Entry::is_deletion);
         self.promise = Promise { kind: PromiseKind::Tombstone, ..self.promise.clone() };
         self.write_promise();
+        // What nobody else may have is not deleted because its place was given to another.
+        if self.is_left_behind() && !is_deletion && self.log.end > self.log.start {
+            self.set_aside(self.log.start, super::ProducerTable::default());
+        }
         self.write(Write::Release);
+        if is_deletion {
+            self.write(Write::ForgetAside);
+        }
         let time = self.log.append_time_ms;
         self.log = super::log::Log::new(
             crate::term::TermVector::default(),

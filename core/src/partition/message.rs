@@ -82,7 +82,8 @@ pub enum Message {
         /// What the leader counted in this term from an earlier process of this follower: a log that ends below it has
         /// lost something, and is uncertain from now on.
         counted: Offset,
-        /// At a reset: the producers' table at the leader's log start, else empty.
+        /// At a reset: the producers' table at the leader's log start; where the follower may set something aside: where the logs
+        /// part; else empty.
         producers: Vec<u8>,
     },
     /// The follower's log is a durable prefix of the leader's.

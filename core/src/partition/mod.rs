@@ -12,6 +12,7 @@ mod follow;
 mod input;
 mod lead;
 mod log;
+mod loss;
 mod members;
 mod message;
 mod open;

@@ -38,6 +38,10 @@ pub(super) struct Opening {
     asked: BTreeMap<ReplicaId, Duration>,
     pub(super) fetching: Option<Fetching>,
     pub(super) since: Duration,
+    /// A person's word stands for exactly this term.
+    pub(super) needs_no_quorum: bool,
+    /// Records from here on may be lost by opening with those who answered.
+    pub(super) may_lose: Option<Offset>,
 }
 
 /// By last term, then by end. `None` for twins, of which only one can be right.
@@ -79,6 +83,9 @@ impl Replica {
             self.changed();
             return;
         }
+        // The word is good for one term: who had one of this epoch already, in an earlier process, needs its quorum.
+        let is_first = self.promise.term.is_none_or(|promised| promised.epoch < entry.epoch);
+        let needs_no_quorum = entry.accepts_loss() && is_first;
         self.promise.term = Some(term);
         self.write_promise();
         self.park(self.promise_seq, Parked::Fences(term));
@@ -90,6 +97,8 @@ impl Replica {
             asked: BTreeMap::new(),
             fetching: None,
             since: now.since_start,
+            needs_no_quorum,
+            may_lose: None,
         });
     }
 
@@ -124,6 +133,7 @@ impl Replica {
         if fetch_is_due {
             self.fetch_elsewhere(now);
         }
+        self.choose_log_after_patience(now);
     }
 
     /// A replica promised.
@@ -167,24 +177,27 @@ impl Replica {
         let alone = opening.answers.keys().all(|replica| *replica == self.me);
         opening.answers.insert(self.me, own);
         let certain = |replica| opening.answers.get(&replica).is_some_and(|answer| answer.certain);
-        let enough = opening.entry.opened_by(certain);
+        // Where a person's word stands the members may be others than those who acknowledged: no quorum of them proves anything.
+        let enough = !opening.needs_no_quorum && opening.entry.opened_by(certain);
         // Waiting for anybody else would bring nothing back.
         let all = opening.entry.members.replicas().iter().all(|member| opening.answers.contains_key(member));
+        let gives_up = opening.gives_up(now);
         // A restored volume may be alone with its old memory: somebody must have confirmed this process.
-        if !(enough || all) || (alone && !self.confirmed) {
+        if !(enough || all || gives_up) || (alone && !self.confirmed) {
             return;
         }
         let best = match longest(self.me, &opening.answers) {
             Ok(best) => best,
             Err((a, b)) => return self.halt(format!("the logs of {a} and {b} end in twin terms")),
         };
-        if !enough {
-            self.may_have_lost = Some(opening.answers[&best].log_end);
-        }
+        let all_end = opening.answers[&best].log_end;
+        // Of those who are missing nobody knows where they part from us: only what is known to be committed here surely stays.
+        let may_lose = if opening.needs_no_quorum { self.high_watermark } else { all_end };
+        opening.may_lose = (!enough).then_some(may_lose);
         if longer(&opening.answers[&best], &opening.answers[&self.me]) == Some(Ordering::Greater) {
             let answer = opening.answers[&best].clone();
             self.begin_fetch(now, best, answer);
-        } else {
+        } else if !opening.needs_no_quorum || self.gives_up_damage(now) {
             self.append_opening(now);
         }
     }
@@ -219,13 +232,23 @@ impl Replica {
             ));
             return false;
         }
+        self.replace_log(parting, start, vector, producers);
+        true
+    }
+
+    pub(super) fn replace_log(
+        &mut self,
+        parting: Offset,
+        start: Offset,
+        vector: TermVector,
+        producers: ProducerTable,
+    ) {
         let encoded = producers.encode();
         self.log.reset(start, vector.clone(), producers);
         self.repairs.clear();
         self.write(Write::Reset { start, vector, producers: encoded });
         self.lose_publishes_above(parting);
         self.high_watermark = start;
-        true
     }
 
     pub(super) fn append_own(&mut self, batch: &Batch) {
@@ -237,6 +260,8 @@ impl Replica {
         let Role::Opening(opening) = &mut self.role else { return };
         let (entry, term) = (opening.entry.clone(), opening.term);
         let answers = std::mem::take(&mut opening.answers);
+        self.may_have_lost = opening.may_lose.or(self.may_have_lost);
+        self.begin_without_what_was_given_up(&entry);
         let append_time_ms = now.clock_ms.max(self.log.append_time_ms);
         let stamp = Stamp { key: self.key, base: self.log.end, term, append_time_ms };
         let batch = Batch::opening(&entry, stamp);

@@ -223,6 +223,15 @@ impl Replica {
         }
     }
 
+    /// Whether nobody who is connected can give the batch at this damaged place: all of them were asked and said so.
+    pub(super) fn nobody_here_has(&self, offset: Offset) -> bool {
+        let refuses = |place: &Place, peer: &ReplicaId| self.is_lost(*peer) || place.refused.contains(peer);
+        self.repairs
+            .places
+            .get(&offset)
+            .is_some_and(|place| self.peers.keys().all(|peer| refuses(place, peer)))
+    }
+
     /// How many damaged places were healed since the start.
     pub fn mended_count(&self) -> u64 {
         self.repairs.mended

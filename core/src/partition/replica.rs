@@ -46,11 +46,15 @@ pub struct Replica {
     pub(super) confirmed: bool,
     pub(super) publishes: Publishes,
     pub(super) may_have_lost: Option<Offset>,
+    /// What was set aside last: from here, to here.
+    pub(super) set_aside: Option<(Offset, Offset)>,
     /// Damaged batches of the log.
     pub(super) repairs: Repairs,
     pub(super) in_sync: Vec<ReplicaId>,
     pub(super) caught_up_seen: Vec<ReplicaId>,
     pub(super) whole_seen: Vec<ReplicaId>,
+    /// The high watermark that the operator was told, and when.
+    pub(super) watermark_told: (Offset, Duration),
     life: Life,
     written: WriteSeq,
     synced: WriteSeq,
@@ -131,10 +135,12 @@ impl Replica {
             confirmed: false,
             publishes: Publishes::default(),
             may_have_lost: None,
+            set_aside: None,
             repairs: Repairs::default(),
             in_sync: Vec::new(),
             caught_up_seen: Vec::new(),
             whole_seen: Vec::new(),
+            watermark_told: (Offset::ZERO, Duration::ZERO),
             life: Life::Fresh { release_is_due },
             written: WriteSeq(0),
             synced: WriteSeq(0),

@@ -76,6 +76,8 @@ impl World {
             Blow::Full => self.nodes[node].full_until = until,
             Blow::Retain => self.retain(),
             Blow::Rot => self.rot(node),
+            Blow::Ruin => self.ruin(),
+            Blow::FalseWord => self.say_false_word(),
             Blow::OperatorDies
             | Blow::OperatorFreezes
             | Blow::SecondOperator
@@ -116,6 +118,7 @@ impl World {
             ("an append", disk.is_about_to(|write| matches!(write, Write::Append(_)))),
             ("a promise", disk.is_about_to(|write| matches!(write, Write::Promise(_)))),
             ("a cut", disk.is_about_to(|write| matches!(write, Write::Cut { .. }))),
+            ("setting a log aside", disk.is_about_to(|write| matches!(write, Write::SetAside { .. }))),
             ("a reset", disk.is_about_to(|write| matches!(write, Write::Reset { .. }))),
             ("a release", disk.is_about_to(|write| matches!(write, Write::Release))),
             ("becoming certain", disk.is_about_to(|write| matches!(write, Write::Mark { uncertain: false }))),
@@ -177,7 +180,7 @@ impl World {
     }
 
     /// Volumes that lost something, or have damaged batches.
-    fn hurt(&self) -> BTreeSet<ReplicaId> {
+    pub(crate) fn hurt(&self) -> BTreeSet<ReplicaId> {
         let volume = |node: &'_ crate::node::Node| {
             let own = node.foreign.as_ref().unwrap_or(&node.disk);
             let id = ReplicaId { ordinal: node.ordinal, incarnation: own.incarnation };
@@ -222,7 +225,7 @@ impl World {
         }
     }
 
-    fn damage(&mut self, node: usize) {
+    pub(crate) fn damage(&mut self, node: usize) {
         let id = self.nodes[node].id();
         let mut keys: Vec<PartitionKey> = self.nodes[node].disk.written.states.keys().copied().collect();
         keys.extend(self.observer.keys().into_iter().filter(|key| self.observer.needs(*key, id)));
@@ -269,9 +272,12 @@ impl World {
     }
 
     fn lose_volume(&mut self, node: usize) {
-        if self.nodes[node].is_odd() || self.nodes[node].life == 0 || !self.may_damage(node) {
-            return;
+        if !self.nodes[node].is_odd() && self.nodes[node].life > 0 && self.may_damage(node) {
+            self.take_volume(node);
         }
+    }
+
+    pub(crate) fn take_volume(&mut self, node: usize) {
         self.story.line(self.now_ms, || format!("{node} loses its volume"));
         self.totals.count("lost volumes");
         self.damage(node);

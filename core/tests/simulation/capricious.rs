@@ -50,6 +50,7 @@ impl Capricious {
             members: Members::One(ReplicaSet::new(members, ack_quorum).expect("it is well formed")),
             learners: Vec::new(),
             lost: Vec::new(),
+            accepted_loss: None,
         };
         Self {
             key,

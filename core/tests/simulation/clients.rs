@@ -35,11 +35,13 @@ pub(crate) struct Producer {
     /// Not acknowledged yet: whether an attempt is under way, and since when.
     open: BTreeMap<u64, Option<u64>>,
     next: u64,
+    /// So many losses that a person accepted happened before it began.
+    pub(crate) losses: usize,
 }
 
 impl Producer {
     fn new(key: PartitionKey, id: u128, idempotent: bool) -> Self {
-        Self { key, id, idempotent, open: BTreeMap::new(), next: 0 }
+        Self { key, id, idempotent, open: BTreeMap::new(), next: 0, losses: 0 }
     }
 
     pub(crate) fn value(&self, number: u64) -> u64 {
@@ -105,6 +107,11 @@ impl Producer {
         }
     }
 
+    /// A broker does not know what it was told: this producer begins again under another name.
+    fn begin_anew(&mut self, id: u128, losses: usize) {
+        *self = Self { losses, ..Self::new(self.key, id, self.idempotent) };
+    }
+
     /// The answer did not arrive.
     pub(crate) fn unheard(&mut self, number: u64) {
         if !self.idempotent {
@@ -144,10 +151,17 @@ impl Clients {
         self.tickets.remove(&ticket)
     }
 
-    pub(crate) fn refused(&mut self, ticket: Ticket, refusal: &Refusal) {
-        if let Some(Attempt { producer, number }) = self.tickets.remove(&ticket) {
-            self.producers[producer].refused(number, refusal);
-        }
+    /// Says whose answer it was.
+    pub(crate) fn refused(&mut self, ticket: Ticket, refusal: &Refusal) -> Option<usize> {
+        let Attempt { producer, number } = self.tickets.remove(&ticket)?;
+        self.producers[producer].refused(number, refusal);
+        Some(producer)
+    }
+
+    /// What it said before is answered no more.
+    pub(crate) fn begin_anew(&mut self, producer: usize, id: u128, losses: usize) {
+        self.tickets.retain(|_, attempt| attempt.producer != producer);
+        self.producers[producer].begin_anew(id, losses);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use fulmar_core::id::PartitionKey;
 use fulmar_core::offset::Offset;
-use fulmar_core::partition::Ticket;
+use fulmar_core::partition::{Refusal, Ticket};
 
 use crate::clients::Attempt;
 use crate::event::Event;
@@ -62,7 +62,15 @@ impl World {
             // Somebody else, who begins at the beginning.
             self.clients.readers[number].begin_anew();
         }
+        let losses = self.observer.losses(key);
         let reader = &mut self.clients.readers[number];
+        let is_between = |loss: &fulmar_core::term::Epoch| {
+            reader.term.is_some_and(|seen| seen.epoch < *loss && *loss <= term.epoch)
+        };
+        if losses.iter().any(is_between) {
+            // What a person gave up is gone: it is told that its offset is out of range, and begins anew.
+            reader.begin_anew();
+        }
         // A fetch carries the highest term that the reader saw; a lower leader answers NOT_LEADER.
         if reader.term.is_some_and(|seen| term < seen) {
             return;
@@ -82,12 +90,25 @@ impl World {
             Err(damaged) => return self.unreadable(node, key, Some(damaged)),
         };
         for batch in batches {
-            if batch.base() != reader.at || self.observer.committed(key, batch.base()) != Some(&batch) {
+            if batch.base() != reader.at
+                || self.observer.committed(&self.nodes[node], key, batch.base()) != Some(&batch)
+            {
                 let at = reader.at;
                 return self
                     .violate(format!("reader {number} at {at} reads from broker {node} what others do not"));
             }
             reader.at = batch.end();
+        }
+    }
+
+    pub(crate) fn publish_refused(&mut self, ticket: Ticket, refusal: &Refusal) {
+        let Some(producer) = self.clients.refused(ticket, refusal) else { return };
+        let losses = self.observer.losses(self.clients.producers[producer].key).len();
+        let is_lost = matches!(refusal, Refusal::OutOfSequence { .. } | Refusal::DuplicateTooOld);
+        if is_lost && losses > self.clients.producers[producer].losses {
+            let id = u128::from(self.number());
+            self.totals.count("producers that began anew after a loss");
+            self.clients.begin_anew(producer, id, losses);
         }
     }
 

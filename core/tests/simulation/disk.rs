@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub(crate) high_watermark: Offset,
     pub(crate) producers: ProducerTable,
     pub(crate) uncertain: bool,
+    /// What was set aside, because a person gave it up.
+    pub(crate) aside: Vec<Batch>,
     append_time_ms: u64,
 }
 
@@ -48,6 +50,16 @@ impl State {
                 (self.start, self.end, self.high_watermark) = (*start, *start, *start);
                 self.producers = ProducerTable::decode(producers).expect("core wrote it");
             }
+            Write::SetAside { to, producers } => {
+                assert!(*to >= self.start, "set aside from below the log's start");
+                self.aside.extend(self.batches.iter().filter(|batch| batch.base() >= *to).cloned());
+                self.batches.retain(|batch| batch.base() < *to);
+                self.vector.cut(*to);
+                self.producers = ProducerTable::decode(producers).expect("core wrote it");
+                self.end = *to;
+                self.high_watermark = self.high_watermark.min(*to);
+            }
+            Write::ForgetAside => self.aside.clear(),
             Write::Promise(promise) => self.promise = promise.clone(),
             Write::LogStart(start) => {
                 self.batches.retain(|batch| batch.base() >= *start);
@@ -63,7 +75,8 @@ impl State {
             Write::Release => {
                 let promise = self.promise.clone();
                 let append_time_ms = self.append_time_ms;
-                *self = Self { promise, append_time_ms, ..Self::default() };
+                let aside = std::mem::take(&mut self.aside);
+                *self = Self { promise, aside, append_time_ms, ..Self::default() };
             }
         }
     }

@@ -139,6 +139,11 @@ pub(crate) enum Government {
         operator: usize,
         life: u64,
     },
+    /// A person accepts a loss of records.
+    Word {
+        topic: String,
+        word: control::LossWord,
+    },
     /// The capricious operator's turn.
     Capricious,
     Order {
@@ -210,6 +215,7 @@ impl World {
                 Government::Lease
                 | Government::Write { .. }
                 | Government::Load { .. }
+                | Government::Word { .. }
                 | Government::Capricious
                 | Government::Order { .. }
                 | Government::Report { .. } => None,

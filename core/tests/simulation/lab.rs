@@ -30,7 +30,15 @@ pub(crate) fn set(names: &str, ack_quorum: u8) -> ReplicaSet {
 
 pub(crate) fn entry(counter: u64, leader: char, members: Members) -> Entry {
     let epoch = Epoch { generation: 1, counter };
-    Entry { key: key(), epoch, leader: Some(id(leader)), members, learners: Vec::new(), lost: Vec::new() }
+    Entry {
+        key: key(),
+        epoch,
+        leader: Some(id(leader)),
+        members,
+        learners: Vec::new(),
+        lost: Vec::new(),
+        accepted_loss: None,
+    }
 }
 
 struct Place {

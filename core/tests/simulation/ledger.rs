@@ -19,6 +19,8 @@ pub(crate) struct Ledger {
     stored: BTreeSet<(u32, Vec<String>)>,
     revision: u64,
     pub(crate) away_until: u64,
+    /// Something of it was lost, or brought back from an older state.
+    pub(crate) went_back: bool,
 }
 
 impl Ledger {
@@ -66,10 +68,12 @@ impl Ledger {
     }
 
     pub(crate) fn delete(&mut self, name: DocumentName) {
+        self.went_back = true;
         self.documents.remove(&name);
     }
 
     pub(crate) fn clear(&mut self) {
+        self.went_back = true;
         self.documents.clear();
     }
 
@@ -82,6 +86,7 @@ impl Ledger {
     /// nothing that watches it would work.
     pub(crate) fn restore(&mut self, at: usize, only: Option<DocumentName>) {
         let Some(mut then) = self.past.get(at).cloned() else { return };
+        self.went_back = true;
         for (_, revision) in then.values_mut() {
             self.revision += 1;
             *revision = self.revision;

@@ -30,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) hangs_until: u64,
     /// Its volume has no room for publishes until then.
     pub(crate) full_until: u64,
+    /// It does not start before then.
+    pub(crate) away_until: u64,
     /// A copy of the volume, to be restored one day.
     pub(crate) copy: Option<Disk>,
     /// It runs on such a copy; the volume's last session before that.
@@ -66,6 +68,7 @@ impl Node {
             frozen_until: 0,
             hangs_until: 0,
             full_until: 0,
+            away_until: 0,
             copy: None,
             restored_after: None,
             foreign: None,

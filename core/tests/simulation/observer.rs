@@ -6,11 +6,12 @@ use fulmar_core::batch::Batch;
 use fulmar_core::control::View;
 use fulmar_core::control::table::TopicRecord;
 use fulmar_core::entry::{Entry, Members};
-use fulmar_core::id::{Ordinal, PartitionKey, ProducerId, ReplicaId, TopicId};
+use fulmar_core::id::{Ordinal, PartitionKey, ReplicaId, TopicId};
 use fulmar_core::offset::Offset;
 use fulmar_core::partition::Replica;
-use fulmar_core::term::{Epoch, Process, Term};
+use fulmar_core::term::{Epoch, Process, Term, TermVector};
 
+use crate::history::History;
 use crate::node::Node;
 use crate::totals::Totals;
 
@@ -27,14 +28,15 @@ fn rank(term: Term) -> Rank {
 /// What was seen of one partition.
 #[derive(Default)]
 struct Seen {
-    /// What is committed, once and for ever.
-    committed: BTreeMap<Offset, Batch>,
-    committed_end: Offset,
+    /// What holds now.
+    now: History,
+    /// What held before a person accepted a loss, by when: old leaders may go on with it for a while.
+    past: BTreeMap<Epoch, History>,
+    /// Words by which a person accepted a loss, each good for one decision.
+    words: BTreeSet<Epoch>,
     /// Which batch a leader put where.
     named: BTreeMap<(Rank, Offset), Batch>,
     leaders: BTreeMap<Rank, (ReplicaId, Process)>,
-    acknowledged: BTreeMap<Offset, u64>,
-    sequences: BTreeMap<(ProducerId, u64), Offset>,
     opened: BTreeSet<Rank>,
     /// Every decision that was ever stored in the table.
     decisions: BTreeMap<Epoch, Entry>,
@@ -59,13 +61,14 @@ fn is_deletion(entry: &Entry) -> bool {
 
 /// What clients, replicas and disks show.
 impl Observer {
-    pub(crate) fn committed(&self, key: PartitionKey, base: Offset) -> Option<&Batch> {
-        self.partitions.get(&key)?.committed.get(&base)
+    pub(crate) fn committed(&self, node: &Node, key: PartitionKey, base: Offset) -> Option<&Batch> {
+        let vector = &node.disk.written.states.get(&key)?.vector;
+        self.partitions.get(&key)?.history_of(vector).committed.get(&base)
     }
 
     /// The base of one of the last committed batches.
     pub(crate) fn recent(&self, key: PartitionKey, back: usize) -> Option<Offset> {
-        self.partitions.get(&key)?.committed.keys().rev().nth(back).copied()
+        self.partitions.get(&key)?.now.committed.keys().rev().nth(back).copied()
     }
 
     pub(crate) fn keys(&self) -> Vec<PartitionKey> {
@@ -114,6 +117,9 @@ impl Observer {
         if !seen.leaders.contains_key(&rank(term)) {
             totals.count("terms opened");
         }
+        if !seen.leaders.contains_key(&rank(term)) {
+            seen.begins(node, replica, totals)?;
+        }
         let leader = *seen.leaders.entry(rank(term)).or_insert((node.id(), process));
         if leader == (node.id(), process) {
             Ok(())
@@ -131,40 +137,14 @@ impl Observer {
     ) -> Result<(), String> {
         let seen = self.partitions.entry(key).or_default();
         let Some(state) = node.disk.written.states.get(&key) else { return Ok(()) };
-        for batch in state.batches.iter().rev() {
-            if batch.base() >= to {
-                continue;
-            }
-            match seen.committed.get(&batch.base()) {
-                Some(known) if known == batch => break,
-                Some(known) => {
-                    return Err(format!(
-                        "at {}: broker {} believes a batch of term {} committed, another one of term {} is",
-                        batch.base(),
-                        node.number,
-                        batch.term(),
-                        known.term()
-                    ));
-                }
-                None if batch.base() < seen.committed_end => {
-                    let end = seen.committed_end;
-                    return Err(format!(
-                        "broker {} believes a batch at {} committed; all below {end} is known",
-                        node.number,
-                        batch.base()
-                    ));
-                }
-                None => drop(seen.committed.insert(batch.base(), batch.clone())),
-            }
+        let Some(loss) = seen.past_of(&state.vector) else { return seen.now.believed_by(node, state, to) };
+        // It may be on its way to what holds now, and not have reached where that begins.
+        let mut past = seen.past[&loss].clone();
+        if past.believed_by(node, state, to).is_ok() {
+            seen.past.insert(loss, past);
+            return Ok(());
         }
-        seen.extend()?;
-        if to > seen.committed_end {
-            return Err(format!(
-                "broker {} believes {to} committed and has no batches up to it",
-                node.number
-            ));
-        }
-        Ok(())
+        seen.now.believed_by(node, state, to)
     }
 
     /// A client heard that its record is safe.
@@ -178,7 +158,9 @@ impl Observer {
         value: u64,
     ) -> Result<(), String> {
         let seen = self.partitions.entry(key).or_default();
-        let Some(batch) = seen.committed.get(&base) else {
+        let vector = leader.disk.written.states.get(&key).map(|state| state.vector.clone());
+        let history = seen.history_of_mut(&vector.unwrap_or_default());
+        let Some(batch) = history.committed.get(&base) else {
             return Err(format!("record {value:#x} acknowledged at {base}, which is not committed"));
         };
         if crate::clients::value(batch) != Some(value) {
@@ -202,14 +184,14 @@ impl Observer {
                 "record {value:#x} at {base} acknowledged, and not durable on an ackQuorum of {entry}"
             ));
         }
-        seen.acknowledged.insert(base, value);
+        history.acknowledged.insert(base, value);
         Ok(())
     }
 
     /// Everything that was acknowledged is still there.
     pub(crate) fn final_check(&self, key: PartitionKey, leader: &Node) -> Result<(), String> {
         let Some(log) = leader.disk.written.states.get(&key) else { return Ok(()) };
-        for (base, value) in self.partitions[&key].acknowledged.range(log.start..) {
+        for (base, value) in self.partitions[&key].now.acknowledged.range(log.start..) {
             if log.batch(*base).and_then(crate::clients::value) != Some(*value) {
                 return Err(format!("record {value:#x}, acknowledged at {base} of {key}, is lost"));
             }
@@ -218,25 +200,62 @@ impl Observer {
     }
 }
 
+/// What a person gives up.
 impl Seen {
-    /// What became committed just now is without gaps, and holds every producer's batch once.
-    fn extend(&mut self) -> Result<(), String> {
-        let fresh: Vec<Batch> =
-            self.committed.range(self.committed_end..).map(|(_, batch)| batch.clone()).collect();
-        for batch in fresh {
-            if batch.base() != self.committed_end {
-                return Err(format!("what is committed has a gap at {}", self.committed_end));
-            }
-            self.committed_end = batch.end();
-            let Some(sequence) = batch.sequence() else { continue };
-            let (producer, number) = (sequence.producer, sequence.sequence);
-            if let Some(first) = self.sequences.insert((producer, number), batch.base()) {
+    /// The first loss that a log has not gone through; one that holds nothing goes with who leads now.
+    fn past_of(&self, vector: &TermVector) -> Option<Epoch> {
+        if vector.starts().is_empty() {
+            return None;
+        }
+        let lacks = |loss: &&Epoch| !vector.starts().iter().any(|line| line.term.epoch >= **loss);
+        self.past.keys().find(lacks).copied()
+    }
+
+    fn history_of(&self, vector: &TermVector) -> &History {
+        self.past_of(vector).map_or(&self.now, |loss| &self.past[&loss])
+    }
+
+    fn history_of_mut(&mut self, vector: &TermVector) -> &mut History {
+        match self.past_of(vector) {
+            Some(loss) => self.past.get_mut(&loss).expect("found just now"),
+            None => &mut self.now,
+        }
+    }
+
+    /// A term begins. If it is the first one since a person accepted a loss, what its log lacks is given up, and that is said.
+    fn begins(&mut self, node: &Node, replica: &Replica, totals: &mut Totals) -> Result<(), String> {
+        let entry = replica.promise().entry.as_ref().expect("a leader has an entry");
+        let Some(accepted) = entry.accepted_loss else { return Ok(()) };
+        let Some(state) = node.disk.written.states.get(&replica.key()) else { return Ok(()) };
+        let Some(opening) = state.vector.starts().last().map(|line| line.start) else { return Ok(()) };
+        let mut before = state.vector.clone();
+        before.cut(opening);
+        if before.starts().iter().any(|line| line.term.epoch >= accepted.epoch) {
+            return Ok(());
+        }
+        if self.past.contains_key(&accepted.epoch) && self.now.goes_on_since(accepted.epoch) {
+            return Err(format!(
+                "broker {} leads without what was committed since the loss of {accepted}",
+                node.number
+            ));
+        }
+        let history = self.history_of(&before).clone();
+        let next = history.without(state, opening);
+        totals.count("losses that a person accepted");
+        if next.committed_end < history.committed_end {
+            let lost = history.acknowledged.len() - next.acknowledged.len();
+            totals.add_many("acknowledged records that a person gave up", lost as u64);
+            let said = replica.report().and_then(|report| report.may_have_lost);
+            if said.is_none_or(|said| said > next.committed_end) {
+                let from = next.committed_end;
                 return Err(format!(
-                    "batch {number} of producer {producer} is committed at {first} and {}",
-                    batch.base()
+                    "broker {} gives up records from {from} on, and says {said:?}",
+                    node.number
                 ));
             }
         }
+        self.now = next;
+        self.past.entry(accepted.epoch).or_insert(history);
         Ok(())
     }
 }
@@ -269,8 +288,38 @@ impl Observer {
         Ok(())
     }
 
+    /// A person accepts a loss.
+    pub(crate) fn word(&mut self, key: PartitionKey, epoch: Epoch) {
+        self.partitions.entry(key).or_default().words.insert(epoch);
+    }
+
+    /// A decision is stored where this one stood: it gives records up only by a word for what stood there, and each word once.
+    pub(crate) fn accepts(&mut self, entry: &Entry, stood: Option<Epoch>) -> Result<(), String> {
+        let seen = self.partitions.entry(entry.key).or_default();
+        if !entry.accepts_loss() || seen.decisions.contains_key(&entry.epoch) {
+            return Ok(());
+        }
+        let used = seen.words.iter().copied().find(|word| stood.is_none_or(|stood| *word >= stood));
+        match used {
+            Some(word) if word < entry.epoch && seen.words.remove(&word) => Ok(()),
+            _ => Err(format!(
+                "{entry} gives records up, and nobody gave a word for {stood:?}: {:?}",
+                seen.words
+            )),
+        }
+    }
+
+    /// When losses were accepted.
+    pub(crate) fn losses(&self, key: PartitionKey) -> Vec<Epoch> {
+        self.partitions.get(&key).map(|seen| seen.past.keys().copied().collect()).unwrap_or_default()
+    }
+
     pub(crate) fn named(&mut self, topic: &TopicRecord) {
         self.names.entry(topic.id).or_insert_with(|| topic.name.clone());
+    }
+
+    pub(crate) fn name(&self, key: PartitionKey) -> Option<&str> {
+        self.names.get(&key.topic).map(String::as_str)
     }
 
     /// A person wants all topics of this name gone.
@@ -286,7 +335,7 @@ impl Observer {
 
     /// Whether there is anything to be lost.
     pub(crate) fn has_acknowledged(&self, key: PartitionKey) -> bool {
-        self.partitions.get(&key).is_some_and(|seen| !seen.acknowledged.is_empty())
+        self.partitions.get(&key).is_some_and(|seen| !seen.now.acknowledged.is_empty())
     }
 
     /// People are told: a partition serves only if its term under that very decision opened.
@@ -327,7 +376,7 @@ impl Observer {
     /// What partitions amounted to.
     pub(crate) fn count(&self, totals: &mut Totals) {
         for seen in self.partitions.values() {
-            totals.add_many("records acknowledged and there at the end", seen.acknowledged.len() as u64);
+            totals.add_many("records acknowledged and there at the end", seen.now.acknowledged.len() as u64);
         }
     }
 }

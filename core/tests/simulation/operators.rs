@@ -94,6 +94,7 @@ impl World {
                 }
             }
             Government::Load { operator, life } => self.load(operator, life),
+            Government::Word { topic, word } => self.say_word(&topic, word),
             Government::Capricious => self.capricious_turn(),
             Government::Order { to, key, order } => self.order(to, key, order),
             Government::Report { key, generation, from, report } => {
@@ -253,6 +254,7 @@ impl World {
                 if let Err(violation) = self.observer.told(&view) {
                     self.violate(violation);
                 }
+                self.read_view(&view);
                 self.operators[number].view = view;
             }
             Effect::Event(event) => self.totals.count(&format!("event {}", event.reason)),
@@ -322,6 +324,7 @@ impl World {
             return Input::WriteFailed { name, failure: WriteFailure::Unavailable("away".to_owned()) };
         }
         let was_rebuilding = self.ledger.root().is_some_and(|root| root.rebuilding);
+        let before = self.ledger.pages();
         let Some(revision) = self.ledger.write(document, expected) else {
             self.totals.count("writes that met a conflict");
             return Input::WriteFailed { name, failure: WriteFailure::Conflict };
@@ -339,6 +342,10 @@ impl World {
                 }
             }
             for entry in &page.entries {
+                let stood = before.iter().flat_map(|page| &page.entries).find(|one| one.key == entry.key);
+                if let Err(violation) = self.observer.accepts(entry, stood.map(|one| one.epoch)) {
+                    self.violate(violation);
+                }
                 if let Err(violation) = self.observer.decided(entry, &mut self.totals) {
                     self.violate(violation);
                 }

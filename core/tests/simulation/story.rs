@@ -77,7 +77,12 @@ pub(crate) fn entry(entry: &Entry) -> String {
         .collect();
     let leader = entry.leader.map_or("none".to_owned(), replica);
     let (learners, lost) = (names(&entry.learners), names(&entry.lost));
-    format!("{} leader {leader} {} learners [{learners}] lost [{lost}]", entry.epoch, sets.join("+"))
+    let accepted = entry.accepted_loss.map_or(String::new(), |accepted| format!(" accepted {accepted}"));
+    format!(
+        "{} leader {leader} {} learners [{learners}] lost [{lost}]{accepted}",
+        entry.epoch,
+        sets.join("+")
+    )
 }
 
 fn batches(batches: &[Batch]) -> String {

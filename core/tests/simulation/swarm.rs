@@ -37,6 +37,10 @@ pub(crate) enum Blow {
     /// A bit flips in a stored batch.
     Rot,
     Move,
+    /// More volumes of a partition go than its settings survive.
+    Ruin,
+    /// A person says a word that is not asked for.
+    FalseWord,
 }
 
 /// How often each falls when a world knows it.
@@ -81,6 +85,8 @@ pub(crate) struct Swarm {
     pub(crate) sync_ms: u64,
     /// So many writes of the table in a thousand have an unknown outcome.
     pub(crate) unknown: u64,
+    /// So much longer is the storm, so that a person can act in it.
+    pub(crate) ruin_ms: u64,
 }
 
 impl Swarm {
@@ -91,6 +97,13 @@ impl Swarm {
                 weights.push((*blow, random.between(1, *most)));
             }
         }
+        // Few worlds, and longer ones: people take their time.
+        let is_ruinous = random.chance(150);
+        if is_ruinous {
+            let all: u64 = weights.iter().map(|(_, weight)| weight).sum();
+            weights.push((Blow::Ruin, 1 + all / 20));
+            weights.push((Blow::FalseWord, 1 + all / 20));
+        }
         let unknown = if random.chance(400) { random.between(1, 300) } else { 0 };
         Self {
             weights,
@@ -98,6 +111,7 @@ impl Swarm {
             settles: random.below(400),
             sync_ms: random.between(1, 60),
             unknown,
+            ruin_ms: if is_ruinous { 35_000 } else { 0 },
         }
     }
 

@@ -2,6 +2,7 @@
 
 use fulmar_core::control::DocumentName;
 use fulmar_core::id::PartitionKey;
+use fulmar_core::offset::Offset;
 
 use crate::event::Event;
 use crate::node::Node;
@@ -74,7 +75,8 @@ impl World {
 
     /// Not while only the table remembers that a volume is a copy, or another Cluster's.
     fn may_lose_table(&self) -> bool {
-        self.nodes.iter().all(|node| node.restored_after.is_none() && node.foreign.is_none())
+        self.ruins == 0
+            && self.nodes.iter().all(|node| node.restored_after.is_none() && node.foreign.is_none())
     }
 
     fn restore_table(&mut self) {
@@ -143,6 +145,7 @@ impl World {
                 max_message_bytes: 1 << 20,
                 retention_ms: None,
                 retention_bytes: None,
+                accepted_losses: Vec::new(),
             };
             self.desired.topics.push(wish);
             return;
@@ -190,9 +193,12 @@ impl World {
             if self.leader(key).is_none() {
                 return Err(format!("nobody leads {key}"));
             }
-            let rotten = |node: &&Node| {
-                self.observer.needs(key, node.id()) && node.disk.damaged().iter().any(|(of, _)| *of == key)
-            };
+            // What another one's retention has let go cannot be had any more.
+            let starts = self.nodes.iter().filter_map(|node| node.durable(key)).map(|state| state.start);
+            let kept_from = starts.max().unwrap_or_default();
+            let is_kept = |(of, base): &(PartitionKey, Offset)| *of == key && *base >= kept_from;
+            let rotten =
+                |node: &&Node| self.observer.needs(key, node.id()) && node.disk.damaged().iter().any(is_kept);
             if let Some(node) = self.nodes.iter().filter(|node| !node.is_ghost).find(rotten) {
                 return Err(format!("a batch of {key} on broker {} is damaged", node.number));
             }
@@ -229,7 +235,10 @@ impl World {
         if self.is_capricious() {
             return true;
         }
-        !self.observer.is_forfeited(key) && self.observer.has_acknowledged(key)
+        // Of a topic that nobody wishes nobody accepts the loss of anything.
+        let is_wished = |name: &str| self.desired.topics.iter().any(|wish| wish.name == name);
+        let is_left = self.ruins > 0 && self.observer.name(key).is_some_and(|name| !is_wished(name));
+        !is_left && !self.observer.is_forfeited(key) && self.observer.has_acknowledged(key)
     }
 
     fn leader(&self, key: PartitionKey) -> Option<&Node> {

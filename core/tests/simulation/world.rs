@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fulmar_core::broker::Input;
-use fulmar_core::control::{Desired, TopicWish};
+use fulmar_core::control::{Desired, LossWord, TopicWish};
 use fulmar_core::id::{PartitionKey, ReplicaId, TopicId};
 use fulmar_core::offset::Offset;
 use fulmar_core::partition::{self, Effect, Message, Write};
@@ -82,6 +82,10 @@ pub(crate) struct World {
     /// Blows so far, and which of them do not fall.
     pub(crate) blows: u64,
     pub(crate) spared: BTreeSet<u64>,
+    /// So often more was lost than the settings allow.
+    pub(crate) ruins: u64,
+    /// Words that the person gave or is about to give.
+    pub(crate) words: BTreeSet<(String, LossWord)>,
     numbers: u64,
     storm_ms: u64,
     at_rest: bool,
@@ -96,6 +100,7 @@ fn wish(name: &str, partitions: u32, replicas: u8, quorum: u8) -> TopicWish {
         max_message_bytes: 1 << 20,
         retention_ms: None,
         retention_bytes: None,
+        accepted_losses: Vec::new(),
     }
 }
 
@@ -119,6 +124,7 @@ impl Shape {
         if random.chance(300) {
             topics.push(wish("payments", 1, replicas, quorum));
         }
+        let swarm = Swarm::draw(random);
         Self {
             brokers,
             spare: random.between(0, 1) as usize,
@@ -126,8 +132,8 @@ impl Shape {
             least_quorum: quorum,
             rule: Rule::Controllers,
             weather,
-            swarm: Swarm::draw(random),
-            storm_ms: random.between(6_000, 25_000),
+            storm_ms: random.between(6_000, 25_000) + swarm.ruin_ms,
+            swarm,
         }
     }
 
@@ -157,6 +163,7 @@ impl World {
         let capricious = random.chance(350);
         let mut world = Self::shaped(seed, random, &mut shape, told);
         if capricious {
+            world.storm_ms -= world.swarm.ruin_ms;
             world.rule_capriciously(&shape.desired.topics);
         }
         world.set_going();
@@ -195,6 +202,8 @@ impl World {
             partners: BTreeMap::new(),
             blows: 0,
             spared: BTreeSet::new(),
+            ruins: 0,
+            words: BTreeSet::new(),
             numbers: 1000,
             storm_ms: shape.storm_ms,
             at_rest: false,
@@ -422,7 +431,7 @@ impl World {
                 self.unreadable(node, key, read.err());
             }
             Effect::Acknowledge { ticket, base } => self.acknowledge(node, key, ticket, base)?,
-            Effect::Refuse { ticket, refusal } => self.clients.refused(ticket, &refusal),
+            Effect::Refuse { ticket, refusal } => self.publish_refused(ticket, &refusal),
             Effect::HighWatermark(offset) => {
                 self.nodes[node].disk.high_watermark(key, offset);
                 self.observer.believes_committed(&self.nodes[node], key, offset)?;
@@ -468,6 +477,8 @@ impl World {
             Write::Append(batch) if batch.is_opening() => "opening records written",
             Write::Append(_) => "batches written",
             Write::Cut { .. } => "logs cut",
+            Write::SetAside { .. } => "logs set aside",
+            Write::ForgetAside => "topics whose copies went with them",
             Write::Reset { .. } => "logs replaced by a snapshot",
             Write::Release => "releases carried out",
             Write::Promise(_) => "promises written",
@@ -520,6 +531,9 @@ impl World {
     pub(crate) fn start(&mut self, node: usize) {
         if self.nodes[node].broker.is_some() || self.nodes[node].is_ghost {
             return;
+        }
+        if self.nodes[node].away_until > self.now_ms && !self.calm {
+            return self.at_time(self.nodes[node].away_until, Event::Start { node });
         }
         if self.nodes[node].foreign.is_some() {
             let back = self.random.between(1000, 5000);

@@ -91,8 +91,15 @@ fn view(down: Option<u16>, second: u64) -> View {
         let under_replicated = u32::from(in_sync.len() < replicas.len());
         // While leaders move, nobody has opened its term.
         let serving = second != 0 || down.is_none();
-        let partition =
-            PartitionView { leader: Some(leader), replicas, in_sync, serving, epoch: Epoch::default() };
+        let partition = PartitionView {
+            leader: Some(leader),
+            replicas,
+            in_sync,
+            serving,
+            epoch: Epoch::default(),
+            may_have_lost: None,
+            stuck: None,
+        };
         let (reason, message) = ("OpeningTerms", "no leader has opened its term".to_owned());
         let view = TopicView {
             id: None,

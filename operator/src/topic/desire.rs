@@ -1,6 +1,6 @@
 //! What is wished of a Cluster and its Topics, in the controller's words. No client.
 
-use fulmar_core::control::{Desired, TopicWish};
+use fulmar_core::control::{Desired, LossWord, TopicWish};
 use fulmar_crds::validate::TopicSettings;
 
 use crate::topic::claims::Claimed;
@@ -25,6 +25,8 @@ fn wish(settings: &TopicSettings) -> TopicWish {
         max_message_bytes: settings.max_message_bytes,
         retention_ms: settings.retention_time.map(milliseconds),
         retention_bytes: settings.retention_bytes,
+        // What cannot be read is told in the status, and does nothing.
+        accepted_losses: LossWord::parse_all(&settings.accept_data_loss).unwrap_or_default(),
     }
 }
 

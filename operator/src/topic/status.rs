@@ -1,10 +1,11 @@
 //! The last phase for a Topic: what is true of it now. A projection; nothing is decided from it.
 
-use fulmar_core::control::{PartitionView, TopicView, View};
+use fulmar_core::control::{LossWord, PartitionView, TopicView, View};
 use fulmar_core::id::Ordinal;
-use fulmar_crds::topic::{STATUS_PARTITIONS_MAX, TopicStatus};
+use fulmar_crds::topic::{ACCEPT_DATA_LOSS, STATUS_PARTITIONS_MAX, TopicStatus};
 use fulmar_crds::validate::TopicSettings;
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 use crate::conditions::{Claim, Truth, conditions};
 use crate::topic::claims::{Claimed, Standing};
@@ -37,7 +38,7 @@ pub fn status(claimed: &Claimed, home: Home<'_>, now: Timestamp) -> TopicStatus 
     let claims = vec![
         Claim::new("Ready", verdict.ready, verdict.reason, verdict.message.clone()),
         reconciling(&verdict),
-        stalled(&verdict),
+        stalled(&verdict, settings),
         fully_replicated(view),
     ];
     let known = |now: Option<i32>, earlier: Option<i32>| now.filter(|number| *number > 0).or(earlier);
@@ -55,6 +56,9 @@ pub fn status(claimed: &Claimed, home: Home<'_>, now: Timestamp) -> TopicStatus 
         conditions: conditions(claims, &before.conditions, generation, now),
     }
 }
+
+/// A message names so many partitions.
+const NAMED_MAX: usize = 16;
 
 struct Verdict {
     ready: bool,
@@ -110,11 +114,11 @@ fn verdict(claimed: &Claimed, home: Home<'_>, view: Option<&TopicView>) -> Verdi
             Progress::Going,
         ),
         Home::Silent(why) => Verdict::not("AwaitingBrokers", why, Progress::Going),
-        Home::View(whole) => by_view(settings, whole, view),
+        Home::View(whole) => by_view(&claimed.topic.name_any(), settings, whole, view),
     }
 }
 
-fn by_view(settings: &TopicSettings, whole: &View, view: Option<&TopicView>) -> Verdict {
+fn by_view(object: &str, settings: &TopicSettings, whole: &View, view: Option<&TopicView>) -> Verdict {
     if let Some(waiting) = &whole.waiting {
         let progress = if waiting.halted { Progress::Stuck } else { Progress::Going };
         return Verdict::not(waiting.reason, waiting.message.clone(), progress);
@@ -125,7 +129,13 @@ fn by_view(settings: &TopicSettings, whole: &View, view: Option<&TopicView>) -> 
     let wanted = usize::try_from(settings.partitions).unwrap_or(usize::MAX);
     let serving = view.partitions.iter().filter(|partition| partition.serving).count();
     if view.ready && serving >= wanted && view.partitions.len() == serving {
-        let message = format!("all {serving} partitions accept and commit records");
+        let lost = view.partitions.iter().enumerate();
+        let lost = lost.filter_map(|(number, partition)| Some((number, partition.may_have_lost?)));
+        let tell = |(number, from)| {
+            format!("; partition {number} may lack acknowledged records from offset {from} on")
+        };
+        let lost: Vec<String> = lost.take(NAMED_MAX).map(tell).collect();
+        let message = format!("all {serving} partitions accept and commit records{}", lost.concat());
         return Verdict { ready: true, reason: "Serving", message, progress: Progress::Done };
     }
     let reason = if view.reason.is_empty() || view.ready { "Pending" } else { view.reason };
@@ -134,7 +144,21 @@ fn by_view(settings: &TopicSettings, whole: &View, view: Option<&TopicView>) -> 
     } else {
         view.message.clone()
     };
-    Verdict::not(reason, message, Progress::Going)
+    if let Some(words) = words(view) {
+        let command = format!("kubectl annotate flt {object} --overwrite {ACCEPT_DATA_LOSS}={words}");
+        let message =
+            format!("{message}. If what is missing never comes back, give up what only it has: {command}");
+        return Verdict::not(reason, message, Progress::Stuck);
+    }
+    let stuck = view.partitions.iter().any(|partition| partition.stuck.is_some());
+    Verdict::not(reason, message, if stuck { Progress::Stuck } else { Progress::Going })
+}
+
+/// The annotation that lets every partition go on which nothing else can help.
+fn words(view: &TopicView) -> Option<String> {
+    let words = view.partitions.iter().filter_map(|partition| partition.stuck.as_ref()?.word);
+    let words: Vec<String> = words.take(NAMED_MAX).map(|word| word.to_string()).collect();
+    (!words.is_empty()).then(|| words.join(","))
 }
 
 fn reconciling(verdict: &Verdict) -> Claim {
@@ -144,7 +168,12 @@ fn reconciling(verdict: &Verdict) -> Claim {
     }
 }
 
-fn stalled(verdict: &Verdict) -> Claim {
+fn stalled(verdict: &Verdict, settings: Option<&TopicSettings>) -> Claim {
+    let words = settings.map(|settings| LossWord::parse_all(&settings.accept_data_loss));
+    if let Some(Err(error)) = words {
+        let message = format!("annotation {ACCEPT_DATA_LOSS}: {error}; several are separated by commas");
+        return Claim::new("Stalled", true, "InvalidAnnotation", message);
+    }
     match verdict.progress {
         Progress::Stuck => Claim::new("Stalled", true, verdict.reason, verdict.message.clone()),
         Progress::Done | Progress::Going => Claim::new("Stalled", false, verdict.reason, ""),

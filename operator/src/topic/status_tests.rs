@@ -17,6 +17,8 @@ fn partition(serving: bool) -> PartitionView {
         in_sync: vec![Ordinal(2), Ordinal(0)],
         serving,
         epoch: Epoch::default(),
+        may_have_lost: None,
+        stuck: None,
     }
 }
 

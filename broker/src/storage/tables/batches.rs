@@ -341,6 +341,60 @@ pub(crate) fn cut(
     Ok(gone)
 }
 
+/// So much is held in memory while a copy is made.
+const MOVE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Moves everything at or above `to` into another log; gives the bytes that left this one and those that the other one has.
+pub(crate) fn set_aside(
+    table: &mut Table<'_, &'static KeyBytes, &'static [u8]>,
+    log: LogName,
+    copy: LogName,
+    to: Offset,
+) -> Result<(u64, u64), StorageError> {
+    let (mut gone, mut kept) = (0, 0);
+    let straddling = {
+        let below = table.range::<&KeyBytes>(&log.first()..&log.at(to))?.next_back();
+        below.transpose()?.map(|(key, value)| (*key.value(), Bytes::copy_from_slice(value.value())))
+    };
+    if let Some((key, value)) = straddling
+        && let Some(ranges) = split(&value)
+    {
+        let base = |range: &Range<usize>| {
+            Batch::parse(value.slice(range.clone()), log.key).map(|batch| batch.base())
+        };
+        let first = ranges.iter().position(|range| base(range).is_ok_and(|base| base >= to));
+        if let Some(first) = first {
+            let slices: Vec<&[u8]> = ranges.iter().map(|range| &value[range.clone()]).collect();
+            let (below, above) = (join(&slices[..first]), join(&slices[first..]));
+            let begins = base(&ranges[first]).unwrap_or(to);
+            gone += (value.len() - below.len()) as u64;
+            kept += above.len() as u64;
+            table.insert(&copy.at(begins), above.as_slice())?;
+            table.insert(&key, below.as_slice())?;
+        }
+    }
+    loop {
+        let mut rows: Vec<(KeyBytes, Vec<u8>)> = Vec::new();
+        let mut bytes = 0;
+        for row in table.range::<&KeyBytes>(&log.at(to)..=&log.last())? {
+            let (key, value) = row?;
+            bytes += value.value().len();
+            rows.push((*key.value(), value.value().to_vec()));
+            if bytes >= MOVE_BYTES {
+                break;
+            }
+        }
+        if rows.is_empty() {
+            return Ok((gone, kept));
+        }
+        (gone, kept) = (gone + bytes as u64, kept + bytes as u64);
+        for (key, value) in rows {
+            table.insert(&copy.at(base_of(&key)), value.as_slice())?;
+            table.remove(&key)?;
+        }
+    }
+}
+
 /// What one sweep did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Swept {

@@ -2,6 +2,7 @@
 //!
 //! Owns the shapes of keys and values; every row but the batches is [`sealed`]. Never begins or ends a transaction.
 
+pub(super) mod aside;
 pub(super) mod batches;
 pub(super) mod garbage;
 pub(super) mod logs;

@@ -130,6 +130,11 @@ impl Running {
         }
     }
 
+    /// The copies of what was set aside, the oldest first.
+    fn aside(&self, key: PartitionKey) -> Vec<Vec<Batch>> {
+        self.storage.shared().copies(key).into_iter().map(|(_, batches)| batches).collect()
+    }
+
     fn log(&self, key: PartitionKey, from: u64) -> Vec<Batch> {
         read_log(&self.storage, key, from)
     }

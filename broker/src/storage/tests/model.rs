@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::faulty::{Crash, FaultyFiles};
 use super::*;
+use crate::storage::tables::aside::COPIES_MAX;
 
 /// What a replica is after one write.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,6 +21,8 @@ struct State {
     vector: TermVector,
     promise: Promise,
     uncertain: bool,
+    /// Copies of what was set aside, the oldest first.
+    aside: Vec<Vec<Batch>>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +58,20 @@ impl State {
                 next.batches.clear();
                 next.vector = vector.clone();
             }
+            Write::SetAside { to, .. } => {
+                next.end = to.0;
+                let kept = |batch: &Batch| batch.base() < *to;
+                let copy: Vec<Batch> = next.batches.iter().filter(|batch| !kept(batch)).cloned().collect();
+                next.batches.retain(kept);
+                next.vector.cut(*to);
+                if !copy.is_empty() {
+                    next.aside.push(copy);
+                }
+                if next.aside.len() > COPIES_MAX {
+                    next.aside.remove(0);
+                }
+            }
+            Write::ForgetAside => next.aside.clear(),
             Write::Promise(promise) => next.promise = promise.clone(),
             Write::LogStart(start) => {
                 next.start = start.0;
@@ -64,20 +81,21 @@ impl State {
             Write::Mend(_) => {}
             Write::Mark { uncertain } => next.uncertain = *uncertain,
             Write::Release => {
-                let State { promise, uncertain, .. } = next;
-                next = State { promise, uncertain, ..State::default() };
+                let State { promise, uncertain, aside, .. } = next;
+                next = State { promise, uncertain, aside, ..State::default() };
             }
         }
         next
     }
 
-    fn is(&self, recovered: &Recovered, log: &[Batch]) -> bool {
+    fn is(&self, recovered: &Recovered, log: &[Batch], aside: &[Vec<Batch>]) -> bool {
         self.start == recovered.log_start.0
             && self.end == recovered.log_end.0
             && self.vector == recovered.vector
             && self.promise == recovered.promise
             && self.uncertain == recovered.uncertain
             && self.batches == log
+            && self.aside == aside
     }
 }
 
@@ -118,6 +136,14 @@ impl Model {
                 replica.committed = 0;
                 Write::Release
             }
+            18..21 => {
+                // Even what is committed.
+                let to = Offset(boundary(chance, state.start));
+                replica.committed = replica.committed.min(to.0);
+                replica.term += 1;
+                Write::SetAside { to, producers: Vec::new() }
+            }
+            21 if chance.random_bool(0.1) => Write::ForgetAside,
             _ => {
                 let size = *[5, 40, 300, 1500, 7000].get(chance.random_range(0..5)).unwrap();
                 let records = chance.random_range(1..4);
@@ -173,16 +199,21 @@ impl Model {
                 continue;
             };
             let log = running.log(*key, recovered.log_start.0);
+            let aside = running.aside(*key);
             let candidates = &replica.states[replica.durable..];
-            let Some(state) = candidates.iter().rev().find(|state| state.is(recovered, &log)) else {
-                let brief = |state: &State| (state.start, state.end, state.batches.len(), state.promise.term);
+            let Some(state) = candidates.iter().rev().find(|state| state.is(recovered, &log, &aside)) else {
+                let brief = |state: &State| {
+                    let copies: Vec<usize> = state.aside.iter().map(Vec::len).collect();
+                    (state.start, state.end, state.batches.len(), state.promise.term, copies)
+                };
                 panic!(
-                    "seed {seed}: {key} came back as {} to {} with {} batches, {:?}, uncertain {}; it may be one of {:?}",
+                    "seed {seed}: {key} came back as {} to {} with {} batches, {:?}, uncertain {}, copies {:?}; it may be one of {:?}",
                     recovered.log_start,
                     recovered.log_end,
                     log.len(),
                     recovered.promise.term,
                     recovered.uncertain,
+                    aside.iter().map(Vec::len).collect::<Vec<_>>(),
                     candidates.iter().map(brief).collect::<Vec<_>>()
                 );
             };

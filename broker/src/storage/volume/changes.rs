@@ -13,7 +13,7 @@ use super::super::tables::batches::{self, LogName, Pack};
 use super::super::tables::logs::LogRow;
 use super::super::tables::mending::{self, Mended};
 use super::super::tables::{
-    garbage, logs, pages, partition_bytes, peers, producers, promises, sealed, unnoted,
+    aside, garbage, logs, pages, partition_bytes, peers, producers, promises, sealed, unnoted,
 };
 use super::unnoted::Unnoted;
 use super::{Note, Replica, Volume, VolumeError, continues};
@@ -35,8 +35,10 @@ pub(super) struct Changes<'a> {
     pages: Table<'a, u32, &'static [u8]>,
     peers: Table<'a, &'static peers::KeyBytes, &'static [u8]>,
     marks: Table<'a, &'static garbage::KeyBytes, ()>,
+    copies: Table<'a, &'static aside::KeyBytes, &'static [u8]>,
     replicas: &'a mut BTreeMap<PartitionKey, Replica>,
     garbage: &'a mut BTreeSet<(PartitionKey, u32)>,
+    aside: &'a mut BTreeMap<(PartitionKey, u32), LogRow>,
     retired: &'a mut BTreeSet<PartitionKey>,
     packs: BTreeMap<PartitionKey, Pack>,
     changed: BTreeSet<PartitionKey>,
@@ -56,8 +58,10 @@ impl<'a> Changes<'a> {
             pages: transaction.open_table(pages::TABLE)?,
             peers: transaction.open_table(peers::TABLE)?,
             marks: transaction.open_table(garbage::TABLE)?,
+            copies: transaction.open_table(aside::TABLE)?,
             replicas: &mut volume.replicas,
             garbage: &mut volume.garbage,
+            aside: &mut volume.aside,
             retired: &mut volume.retired,
             packs: BTreeMap::new(),
             changed: BTreeSet::new(),
@@ -132,6 +136,11 @@ impl<'a> Changes<'a> {
                 Ok(())
             }
             Write::Release => self.leave_log(key),
+            Write::SetAside { to, producers } => self.set_aside(key, *to, producers),
+            Write::ForgetAside => {
+                let copies: Vec<u32> = self.copies_of(key).collect();
+                copies.into_iter().try_for_each(|number| self.drop_copy(LogName { key, number }))
+            }
         }
     }
 
@@ -199,6 +208,55 @@ impl<'a> Changes<'a> {
         replica.producers.cut(to);
         replica.forget_unheld();
         replica.store_producers = true;
+        Ok(())
+    }
+
+    /// A cut that keeps what it takes, under a number of its own.
+    fn set_aside(&mut self, key: PartitionKey, to: Offset, producers: &[u8]) -> Result<(), VolumeError> {
+        let table = ProducerTable::decode(producers).map_err(|_| VolumeError::Order {
+            key,
+            what: "producers of a log that is set aside do not parse",
+        })?;
+        if to < self.replica(key).row.start {
+            return Err(VolumeError::Order { key, what: "a cut below the log's start" });
+        }
+        self.flush(key)?;
+        let swept = self.garbage.range((key, 0)..=(key, u32::MAX)).map(|(_, number)| *number);
+        let copy = LogName { key, number: aside::next_number(self.copies_of(key).chain(swept)) };
+        let log = LogName { key, number: self.replica(key).row.number };
+        let (gone, kept) = batches::set_aside(&mut self.values, log, copy, to)?;
+        let replica = self.replica(key);
+        let whole = LogRow { number: copy.number, start: to, bytes: kept, ..replica.row.clone() };
+        let former = std::mem::replace(&mut replica.producers, table);
+        replica.turns += 1;
+        replica.row.bytes = replica.row.bytes.saturating_sub(gone);
+        replica.row.end = replica.row.end.min(to);
+        replica.row.high_watermark = replica.row.high_watermark.min(to);
+        replica.row.vector.cut(to);
+        replica.forget_unheld();
+        replica.store_producers = true;
+        if kept == 0 {
+            return Ok(());
+        }
+        tracing::warn!(partition = %key, from = %to, to = %whole.end, bytes = kept, "records that a person gave up are set aside");
+        let name = aside::key(copy);
+        self.copies
+            .insert(&name, sealed::seal(&name, &aside::encode(&whole, &former.encode())).as_slice())?;
+        self.aside.insert((key, copy.number), whole);
+        let copies: Vec<u32> = self.copies_of(key).collect();
+        let over = copies.len().saturating_sub(aside::COPIES_MAX);
+        copies.into_iter().take(over).try_for_each(|number| self.drop_copy(LogName { key, number }))
+    }
+
+    fn copies_of(&self, key: PartitionKey) -> impl Iterator<Item = u32> {
+        self.aside.range((key, 0)..=(key, u32::MAX)).map(|((_, number), _)| *number)
+    }
+
+    fn drop_copy(&mut self, copy: LogName) -> Result<(), VolumeError> {
+        self.copies.remove(&aside::key(copy))?;
+        self.aside.remove(&(copy.key, copy.number));
+        self.marks.insert(&garbage::encode(copy), ())?;
+        self.garbage.insert((copy.key, copy.number));
         Ok(())
     }
 

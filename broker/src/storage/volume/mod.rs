@@ -106,6 +106,8 @@ pub(super) struct Volume {
     pub(super) applied: Position,
     journal: [u8; 16],
     garbage: BTreeSet<(PartitionKey, u32)>,
+    /// Copies of what was given up, by the numbers of their logs.
+    pub(super) aside: BTreeMap<(PartitionKey, u32), LogRow>,
     /// Logs whose start rose above what is deleted.
     retired: BTreeSet<PartitionKey>,
 }
@@ -162,6 +164,7 @@ impl Volume {
             volume.applied = meta.applied;
             volume.replicas = view.replicas(meta.replicas)?;
             volume.garbage = view.garbage()?;
+            volume.aside = view.aside()?;
             volume.retired = volume.replicas.keys().copied().collect();
             Ok(volume)
         })
@@ -179,6 +182,7 @@ impl Volume {
             applied: Position::START,
             journal,
             garbage: BTreeSet::new(),
+            aside: BTreeMap::new(),
             retired: BTreeSet::new(),
         })
     }

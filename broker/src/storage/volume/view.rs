@@ -10,7 +10,9 @@ use redb::{ReadableDatabase, ReadableTable, TableError};
 use super::super::Page;
 use super::super::tables::logs::LogRow;
 use super::super::tables::meta::{self, Meta};
-use super::super::tables::{garbage, logs, pages, partition_of, peers, producers, promises, sealed, unnoted};
+use super::super::tables::{
+    aside, garbage, logs, pages, partition_of, peers, producers, promises, sealed, unnoted,
+};
 use super::{Replica, VolumeError, row};
 
 /// The tables as of the last commit, for reading.
@@ -98,6 +100,22 @@ impl View {
             found.insert((log.key, log.number));
         }
         Ok(found)
+    }
+
+    pub(in super::super) fn aside(&self) -> Result<BTreeMap<(PartitionKey, u32), LogRow>, VolumeError> {
+        let table = match self.0.open_table(aside::TABLE) {
+            // Made by the first transaction after an upgrade.
+            Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+            table => table?,
+        };
+        let mut copies = BTreeMap::new();
+        for found in table.iter()? {
+            let (key, value) = found?;
+            let body = sealed::open(key.value(), value.value()).map_err(row("aside"))?;
+            let copy = aside::name(key.value());
+            copies.insert((copy.key, copy.number), aside::decode(&body).map_err(row("aside"))?);
+        }
+        Ok(copies)
     }
 
     pub(in super::super) fn pages(&self) -> Result<Vec<Page>, VolumeError> {

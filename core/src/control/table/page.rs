@@ -17,7 +17,8 @@ pub const PAGE_BYTES_MAX: usize = 64 * 1024;
 ///
 /// As lines: `format 1`; each replica that the page speaks of, `replica INDEX ORDINAL:INCARNATION`; then each topic,
 /// `topic …` (or `unnamed ID`, if only entries of it are known), followed by its partitions, whose replicas are indices:
-/// `PARTITION epoch=G.C leader=INDEX|none members=Qof[INDEX,…][+Qof[INDEX,…]] [learners=INDEX,…] [lost=INDEX,…]`.
+/// `PARTITION epoch=G.C leader=INDEX|none members=Qof[INDEX,…][+Qof[INDEX,…]] [learners=INDEX,…] [lost=INDEX,…]
+/// [accepted=EPOCH@OFFSET]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Page {
     /// Its number.
@@ -141,6 +142,9 @@ fn entry_line(entry: &Entry, replicas: &[ReplicaId]) -> String {
             write!(line, " {field}={}", indices(list, replicas)).expect("a String takes everything");
         }
     }
+    if let Some(accepted) = entry.accepted_loss {
+        write!(line, " accepted={accepted}").expect("a String takes everything");
+    }
     line
 }
 
@@ -175,6 +179,9 @@ fn read_entry(
     let mut optional = |field| words.field_if(field).map_or(Ok(Vec::new()), |text| read(words, text));
     let learners = optional("learners")?;
     let lost = optional("lost")?;
-    let entry = Entry { key, epoch, leader, members, learners, lost };
+    let accepted = words.field_if("accepted");
+    let accepted = accepted.map(|text| text.parse().map_err(|_| words.wrong(text, "EPOCH@OFFSET")));
+    let accepted_loss = accepted.transpose()?;
+    let entry = Entry { key, epoch, leader, members, learners, lost, accepted_loss };
     entry.checked().map_err(|error| words.wrong(&format!("partition {key}"), error))
 }

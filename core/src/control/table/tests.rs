@@ -37,6 +37,7 @@ fn entry(topic: u128, partition: u32, members: Members) -> Entry {
         members,
         learners: Vec::new(),
         lost: Vec::new(),
+        accepted_loss: None,
     }
 }
 

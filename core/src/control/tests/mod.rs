@@ -4,6 +4,7 @@ mod deletion;
 mod homing;
 mod leaders;
 mod liveness;
+mod losses;
 mod members;
 mod openings;
 mod rebuild;

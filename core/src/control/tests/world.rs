@@ -89,6 +89,7 @@ pub(super) fn wish(name: &str, partitions: u32) -> TopicWish {
         max_message_bytes: MIB,
         retention_ms: Some(1_000),
         retention_bytes: None,
+        accepted_losses: Vec::new(),
     }
 }
 
@@ -338,6 +339,7 @@ impl World {
             last_term: None,
             uncertain: false,
             may_have_lost: None,
+            set_aside: None,
             unreadable: None,
             irreparable: None,
             halted: None,
