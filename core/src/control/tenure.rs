@@ -157,6 +157,8 @@ impl Controller {
             Some(mut root) => {
                 self.loaded_epoch = root.controller_epoch;
                 root.rebuilding |= broken || root.controller_epoch < self.tenure.max(self.tenure_reported);
+                // Of our own tenure, and not as we left it: it went back to an earlier moment.
+                root.rebuilding |= self.tenure != 0 && root.controller_epoch == self.tenure;
                 let lacking = |page: &u32| !pages.iter().any(|loaded: &Page| loaded.number == *page);
                 root.rebuilding |= root.pages.iter().any(lacking);
                 let listed: BTreeSet<u32> = root.pages.iter().copied().collect();
