@@ -58,7 +58,10 @@ impl World {
         for (topic, shown) in &view.topics {
             let words = shown.partitions.iter().filter_map(|partition| partition.stuck.as_ref()?.word);
             for word in words.collect::<Vec<LossWord>>() {
-                if self.words.insert((topic.clone(), word)) {
+                let wish = self.desired.topics.iter().find(|wish| wish.name == *topic);
+                // A Topic that was made anew has no annotation.
+                let is_said = wish.is_some_and(|wish| wish.accepted_losses.contains(&word));
+                if !is_said && self.words.insert((topic.clone(), word)) {
                     let thinks = self.random.between(100, 4000);
                     let topic = topic.clone();
                     self.at(thinks, Event::Government(Government::Word { topic, word }));
@@ -74,6 +77,7 @@ impl World {
             let key = PartitionKey { topic: record.id, partition: word.partition };
             self.observer.word(key, word.epoch);
         }
+        self.words.remove(&(topic.to_owned(), word));
         self.story.line(self.now_ms, || format!("a person accepts a loss of {topic}, {word}"));
         self.totals.count("words given");
         if let Some(wish) = self.desired.topics.iter_mut().find(|wish| wish.name == topic) {
@@ -98,9 +102,7 @@ impl World {
         };
         let word = LossWord { partition: entry.key.partition, epoch: Epoch { counter, ..entry.epoch } };
         let topic = topic.name.clone();
-        if self.words.insert((topic.clone(), word)) {
-            self.totals.count("false words");
-            self.say_word(&topic, word);
-        }
+        self.totals.count("false words");
+        self.say_word(&topic, word);
     }
 }

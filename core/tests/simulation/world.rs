@@ -84,7 +84,7 @@ pub(crate) struct World {
     pub(crate) spared: BTreeSet<u64>,
     /// So often more was lost than the settings allow.
     pub(crate) ruins: u64,
-    /// Words that the person gave or is about to give.
+    /// Words that the person is about to give.
     pub(crate) words: BTreeSet<(String, LossWord)>,
     numbers: u64,
     storm_ms: u64,
