@@ -147,7 +147,7 @@ impl Controller {
             Members::Joint { old, new } => {
                 let mut lost = entry.lost.clone();
                 lost.extend(lost_of(old).into_iter().filter(|one| !entry.lost.contains(one)));
-                let next = if lost_of(new).is_empty() { new.clone() } else { self.target(entry.key, old)? };
+                let next = if lost_of(new).is_empty() { new.clone() } else { self.target(entry.key, new)? };
                 let unchanged = next == *new && lost == entry.lost;
                 if unchanged || lost.iter().any(|one| next.contains(*one)) {
                     return None;

@@ -35,13 +35,11 @@ pub(crate) struct Producer {
     /// Not acknowledged yet: whether an attempt is under way, and since when.
     open: BTreeMap<u64, Option<u64>>,
     next: u64,
-    /// So many losses that a person accepted happened before it began.
-    pub(crate) losses: usize,
 }
 
 impl Producer {
     fn new(key: PartitionKey, id: u128, idempotent: bool) -> Self {
-        Self { key, id, idempotent, open: BTreeMap::new(), next: 0, losses: 0 }
+        Self { key, id, idempotent, open: BTreeMap::new(), next: 0 }
     }
 
     pub(crate) fn value(&self, number: u64) -> u64 {
@@ -108,8 +106,8 @@ impl Producer {
     }
 
     /// A broker does not know what it was told: this producer begins again under another name.
-    fn begin_anew(&mut self, id: u128, losses: usize) {
-        *self = Self { losses, ..Self::new(self.key, id, self.idempotent) };
+    fn begin_anew(&mut self, id: u128) {
+        *self = Self::new(self.key, id, self.idempotent);
     }
 
     /// The answer did not arrive.
@@ -159,9 +157,9 @@ impl Clients {
     }
 
     /// What it said before is answered no more.
-    pub(crate) fn begin_anew(&mut self, producer: usize, id: u128, losses: usize) {
+    pub(crate) fn begin_anew(&mut self, producer: usize, id: u128) {
         self.tickets.retain(|_, attempt| attempt.producer != producer);
-        self.producers[producer].begin_anew(id, losses);
+        self.producers[producer].begin_anew(id);
     }
 }
 

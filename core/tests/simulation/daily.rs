@@ -103,12 +103,12 @@ impl World {
 
     pub(crate) fn publish_refused(&mut self, ticket: Ticket, refusal: &Refusal) {
         let Some(producer) = self.clients.refused(ticket, refusal) else { return };
-        let losses = self.observer.losses(self.clients.producers[producer].key).len();
-        let is_lost = matches!(refusal, Refusal::OutOfSequence { .. } | Refusal::DuplicateTooOld);
-        if is_lost && losses > self.clients.producers[producer].losses {
+        // Also one that began after the loss: who led before may still acknowledge, until it hears of it.
+        let has_lost = !self.observer.losses(self.clients.producers[producer].key).is_empty();
+        if has_lost && matches!(refusal, Refusal::OutOfSequence { .. } | Refusal::DuplicateTooOld) {
             let id = u128::from(self.number());
             self.totals.count("producers that began anew after a loss");
-            self.clients.begin_anew(producer, id, losses);
+            self.clients.begin_anew(producer, id);
         }
     }
 

@@ -83,6 +83,26 @@ fn only_who_has_what_is_left_may_lead_before_others_have_it() {
 }
 
 #[test]
+fn who_was_to_join_what_is_left_and_is_lost_too_is_replaced() {
+    let mut stage = ruined();
+    stage.run(25 * SECOND);
+    let word = stuck(&stage).unwrap().word.unwrap();
+    stage.brokers.get_mut(&0).unwrap().opens_nothing = true;
+    say(&mut stage, word);
+    stage.run(10 * SECOND);
+    for (ordinal, incarnation) in [(1, 601), (2, 602)] {
+        stage.kill(ordinal);
+        stage.add_broker(ordinal, incarnation);
+    }
+    stage.run(10 * SECOND);
+    stage.brokers.get_mut(&0).unwrap().opens_nothing = false;
+    stage.run(10 * SECOND);
+    assert!(stage.topic("orders").ready, "{}: {}", entry(&stage), stage.topic("orders").message);
+    let holds = |ordinal: u16| entry(&stage).members.contains(stage.brokers[&ordinal].replica);
+    assert!((0..3).all(holds), "{}", entry(&stage));
+}
+
+#[test]
 fn a_word_for_another_epoch_does_nothing_and_that_is_told() {
     let mut stage = ruined();
     stage.run(25 * SECOND);
