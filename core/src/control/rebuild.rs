@@ -120,6 +120,7 @@ impl Controller {
             self.reload();
             return;
         }
+        self.notice_an_older_table(&highest);
         let mut fills: Option<BTreeMap<u32, usize>> = None;
         for (key, reported) in highest {
             if !self.partitions.get(&key).is_some_and(|state| state.settled) {
@@ -137,6 +138,24 @@ impl Controller {
         }
         self.name_topics();
         self.end_rebuilding();
+    }
+
+    /// Nothing is pushed that was not stored, so a replica with a decision of an earlier tenure that the table lacks shows that
+    /// the table went back, if only to an earlier moment of that tenure. Then others may be missing too: a partition that
+    /// nobody has reported may have replicas, and gets no first entry before every broker has reported.
+    fn notice_an_older_table(&mut self, highest: &BTreeMap<PartitionKey, Entry>) {
+        let lacks = |(key, reported): (&PartitionKey, &Entry)| {
+            let settled = self.partitions.get(key).is_some_and(|state| state.settled);
+            let is_lacking = self.plan.entries.get(key).is_none_or(|stored| stored.epoch < reported.epoch);
+            !settled && is_lacking && reported.epoch.generation < self.tenure && self.is_held_live(*key)
+        };
+        let went_back = highest.iter().any(lacks);
+        if let Some(root) = self.plan.root.as_mut().filter(|root| went_back && !root.rebuilding) {
+            root.rebuilding = true;
+            self.shelf.soil_root();
+            let message = "brokers hold decisions that the table lacks: it is an older copy".to_owned();
+            self.event(EventKind::Warning, "TableLost", None, message);
+        }
     }
 
     /// The highest reported entry of each partition.

@@ -8,6 +8,9 @@ use fulmar_core::term::Process;
 use crate::event::Event;
 use crate::world::World;
 
+/// A network that carries so much at once loses what is sent on top of it.
+const CONGESTED: usize = 5_000;
+
 impl World {
     pub(crate) fn disconnect_all(&mut self, node: usize) {
         for other in 0..self.nodes.len() {
@@ -152,6 +155,11 @@ impl World {
             || !self.network.is_connected(from, number)
             || self.network.is_cut(from, number, self.now_ms)
         {
+            return;
+        }
+        if self.events.len() > CONGESTED {
+            // Batches that overtake each other are answered and sent again, and beget ever more of them.
+            self.totals.count("messages lost in a congestion");
             return;
         }
         let (sender, life) = (self.nodes[from].id(), self.nodes[number].life);

@@ -54,7 +54,7 @@ pub(crate) struct World {
     pub(crate) story: Story,
     pub(crate) now_ms: u64,
     sequence: u64,
-    events: BTreeMap<(u64, u64), Event>,
+    pub(crate) events: BTreeMap<(u64, u64), Event>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) network: Network,
     pub(crate) rule: Rule,

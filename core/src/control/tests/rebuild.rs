@@ -36,6 +36,31 @@ fn a_table_deleted_under_a_running_controller_is_rebuilt() {
 }
 
 #[test]
+fn a_table_restored_to_an_earlier_moment_of_its_tenure_gives_no_partition_a_second_first_entry() {
+    let mut world = World::new(2, vec![]);
+    world.run(2 * SECOND);
+    let early = world.ledger.clone();
+    let mut wished = wish("orders", 2);
+    wished.replication_factor = Some(1);
+    world.desired.topics.push(wished);
+    world.wish();
+    world.run(2 * SECOND);
+    let before = world.entries();
+    let places: Vec<u16> = before.values().map(|entry| entry.leader.unwrap().ordinal.0).collect();
+    assert_ne!(places[0], places[1], "each broker has one of them");
+    world.ledger = early;
+    world.brokers.get_mut(&places[0]).unwrap().silent = true;
+    world.restart_controller();
+    world.run(60 * SECOND);
+    assert!(world.told("TableLost"), "the other broker knows of what the table lacks");
+    assert_eq!(world.entries().keys().count(), 1, "{:?}", world.entries());
+    world.brokers.get_mut(&places[0]).unwrap().silent = false;
+    world.run(20 * SECOND);
+    assert_eq!(world.entries(), before);
+    assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
+}
+
+#[test]
 fn after_a_lost_table_no_topic_is_minted_before_every_broker_has_reported() {
     let mut world = World::new(3, vec![wish("orders", 1)]);
     world.desired.topics[0].replication_factor = Some(1);
