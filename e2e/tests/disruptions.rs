@@ -30,13 +30,9 @@ async fn a_volume_that_is_lost_is_learnt_again_from_the_others() {
             let now = brokers.kubectl(&["get", "pvc", &volume, "-o", "jsonpath={.metadata.uid}"])?;
             // A pod that was made while the old claim was still going waits for it, and is made anew.
             if now == uid {
-                brokers.kubectl(&[
-                    "delete",
-                    "pod",
-                    &Brokers::pod(ordinal),
-                    "--wait=true",
-                    "--ignore-not-found",
-                ])?;
+                // Not waited for: kubectl waits for ever if the pod was gone just now, and is back.
+                let pod = Brokers::pod(ordinal);
+                brokers.kubectl(&["delete", "pod", &pod, "--wait=false", "--ignore-not-found"])?;
             }
             Ok(!now.is_empty() && now != uid)
         })
