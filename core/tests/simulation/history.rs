@@ -92,7 +92,9 @@ impl History {
         let mut left = self.clone();
         left.committed.retain(|base, _| *base < end);
         left.acknowledged.retain(|base, _| *base < end);
-        left.sequences.retain(|_, base| *base < end);
+        // A log of which nothing is left knows no producers either: what they send again is new to it.
+        let begins_anew = log.start == opening;
+        left.sequences.retain(|_, base| *base < end && !begins_anew);
         left.committed_end = end;
         left
     }
