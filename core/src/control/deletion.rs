@@ -77,14 +77,15 @@ impl Controller {
         !document.is_dirty() && document.writing.is_none() && stored.is_some() && held >= stored
     }
 
-    /// A deleted partition is forgotten when every broker of the Cluster has reported, and none has more than a tombstone.
+    /// A deleted partition is forgotten when every broker of the Cluster has reported, and none has more than a tombstone. A table
+    /// that is being rebuilt does not know all of them yet.
     fn forget_deleted(&mut self) {
         let reported =
             |ordinal: Ordinal| self.brokers.get(&ordinal).is_some_and(|broker| broker.answered_at.is_some());
         let Some(root) = &self.plan.root else { return };
         let lost = crate::control::table::BrokerStanding::Lost;
         let all = root.brokers.iter().all(|record| record.standing == lost || reported(record.ordinal));
-        if !all {
+        if root.rebuilding || !all {
             return;
         }
         let gone = |(key, entry): (&PartitionKey, &Entry)| {
