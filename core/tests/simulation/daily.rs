@@ -67,7 +67,7 @@ impl World {
         let is_between = |loss: &fulmar_core::term::Epoch| {
             reader.term.is_some_and(|seen| seen.epoch < *loss && *loss <= term.epoch)
         };
-        if losses.iter().any(is_between) {
+        if losses.iter().any(is_between) || self.observer.came_back(key) {
             // What a person gave up is gone: it is told that its offset is out of range, and begins anew.
             reader.begin_anew();
         }
@@ -90,6 +90,9 @@ impl World {
             Err(damaged) => return self.unreadable(node, key, Some(damaged)),
         };
         for batch in batches {
+            if self.observer.came_back(key) {
+                return;
+            }
             if batch.base() != reader.at
                 || self.observer.committed(&self.nodes[node], key, batch.base()) != Some(&batch)
             {

@@ -42,6 +42,8 @@ struct Seen {
     decisions: BTreeMap<Epoch, Entry>,
     /// The highest decision whose term opened.
     in_force: Option<Entry>,
+    /// See [`Observer::came_back`].
+    came_back: bool,
 }
 
 #[derive(Default)]
@@ -136,6 +138,9 @@ impl Observer {
         to: Offset,
     ) -> Result<(), String> {
         let seen = self.partitions.entry(key).or_default();
+        if seen.came_back {
+            return Ok(());
+        }
         let Some(state) = node.disk.written.states.get(&key) else { return Ok(()) };
         let Some(loss) = seen.past_of(&state.vector) else { return seen.now.believed_by(node, state, to) };
         // It may be on its way to what holds now, and not have reached where that begins.
@@ -158,6 +163,9 @@ impl Observer {
         value: u64,
     ) -> Result<(), String> {
         let seen = self.partitions.entry(key).or_default();
+        if seen.came_back {
+            return Ok(());
+        }
         let vector = leader.disk.written.states.get(&key).map(|state| state.vector.clone());
         let history = seen.history_of_mut(&vector.unwrap_or_default());
         let Some(batch) = history.committed.get(&base) else {
@@ -191,6 +199,9 @@ impl Observer {
     /// Everything that was acknowledged is still there.
     pub(crate) fn final_check(&self, key: PartitionKey, leader: &Node) -> Result<(), String> {
         let Some(log) = leader.disk.written.states.get(&key) else { return Ok(()) };
+        if self.partitions[&key].came_back {
+            return Ok(());
+        }
         for (base, value) in self.partitions[&key].now.acknowledged.range(log.start..) {
             if log.batch(*base).and_then(crate::clients::value) != Some(*value) {
                 return Err(format!("record {value:#x}, acknowledged at {base} of {key}, is lost"));
@@ -271,6 +282,10 @@ impl Observer {
             }
             return Err(format!("epoch {} names two decisions: {known} and {entry}", entry.epoch));
         }
+        if !is_deletion(entry) && seen.decisions.values().any(is_deletion) && !seen.came_back {
+            seen.came_back = true;
+            totals.count("deleted partitions that came back");
+        }
         seen.decisions.insert(entry.epoch, entry.clone());
         totals.count("decisions");
         if let Members::Joint { .. } = entry.members {
@@ -327,6 +342,11 @@ impl Observer {
         self.unwanted.insert(name.to_owned());
         let same = self.names.iter().filter(|(_, known)| *known == name);
         self.forfeited.extend(same.map(|(id, _)| *id));
+    }
+
+    /// It was deleted as asked, and its topic wished again before everything of it was gone: records of both lives may be about.
+    pub(crate) fn came_back(&self, key: PartitionKey) -> bool {
+        self.partitions.get(&key).is_some_and(|seen| seen.came_back)
     }
 
     pub(crate) fn is_forfeited(&self, key: PartitionKey) -> bool {

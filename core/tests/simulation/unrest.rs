@@ -1,7 +1,7 @@
 //! Blows that strike operators, the table and what is wished; and the calm after all of them.
 
 use fulmar_core::control::DocumentName;
-use fulmar_core::id::PartitionKey;
+use fulmar_core::id::{PartitionKey, TopicId};
 use fulmar_core::offset::Offset;
 
 use crate::event::Event;
@@ -193,9 +193,7 @@ impl World {
             if self.leader(key).is_none() {
                 return Err(format!("nobody leads {key}"));
             }
-            // What another one's retention has let go cannot be had any more.
-            let starts = self.nodes.iter().filter_map(|node| node.durable(key)).map(|state| state.start);
-            let kept_from = starts.max().unwrap_or_default();
+            let kept_from = self.kept_from(key);
             let is_kept = |(of, base): &(PartitionKey, Offset)| *of == key && *base >= kept_from;
             let rotten =
                 |node: &&Node| self.observer.needs(key, node.id()) && node.disk.damaged().iter().any(is_kept);
@@ -210,6 +208,19 @@ impl World {
         Ok(())
     }
 
+    /// What another one's retention has let go, below here, cannot be had any more.
+    fn kept_from(&self, key: PartitionKey) -> Offset {
+        let starts = self.nodes.iter().filter_map(|node| node.durable(key)).map(|state| state.start);
+        starts.max().unwrap_or_default()
+    }
+
+    /// A leader that cannot read what others have let go feeds nobody beyond it before it lets it go too.
+    fn is_held_up(&self, topic: Option<TopicId>) -> bool {
+        let is_beyond =
+            |(key, base): &(PartitionKey, Offset)| Some(key.topic) == topic && *base < self.kept_from(*key);
+        self.nodes.iter().any(|node| node.disk.damaged().iter().any(is_beyond))
+    }
+
     fn operators_rest(&self) -> Result<(), String> {
         let mut ruling = self.operators.iter().filter(|operator| operator.controller.is_some());
         let (Some(one), None) = (ruling.next(), ruling.next()) else {
@@ -221,7 +232,8 @@ impl World {
         for wish in &self.desired.topics {
             let shown = one.view.topics.get(&wish.name);
             let shown = shown.ok_or_else(|| format!("topic {} is not known", wish.name))?;
-            if !shown.ready || shown.under_replicated > 0 {
+            let is_whole = shown.under_replicated == 0 || self.is_held_up(shown.id);
+            if !shown.ready || !is_whole {
                 let (reason, message) = (shown.reason, &shown.message);
                 return Err(format!("topic {} is not whole: {reason}: {message}", wish.name));
             }
