@@ -262,6 +262,25 @@ async fn a_follower_that_hangs_stalls_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_followers_are_gone_stops_long_before_its_grace_is_over() {
+    let mut three = three(1).await;
+    three.publish(0, "acknowledged").await;
+    for follower in [1, 2] {
+        three.brokers.signal(follower, rustix::process::Signal::STOP);
+    }
+    let mut client = three.brokers.pubsub(0).await;
+    let in_doubt = tokio::spawn(async move { client.publish(record("in doubt")).await });
+    // It is appended within milliseconds, and nobody will ever acknowledge it.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let began = Instant::now();
+    let ended = three.brokers.terminate(0);
+    assert!(ended.success(), "{ended}");
+    // The grace is two minutes, and ten seconds of it are kept for the volume.
+    assert!(began.elapsed() < Duration::from_mins(1), "{:?}", began.elapsed());
+    assert!(in_doubt.await.unwrap().is_err(), "nobody had acknowledged it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn gossip_finds_everybody() {
     let three = three(1).await;
     for operator in &three.operators {
