@@ -353,7 +353,8 @@ async fn make_foreign(field: &Field<'_>) -> Result<()> {
         command
     })?;
     let deadline = Instant::now() + FOREIGN_WITHIN;
-    while !process.said().contains("ready: ") {
+    // The line's beginning: a topic that is "not ready: ..." has not lived yet.
+    while !process.said().lines().any(|line| line.starts_with("ready: ")) {
         if Instant::now() > deadline {
             bail!("another Cluster did not come up within {FOREIGN_WITHIN:?}: {}", process.said());
         }
