@@ -69,6 +69,11 @@ impl<K: ResourceExt + Clone> Cache<K> {
         of_namespace.filter(|(_, object)| wanted(object)).map(|(_, object)| Arc::clone(object)).collect()
     }
 
+    /// Shows every object once. No watch can bring another one meanwhile: to be used briefly.
+    pub fn visit(&self, look: impl FnMut(&K)) {
+        self.inner.read().objects.values().map(AsRef::as_ref).for_each(look);
+    }
+
     /// The namespaces that have any.
     pub fn namespaces(&self) -> BTreeSet<String> {
         self.inner.read().objects.keys().map(|(namespace, _)| namespace.clone()).collect()

@@ -34,6 +34,11 @@ pub struct Config {
     #[arg(long, env = "WATCH_NAMESPACES", default_value = "", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
 
+    /// Whether Nodes are read, which tells the zones of brokers. Without it, zones are known where Kubernetes copies them to
+    /// pods, as it does from 1.35 on, and no right in the whole cluster is needed.
+    #[arg(long, env = "FULMAR_READ_NODES", default_value_t = true, action = clap::ArgAction::Set)]
+    pub read_nodes: bool,
+
     /// The DNS domain of the Kubernetes cluster.
     #[arg(long, env = "FULMAR_CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
@@ -87,3 +92,7 @@ impl Config {
         Duration::from_millis(u64::from(self.lease_renew_milliseconds))
     }
 }
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

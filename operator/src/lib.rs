@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod cache;
+pub mod census;
 pub mod certificates;
 pub mod cluster;
 pub mod clusters;

@@ -14,6 +14,16 @@ pub struct Metrics {
     pub leading: Gauge,
     /// Clusters that are attended to.
     pub clusters: Gauge,
+    /// Clusters whose status does not say `Ready=True`.
+    pub clusters_not_ready: Gauge,
+    /// Clusters and Topics that a person has to look at.
+    pub stalled: Gauge,
+    /// Topics, those that are being deleted included.
+    pub topics: Gauge,
+    /// Topics whose status does not say `Ready=True`.
+    pub topics_not_ready: Gauge,
+    /// Partitions with a replica that is not in sync.
+    pub partitions_under_replicated: Gauge,
     /// Passes over a Cluster.
     pub reconciles: Counter,
     /// Passes that ended with an error.
@@ -41,6 +51,11 @@ impl Metrics {
         let mut metrics = Self {
             leading: Gauge::default(),
             clusters: Gauge::default(),
+            clusters_not_ready: Gauge::default(),
+            stalled: Gauge::default(),
+            topics: Gauge::default(),
+            topics_not_ready: Gauge::default(),
+            partitions_under_replicated: Gauge::default(),
             reconciles: Counter::default(),
             reconcile_errors: Counter::default(),
             applies: Counter::default(),
@@ -52,6 +67,7 @@ impl Metrics {
             pods_rolled: Counter::default(),
             registry: Registry::with_prefix("fulmar_operator"),
         };
+        metrics.register_states();
         metrics.register();
         metrics
     }
@@ -63,10 +79,36 @@ impl Metrics {
         text
     }
 
-    fn register(&mut self) {
+    /// What is counted every few seconds, by the process that acts.
+    fn register_states(&mut self) {
         let registry = &mut self.registry;
         registry.register("leading", "1 while this process holds the Lease and acts", self.leading.clone());
         registry.register("clusters", "Clusters that are attended to", self.clusters.clone());
+        registry.register(
+            "clusters_not_ready",
+            "Clusters whose status does not say Ready=True",
+            self.clusters_not_ready.clone(),
+        );
+        registry.register(
+            "stalled",
+            "Clusters and Topics whose status says Stalled=True: a person must look",
+            self.stalled.clone(),
+        );
+        registry.register("topics", "Topics, those that are being deleted included", self.topics.clone());
+        registry.register(
+            "topics_not_ready",
+            "Topics whose status does not say Ready=True",
+            self.topics_not_ready.clone(),
+        );
+        registry.register(
+            "partitions_under_replicated",
+            "Partitions with a replica that is not in sync",
+            self.partitions_under_replicated.clone(),
+        );
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
         registry.register("reconciles", "Passes over a Cluster", self.reconciles.clone());
         registry.register(
             "reconcile_errors",

@@ -38,7 +38,7 @@ pub struct Watches {
     pub pods: Cache<Pod>,
     /// Claims of brokers: their metadata only.
     pub claims: Cache<PartialObjectMeta<PersistentVolumeClaim>>,
-    /// Nodes: their metadata only, for zones.
+    /// Nodes: their metadata only, for zones. Empty where they are not read.
     pub nodes: Cache<PartialObjectMeta<Node>>,
     /// `StatefulSet`s that the operator manages.
     pub stateful_sets: Cache<StatefulSet>,
@@ -84,11 +84,12 @@ impl Watches {
     }
 }
 
-/// Starts the watches. They end with the returned set.
+/// Starts the watches of what is in these scopes, and of Nodes if they may be read. They end with the returned set.
 pub fn start(
     client: &Client,
     watches: &Arc<Watches>,
     scopes: &[Option<String>],
+    read_nodes: bool,
     waker: &Arc<dyn Waker>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -107,7 +108,9 @@ pub fn start(
         feed.start(&mut tasks, &managed, |all| &all.budgets, key_by_label);
         feed.start(&mut tasks, &managed, |all| &all.policies, key_by_label);
     }
-    start_nodes(client, watches, waker, &mut tasks);
+    if read_nodes {
+        start_nodes(client, watches, waker, &mut tasks);
+    }
     tasks
 }
 
@@ -211,3 +214,7 @@ fn key_by_label<K: ResourceExt>(object: &K) -> Option<ClusterKey> {
     let name = object.labels().get(LABEL_INSTANCE)?.clone();
     Some(ClusterKey { namespace: object.namespace()?, name })
 }
+
+#[cfg(test)]
+#[path = "watches_tests.rs"]
+mod tests;

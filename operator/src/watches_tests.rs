@@ -1,0 +1,55 @@
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, Response, StatusCode};
+use tokio::sync::mpsc;
+
+use super::*;
+
+struct Nobody;
+
+impl Waker for Nobody {
+    fn wake(&self, _: Wake) {}
+}
+
+/// The paths that are asked for when the watches start, until there are so many.
+async fn asked(scopes: &[Option<String>], read_nodes: bool, expected: usize) -> BTreeSet<String> {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+        let _told = tell.send(request.uri().path().to_owned());
+        async {
+            let forbidden = Response::builder().status(StatusCode::FORBIDDEN).body(Body::empty());
+            Ok::<_, Infallible>(forbidden.expect("a status and no body"))
+        }
+    });
+    let client = Client::new(service, "default");
+    let (watches, waker): (_, Arc<dyn Waker>) = (Arc::new(Watches::default()), Arc::new(Nobody));
+    let tasks = start(&client, &watches, scopes, read_nodes, &waker);
+    assert_eq!(tasks.len(), expected);
+    let mut paths = BTreeSet::new();
+    // A refused one is asked for again, so this ends only by the others coming.
+    while paths.len() < expected {
+        let path = tokio::time::timeout(Duration::from_mins(1), told.recv()).await;
+        paths.insert(path.expect("every watch asks").expect("the watches live"));
+    }
+    paths
+}
+
+#[tokio::test]
+async fn with_namespaces_and_without_nodes_nothing_is_asked_of_the_whole_cluster() {
+    let scopes = [Some("a".to_owned()), Some("b".to_owned())];
+    let paths = asked(&scopes, false, 20).await;
+    for path in &paths {
+        assert!(path.contains("/namespaces/a/") || path.contains("/namespaces/b/"), "{path}");
+    }
+    assert!(paths.contains("/apis/fulmar.dev/v1alpha1/namespaces/b/topics"), "{paths:?}");
+}
+
+#[tokio::test]
+async fn nodes_are_the_only_thing_that_is_asked_of_the_whole_cluster_for_one_namespace() {
+    let paths = asked(&[Some("a".to_owned())], true, 11).await;
+    let everywhere: Vec<_> = paths.iter().filter(|path| !path.contains("/namespaces/a/")).collect();
+    assert_eq!(everywhere, ["/api/v1/nodes"]);
+}
