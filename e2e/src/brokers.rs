@@ -66,6 +66,15 @@ impl Brokers {
     pub fn apply(namespace: &'static str, yaml: &str) -> Result<Self> {
         let environment = Environment::get()?;
         installation::ensure(environment)?;
+        Self::apply_to_installed(environment, namespace, yaml)
+    }
+
+    /// The same where a test installs the operator in its own way.
+    pub fn apply_to_installed(
+        environment: &'static Environment,
+        namespace: &'static str,
+        yaml: &str,
+    ) -> Result<Self> {
         environment.create_namespace(namespace)?;
         let label = "pod-security.kubernetes.io/enforce=restricted";
         let brokers = Self { environment, namespace };

@@ -23,33 +23,32 @@ pub fn ensure(environment: &Environment) -> Result<()> {
 }
 
 fn install(environment: &Environment) -> Result<()> {
+    // Definitions that another release installed, in this test run or before, are taken over.
+    release(environment, "install", "fulmar", NAMESPACE, &["--take-ownership"]).map(drop)
+}
+
+/// `helm install` or `helm upgrade` of the chart with the images under test; gives what it printed once all of it is up.
+pub fn release(
+    environment: &Environment,
+    verb: &str,
+    name: &str,
+    namespace: &str,
+    more: &[&str],
+) -> Result<String> {
     let chart = environment.chart.to_str().context("the chart's path is UTF-8")?;
     let image = |name: &str, image: &str| {
         let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
-        [format!("{name}.repository={repository}"), format!("{name}.tag={tag}")]
+        format!("{name}.repository={repository},{name}.tag={tag}")
     };
-    let [operator, operator_tag] = image("image", &environment.operator_image);
-    let [broker, broker_tag] = image("brokerImage", &environment.broker_image);
-    let arguments = [
-        "install",
-        "fulmar",
-        chart,
-        "--namespace",
-        NAMESPACE,
-        "--create-namespace",
-        "--set",
-        &operator,
-        "--set",
-        &operator_tag,
-        "--set",
-        &broker,
-        "--set",
-        &broker_tag,
-        "--wait",
-        "--timeout",
-        "300s",
-    ];
-    environment.helm(&arguments).map(drop)
+    let operator = image("image", &environment.operator_image);
+    let broker = image("brokerImage", &environment.broker_image);
+    let mut arguments = vec![verb, name, chart, "--namespace", namespace];
+    if verb == "install" {
+        arguments.push("--create-namespace");
+    }
+    arguments.extend(["--set", &operator, "--set", &broker, "--wait", "--timeout", "300s"]);
+    arguments.extend(more);
+    environment.helm(&arguments)
 }
 
 /// So many operators; waits until they are there, or gone.

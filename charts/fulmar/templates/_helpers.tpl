@@ -23,13 +23,53 @@ app.kubernetes.io/name: fulmar-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{/* Labels of everything that is installed. */}}
+{{/* Labels of the chart's own, of everything that is installed and of the operator's pod. */}}
 {{- define "fulmar.labels" -}}
 {{ include "fulmar.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: fulmar
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{/* Labels and annotations of an object; called with the root, or with a dict of the root and of more labels or annotations. */}}
+{{- define "fulmar.marks" -}}
+{{- $root := .root | default . -}}
+labels:
+  {{- include "fulmar.labels" $root | nindent 2 }}
+  {{- with merge (dict) (.labels | default dict) $root.Values.commonLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (.annotations | default dict) $root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* What one value cannot tell of another. Another operator is looked for where helm may ask the API server: two that look after one
+     namespace would refuse each other's partition tables. */}}
+{{- define "fulmar.check" -}}
+{{- if ge (mul 2 (int .Values.lease.renewMilliseconds)) (mul 1000 (int .Values.lease.seconds)) -}}
+{{- fail (printf "lease.renewMilliseconds: %d is not less than half of lease.seconds: %d" (int .Values.lease.renewMilliseconds) (int .Values.lease.seconds)) -}}
+{{- end -}}
+{{- if .Values.partitionTablePolicy.enabled -}}
+{{- $own := printf "%s-tables" (include "fulmar.clusterWideName" .) -}}
+{{- range (lookup "admissionregistration.k8s.io/v1" "ValidatingAdmissionPolicyBinding" "" "").items -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{- if and (eq (get $labels "app.kubernetes.io/name") "fulmar-operator") (ne .metadata.name $own) -}}
+{{- $theirs := get (.metadata.annotations | default dict) "fulmar.dev/watched-namespaces" | default "all" -}}
+{{- $both := list -}}
+{{- if and $.Values.watchNamespaces (ne $theirs "all") -}}
+{{- range splitList "," $theirs }}{{ if has . $.Values.watchNamespaces }}{{ $both = append $both . }}{{ end }}{{ end -}}
+{{- else -}}
+{{- $both = list (ternary "all namespaces" (join "," $.Values.watchNamespaces | default $theirs) (and (eq $theirs "all") (not $.Values.watchNamespaces))) -}}
+{{- end -}}
+{{- if $both -}}
+{{- fail (printf "watchNamespaces: the release %s of namespace %s looks after %s already; uninstall it first, which deletes no Cluster and no record, or give each release namespaces of its own" (index .metadata.annotations "meta.helm.sh/release-name") (index .metadata.annotations "meta.helm.sh/release-namespace") (join ", " $both)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* An image of {repository, tag, digest}; called with a list of the image and the root. */}}
@@ -96,4 +136,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: ["", events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+# Whether the namespace is being deleted: then no finalizer is waited for.
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
 {{- end -}}
