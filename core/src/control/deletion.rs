@@ -1,13 +1,14 @@
 //! What leaves: records of partitions that moved away or whose topic was deleted.
 //!
 //! A deleted topic's partitions get a last entry, of which nobody is a member; then every holder is told to release its
-//! records (its tombstone stays), and when nothing is reported any more, the entries leave the table.
+//! records (its tombstone stays), and when nothing is reported any more, of any of them, the entries leave the table together:
+//! while one is left, all of them say that this topic goes, and whoever wishes its name gets another one, with an id of its own.
 
 use std::time::Duration;
 
 use crate::control::controller::Controller;
 use crate::control::effect::{DocumentName, Effect};
-use crate::control::plan::{is_deleted, nobody};
+use crate::control::plan::{is_deleted, keys_of, nobody};
 use crate::control::view::EventKind;
 use crate::entry::{Entry, Members};
 use crate::id::{Ordinal, PartitionKey, TopicId};
@@ -17,21 +18,22 @@ use crate::partition::PromiseKind;
 const RELEASE_AGAIN: Duration = Duration::from_secs(1);
 
 impl Controller {
-    /// Gives every partition of a topic that goes its last entry.
+    /// Gives every partition of a topic that goes its last entry. One whose volumes are lost, so that no quorum of it will ever
+    /// report, goes too, once everybody who lives has said what he holds.
     pub(super) fn delete(&mut self, topic: TopicId) {
+        let all_reported = self.has_everybody_reported();
         let open = |entry: &&Entry| !is_deleted(entry);
         let entries: Vec<Entry> = self.plan.entries_of(topic).filter(open).cloned().collect();
         for entry in entries {
-            if self.partitions.get(&entry.key).is_some_and(|state| state.settled) {
-                let last = Entry {
-                    leader: None,
-                    members: nobody(),
-                    learners: Vec::new(),
-                    lost: Vec::new(),
-                    ..entry
-                };
-                self.decide(last, false);
+            let state = self.partitions.entry(entry.key).or_default();
+            if !state.settled && !all_reported {
+                continue;
             }
+            state.settled = true;
+            state.awaits.clear();
+            let last =
+                Entry { leader: None, members: nobody(), learners: Vec::new(), lost: Vec::new(), ..entry };
+            self.decide(last, false);
         }
     }
 
@@ -77,32 +79,53 @@ impl Controller {
         !document.is_dirty() && document.writing.is_none() && stored.is_some() && held >= stored
     }
 
-    /// A deleted partition is forgotten when every broker of the Cluster has reported, and none has more than a tombstone. A table
-    /// that is being rebuilt does not know all of them yet.
-    fn forget_deleted(&mut self) {
+    /// Every broker that the table knows has said all that it holds, or is lost for ever. A table that is being rebuilt does not
+    /// know all of them yet.
+    fn has_everybody_reported(&self) -> bool {
         let reported =
             |ordinal: Ordinal| self.brokers.get(&ordinal).is_some_and(|broker| broker.answered_at.is_some());
-        let Some(root) = &self.plan.root else { return };
         let lost = crate::control::table::BrokerStanding::Lost;
-        let all = root.brokers.iter().all(|record| record.standing == lost || reported(record.ordinal));
-        if root.rebuilding || !all {
+        self.plan.root.as_ref().is_some_and(|root| {
+            let mut records = root.brokers.iter();
+            !root.rebuilding && records.all(|record| record.standing == lost || reported(record.ordinal))
+        })
+    }
+
+    /// A deleted topic is forgotten when every broker of the Cluster has reported, and none has more than tombstones of it. Never
+    /// partition by partition: what is left would not say any more that the topic goes, and who wished it again would get
+    /// new records under the offsets of the old ones.
+    fn forget_deleted(&mut self) {
+        if !self.has_everybody_reported() {
             return;
         }
-        let gone = |(key, entry): (&PartitionKey, &Entry)| {
-            (is_deleted(entry) && self.has_been_stored(*key) && !self.is_held_live(*key)).then_some(*key)
-        };
-        let gone: Vec<PartitionKey> = self.plan.entries.iter().filter_map(gone).collect();
-        for key in gone {
+        let deleted = self.plan.entries.values().filter(|entry| is_deleted(entry));
+        let mut gone: Vec<TopicId> = deleted.map(|entry| entry.key.topic).collect();
+        gone.dedup();
+        let ends = |entry: &Entry| is_deleted(entry) && self.has_been_stored(entry.key);
+        gone.retain(|topic| self.plan.entries_of(*topic).all(ends) && !self.is_any_held_live(*topic));
+        for topic in gone {
+            self.forget(topic);
+        }
+    }
+
+    /// Whether a broker reports more than a tombstone of any partition of a topic.
+    fn is_any_held_live(&self, topic: TopicId) -> bool {
+        let held = self.brokers.values().filter(|broker| broker.accepted);
+        let mut reports = held.flat_map(|broker| broker.reports.range(keys_of(topic)));
+        reports.any(|(_, report)| report.promise.kind != PromiseKind::Tombstone)
+    }
+
+    fn forget(&mut self, topic: TopicId) {
+        let keys: Vec<PartitionKey> = self.plan.entries_of(topic).map(|entry| entry.key).collect();
+        for key in keys {
             self.plan.entries.remove(&key);
             if let Some(page) = self.plan.places.remove(&key) {
                 self.shelf.soil(page, false);
             }
-            if self.plan.entries_of(key.topic).next().is_none()
-                && let Some(topic) = self.plan.topics.remove(&key.topic)
-            {
-                let message = format!("topic {} ({}) and its records are gone", topic.name, topic.id);
-                self.event(EventKind::Normal, "TopicDeleted", Some(topic.name), message);
-            }
+        }
+        if let Some(topic) = self.plan.topics.remove(&topic) {
+            let message = format!("topic {} ({}) and its records are gone", topic.name, topic.id);
+            self.event(EventKind::Normal, "TopicDeleted", Some(topic.name), message);
         }
     }
 

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::reconcile::{needs_reset, parting_point};
 use super::replica::{Parked, Replica, Role};
-use super::{Message, ProducerTable, PromiseKind, Write};
+use super::{Message, ProducerTable, Write};
 use crate::batch::Batch;
 use crate::entry::Entry;
 use crate::id::ReplicaId;
@@ -81,13 +81,13 @@ impl Replica {
             return false;
         }
         if self.promise.term != Some(term) {
+            self.come_to_life();
             // The entry first: who waits here is told who leads now.
             if self.entry().is_none_or(|held| held.epoch < entry.epoch) {
                 self.promise.entry = Some(entry);
             }
             self.step_down();
             self.promise.term = Some(term);
-            self.promise.kind = PromiseKind::Live;
             self.write_promise();
         }
         if !self.follows(from, term) {

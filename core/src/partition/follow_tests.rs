@@ -250,7 +250,11 @@ fn a_batch_that_is_not_the_log_s_next_is_not_taken() {
 
 #[test]
 fn a_released_replica_answers_no_fence_of_an_older_term() {
-    let promise = Promise { entry: Some(entry(4, 1)), term: Some(term(4, 1)), kind: PromiseKind::Tombstone };
+    let promise = Promise {
+        entry: Some(entry(4, 1)),
+        term: Some(term(4, 1)),
+        kind: super::super::PromiseKind::Tombstone,
+    };
     let mut bench = Bench::recovered(Recovered { promise, ..Recovered::default() });
     bench.up(1);
     let effects = bench.says(1, fence(3, 1));

@@ -16,7 +16,7 @@ impl Replica {
             return;
         }
         if entry.concerns(self.me) {
-            self.promise.kind = PromiseKind::Live;
+            self.come_to_life();
         }
         let leads_on = entry.leader == Some(self.me);
         self.promise.entry = Some(entry);
@@ -30,6 +30,18 @@ impl Replica {
         }
         self.step_down();
         self.write_promise();
+    }
+
+    /// It is named. What it held may have gone because its topic was deleted, by a decision that table and brokers have forgotten
+    /// since: then it lacks what it acknowledged, and its word is none about where the log ends.
+    pub(super) fn come_to_life(&mut self) {
+        let was_deleted = self.promise.kind == PromiseKind::Tombstone
+            && self.promise.entry.as_ref().is_some_and(Entry::is_deletion);
+        if was_deleted && !self.uncertain {
+            self.uncertain = true;
+            self.write(Write::Mark { uncertain: true });
+        }
+        self.promise.kind = PromiseKind::Live;
     }
 
     /// Ends whatever this replica led or followed. Who waits for an acknowledgement learns that nobody knows.

@@ -44,6 +44,25 @@ fn a_release_older_than_the_entry_is_refused() {
 }
 
 #[test]
+fn who_let_a_deleted_topic_go_and_is_named_again_is_uncertain() {
+    for deleted in [true, false] {
+        let mut bench = Bench::following();
+        let mut last = without_me(4);
+        if deleted {
+            let nobody = crate::entry::ReplicaSet::new(vec![crate::entry::NOBODY], 1).unwrap();
+            last = Entry { leader: None, ..entry_of(4, 1, Members::One(nobody)) };
+        }
+        bench.step(Input::Assign(last));
+        bench.step(release(4));
+        bench.sync();
+        let written = writes(&bench.step(Input::Assign(entry(5, 1))));
+        assert_eq!(written.contains(&Write::Mark { uncertain: true }), deleted, "{written:?}");
+        bench.sync();
+        assert_eq!(bench.replica.report().unwrap().uncertain, deleted);
+    }
+}
+
+#[test]
 fn a_release_leaves_a_tombstone_with_the_entry_and_at_least_the_release_s_epoch() {
     let mut bench = Bench::following();
     bench.step(Input::Assign(without_me(4)));

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::world::{World, wish};
+use crate::id::TopicId;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -87,4 +88,74 @@ fn a_name_that_is_wished_and_deleted_at_once_is_kept() {
     world.run(2 * SECOND);
     assert_eq!(world.entries(), entries);
     assert!(world.topic("orders").ready && world.view.deleted.is_empty());
+}
+
+#[test]
+fn a_topic_wished_again_in_the_midst_of_its_deletion_is_another_one() {
+    let mut world = World::new(4, vec![wish("orders", 4)]);
+    world.run(2 * SECOND);
+    let id = world.topic("orders").id;
+    world.kill(3);
+    world.run(SECOND);
+    delete(&mut world, "orders");
+    world.run(3 * SECOND);
+    assert_eq!(world.topic("orders").reason, "Deleting", "broker 3 still has records");
+    world.desired.deleted.clear();
+    world.desired.topics.push(wish("orders", 4));
+    world.wish();
+    world.run(12 * SECOND);
+    let again = world.topic("orders").id;
+    assert!(world.topic("orders").ready && again != id, "{:?}", world.topic("orders"));
+    world.start(3);
+    world.run(3 * SECOND);
+    assert!(world.told("TopicDeleted"));
+    assert!(world.topic("orders").ready);
+    assert_eq!(world.topic("orders").id, again);
+    let is_old = |topic: TopicId| Some(topic) == id;
+    assert!(world.entries().keys().all(|key| !is_old(key.topic)), "{:?}", world.entries());
+}
+
+/// Two partitions of one replica each; the second one's volume is gone, and another tenure has begun since.
+fn half_lost() -> (World, TopicId) {
+    let mut wished = wish("orders", 2);
+    wished.replication_factor = Some(1);
+    let mut world = World::new(3, vec![wished]);
+    world.run(2 * SECOND);
+    let id = world.topic("orders").id.unwrap();
+    let lost = world.topic("orders").partitions[1].replicas[0].0;
+    world.kill(lost);
+    world.run(SECOND);
+    world.brokers.remove(&lost);
+    world.add_broker(lost, 77);
+    world.see();
+    world.run(SECOND);
+    world.restart_controller();
+    world.run(3 * SECOND);
+    assert!(!world.topic("orders").ready, "nobody has what was lost");
+    (world, id)
+}
+
+#[test]
+fn a_topic_goes_with_the_partition_whose_volumes_are_lost() {
+    let (mut world, _) = half_lost();
+    delete(&mut world, "orders");
+    world.run(5 * SECOND);
+    assert_eq!(world.view.deleted, ["orders"]);
+    assert!(world.told("TopicDeleted") && world.entries().is_empty());
+}
+
+#[test]
+fn nothing_of_a_deleted_topic_begins_anew_under_its_id() {
+    let (mut world, id) = half_lost();
+    delete(&mut world, "orders");
+    world.run(5 * SECOND);
+    world.desired.deleted.clear();
+    let mut wished = wish("orders", 2);
+    wished.replication_factor = Some(1);
+    world.desired.topics.push(wished);
+    world.wish();
+    world.run(5 * SECOND);
+    assert!(world.topic("orders").ready, "{:?}", world.topic("orders"));
+    assert_ne!(world.topic("orders").id, Some(id));
+    assert!(world.entries().keys().all(|key| key.topic != id), "{:?}", world.entries());
 }
