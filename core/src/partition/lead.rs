@@ -29,6 +29,11 @@ const HEARTBEAT_IDLE: Duration = Duration::from_secs(5);
 /// A risen high watermark that no batch carries is told after so long: it costs followers nothing to know late.
 const WATERMARK_EACH: Duration = Duration::from_millis(50);
 
+/// Messages that overtake each other make a follower miss the same batches again and again until they come. What goes out a
+/// second time for each of them overtakes still more. A round trip and a sync are less; what is lost once more is asked for by
+/// the next heartbeat.
+const RESEND_AGAIN: Duration = Duration::from_millis(200);
+
 /// A term at work.
 #[derive(Debug)]
 pub(super) struct Leading {
@@ -54,6 +59,9 @@ pub(super) struct Follower {
     hello_end: Offset,
     stage: Stage,
     pub(super) in_sync_at: Option<Duration>,
+    /// Where its log began when it promised, if ours holds the same up to there and beyond: what lies below it was let go by the
+    /// retention of a leader before us.
+    pub(super) log_start: Offset,
 }
 
 #[derive(Debug)]
@@ -72,6 +80,8 @@ struct Stream {
     /// Its durable end in this term and session: the only thing that counts.
     durable: Offset,
     next: Offset,
+    /// From where it was sent anew what it missed, and when.
+    resent: Option<(Offset, Duration)>,
     /// An [`Effect::Ship`] has not come back.
     shipping: bool,
     in_flight: VecDeque<(Offset, u64)>,
@@ -95,6 +105,12 @@ impl Follower {
     /// Whether it holds what the leader held when it heard this process.
     pub(super) fn is_caught_up(&self) -> bool {
         self.durable().is_some_and(|durable| durable >= self.hello_end)
+    }
+}
+
+impl Stream {
+    fn has_just_resent(&self, from: Offset, now: Now) -> bool {
+        self.resent.is_some_and(|(resent, at)| resent == from && now.since_start < at + RESEND_AGAIN)
     }
 }
 
@@ -133,7 +149,8 @@ impl Leading {
         }
         self.disconnected(peer);
         let stage = Stage::Fencing { asked: None };
-        self.followers.insert(peer, Follower { process, hello_end: log_end, stage, in_sync_at: None });
+        let (hello_end, in_sync_at, log_start) = (log_end, None, Offset::ZERO);
+        self.followers.insert(peer, Follower { process, hello_end, stage, in_sync_at, log_start });
     }
 
     pub(super) fn disconnected(&mut self, peer: ReplicaId) {
@@ -169,14 +186,26 @@ impl Replica {
         else {
             return;
         };
+        let mut resent = None;
         let durable = match &follower.stage {
             Stage::Fencing { .. } => return,
-            Stage::Attaching { .. } => log_end,
-            Stage::Attached(stream) => log_end.max(stream.durable),
+            Stage::Attaching { answer, .. } => {
+                follower.log_start = self.log.start_agreed_with(answer);
+                log_end
+            }
+            // Overtaken on its way by a later word: a durable end never falls.
+            Stage::Attached(stream) if log_end < stream.durable => return,
+            // Asked for once more, and on its way already.
+            Stage::Attached(stream) if stream.has_just_resent(log_end, now) => return,
+            Stage::Attached(_) => {
+                resent = Some((log_end, now.since_start));
+                log_end
+            }
         };
         follower.stage = Stage::Attached(Stream {
             durable,
             next: log_end,
+            resent,
             shipping: false,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,

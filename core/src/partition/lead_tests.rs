@@ -151,3 +151,30 @@ fn a_leader_takes_no_batches_from_anybody() {
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Write(_, Write::Append(_)))));
     assert_eq!(bench.replica.promise().entry, Some(entry(1, 0)));
 }
+
+#[test]
+fn what_a_follower_misses_is_sent_again_once_in_a_round_trip() {
+    let mut bench = Bench::opened();
+    bench.publish(7, None);
+    bench.publish(8, None);
+    bench.sync();
+    let ships = |effects: &[Effect]| effects.iter().filter(|one| matches!(one, Effect::Ship { .. })).count();
+    let shipped = |bench: &mut Bench| {
+        bench.step(Input::Shipped { to: id(1), until: Offset(3), bytes: 10 });
+    };
+    let misses = |bench: &mut Bench, end| {
+        bench.says(1, Message::Attached { term: term(1, 0), log_end: Offset(end) });
+        ships(&bench.settle())
+    };
+    assert_eq!(ships(&bench.settle()), 1);
+    shipped(&mut bench);
+    bench.after(Duration::from_millis(300));
+    assert_eq!(misses(&mut bench, 1), 1);
+    shipped(&mut bench);
+    assert_eq!(misses(&mut bench, 1), 0, "it is on its way");
+    assert_eq!(misses(&mut bench, 2), 1, "from elsewhere");
+    shipped(&mut bench);
+    assert_eq!(misses(&mut bench, 1), 0, "overtaken on its way");
+    bench.after(Duration::from_millis(300));
+    assert_eq!(misses(&mut bench, 2), 1, "lost once more");
+}

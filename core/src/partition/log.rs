@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use super::open::Answer;
+use super::reconcile::parting_point;
 use super::{ProducerTable, WriteSeq};
 use crate::batch::Batch;
 use crate::offset::Offset;
@@ -68,6 +70,13 @@ impl Log {
         while let Some((_, end)) = self.under_way.pop_front_if(|(seq, _)| *seq <= through) {
             self.durable = end;
         }
+    }
+
+    /// Where another replica's log begins, if this one holds the same up to there, or parts from it only above; else zero.
+    pub(super) fn start_agreed_with(&self, answer: &Answer) -> Offset {
+        let parting = parting_point(&answer.vector, answer.log_end, &self.vector, None);
+        let agrees = parting.is_ok_and(|parting| parting >= answer.log_start);
+        if agrees { answer.log_start } else { Offset::ZERO }
     }
 
     /// The history of what is durable.

@@ -39,7 +39,7 @@ pub(super) struct Repairs {
 }
 
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     stage: Stage,
     /// Who was asked since the last pause.
     asked: BTreeSet<ReplicaId>,
@@ -69,7 +69,7 @@ impl Place {
 }
 
 impl Repairs {
-    fn damaged(&self) -> impl Iterator<Item = (Offset, &Place)> {
+    pub(super) fn damaged(&self) -> impl Iterator<Item = (Offset, &Place)> {
         let is_damaged = |place: &Place| !matches!(place.stage, Stage::Mended(_));
         self.places.iter().filter(move |(_, place)| is_damaged(place)).map(|(offset, place)| (*offset, place))
     }
@@ -279,6 +279,7 @@ impl Replica {
         if self.repairs.places.is_empty() || matches!(self.role, Role::Halted(_)) {
             return;
         }
+        self.let_go_with_the_others(now);
         let peers = self.peers.keys().copied();
         let candidates: Vec<ReplicaId> = peers.filter(|peer| !self.is_lost(*peer)).collect();
         let Some((offset, to)) = self.repairs.next_question(now.since_start, &candidates) else { return };

@@ -1,7 +1,8 @@
 //! Claims about the log's start.
 
-use super::super::bench::{Bench, batch, opening, term, writes};
-use super::super::{Input, Message, Write};
+use super::super::bench::{Bench, batch, entry, opening, term, vector, writes};
+use super::super::open::Answer;
+use super::super::{Input, Message, Promise, Recovered, Write};
 use super::*;
 
 #[test]
@@ -45,4 +46,91 @@ fn the_vector_and_the_producers_outlive_retention() {
         matches!(effects[..], [super::super::Effect::Acknowledge { base: Offset(1), .. }]),
         "{effects:?}"
     );
+}
+
+/// Leads term 2 with 0 to 5 of term 1. 1 follows with a log that begins at 3, and so does 2, at `other`.
+fn leading_with_starts(other: u64) -> Bench {
+    let mut bench = Bench::recovered(Recovered {
+        promise: Promise { entry: Some(entry(1, 1)), term: Some(term(1, 1)), ..Promise::default() },
+        vector: vector(&[(term(1, 1), 0)]),
+        log_end: Offset(5),
+        high_watermark: Offset(5),
+        ..Recovered::default()
+    });
+    bench.up(1);
+    bench.up(2);
+    bench.step(Input::Assign(entry(2, 0)));
+    bench.sync();
+    for (number, log_start) in [(1, 3), (2, other)] {
+        let (term, vector) = (term(2, 0), vector(&[(term(1, 1), 0)]));
+        let (log_start, log_end, certain) = (Offset(log_start), Offset(5), true);
+        bench.says(number, Message::Promised { term, vector, log_start, log_end, certain });
+        bench.settle();
+        bench.says(number, Message::Attached { term, log_end });
+    }
+    assert_eq!(bench.replica.leading(), Some(term(2, 0)));
+    bench
+}
+
+/// It has no batch to give at 2.
+fn has_none(bench: &mut Bench, number: u16) -> Vec<Write> {
+    let (term, offset, batches) = (term(1, 1), Offset(2), Vec::new());
+    bench.says(number, Message::Refetched { term, offset, batches });
+    writes(&bench.settle())
+}
+
+#[test]
+fn a_leader_lets_go_of_what_it_cannot_read_once_nobody_can_give_what_others_let_go() {
+    let mut bench = leading_with_starts(4);
+    bench.step(Input::Unreadable(Offset(2)));
+    assert!(writes(&bench.settle()).is_empty(), "nobody was asked yet");
+    assert!(has_none(&mut bench, 1).is_empty(), "2 may have it");
+    assert_eq!(has_none(&mut bench, 2), [Write::LogStart(Offset(3))], "1 has what lies behind it");
+    let report = bench.replica.report().unwrap();
+    assert_eq!((report.log_start, report.unreadable, report.irreparable), (Offset(3), None, None));
+    assert!(writes(&bench.settle()).is_empty(), "once");
+}
+
+#[test]
+fn a_leader_does_not_let_go_of_what_somebody_else_can_give() {
+    let mut bench = leading_with_starts(0);
+    bench.step(Input::Unreadable(Offset(2)));
+    bench.settle();
+    assert!(has_none(&mut bench, 1).is_empty());
+    let (copy_term, offset) = (term(1, 1), Offset(2));
+    let batches = vec![batch(term(1, 1), 2)];
+    bench.says(2, Message::Refetched { term: copy_term, offset, batches });
+    bench.sync();
+    assert!(writes(&bench.settle()).is_empty());
+    assert_eq!((bench.replica.log_start(), bench.replica.unreadable()), (Offset(0), None));
+}
+
+#[test]
+fn a_leader_does_not_let_go_of_what_no_retention_has_passed() {
+    let mut bench = leading_with_starts(4);
+    // Behind both starts: that is damage, and no retention.
+    bench.step(Input::Unreadable(Offset(4)));
+    bench.settle();
+    for number in [1, 2] {
+        let (term, offset, batches) = (term(1, 1), Offset(4), Vec::new());
+        bench.says(number, Message::Refetched { term, offset, batches });
+        assert!(writes(&bench.settle()).is_empty());
+    }
+    assert_eq!(bench.replica.report().unwrap().irreparable, Some(Offset(4)));
+}
+
+#[test]
+fn a_start_counts_only_in_a_log_that_agrees_up_to_it() {
+    let recovered =
+        Recovered { vector: vector(&[(term(1, 1), 0)]), log_end: Offset(5), ..Recovered::default() };
+    let bench = Bench::recovered(recovered);
+    let start_of = |lines: &[(crate::term::Term, u64)], end| {
+        let (log_start, log_end) = (Offset(3), Offset(end));
+        let answer = Answer { vector: vector(lines), log_start, log_end, certain: true };
+        bench.replica.log.start_agreed_with(&answer)
+    };
+    assert_eq!(start_of(&[(term(1, 1), 0)], 4), Offset(3));
+    assert_eq!(start_of(&[(term(1, 1), 0), (term(2, 2), 3)], 4), Offset(3));
+    assert_eq!(start_of(&[(term(1, 1), 0), (term(2, 2), 2)], 4), Offset(0), "another history from 2 on");
+    assert_eq!(start_of(&[(term(0, 2), 0)], 4), Offset(0));
 }

@@ -441,6 +441,7 @@ impl World {
         let Some(base) = self.observer.recent(key, back) else { return };
         for node in 0..self.nodes.len() {
             if self.nodes[node].replica(key).is_some_and(|replica| replica.leading().is_some()) {
+                self.observer.may_go(key, base);
                 self.input(node, Input::Partition(key, partition::Input::Retain(base)));
             }
         }

@@ -6,6 +6,7 @@ use fulmar_core::partition::{Refusal, Ticket};
 
 use crate::clients::Attempt;
 use crate::event::Event;
+use crate::homeward::Homing;
 use crate::world::World;
 
 impl World {
@@ -25,9 +26,10 @@ impl World {
     }
 
     pub(crate) fn client(&mut self, client: usize) {
-        let again = self.random.between(5, 200);
+        // Leaders go home at leisure, and so do those who publish meanwhile.
+        let again = self.random.between(5, 200) * if self.homing == Homing::UnderWay { 20 } else { 1 };
         self.at(again, Event::Client(client));
-        let (now_ms, goes_on) = (self.now_ms, !self.calm);
+        let (now_ms, goes_on) = (self.now_ms, !self.calm || self.homing == Homing::UnderWay);
         let producer = &mut self.clients.producers[client];
         let key = producer.key;
         let Some((number, batch)) = producer.next_batch(now_ms, goes_on) else { return };
@@ -51,7 +53,7 @@ impl World {
     }
 
     pub(crate) fn reader(&mut self, number: usize) {
-        let again = self.random.between(5, 300);
+        let again = self.random.between(5, 300) * if self.homing == Homing::UnderWay { 20 } else { 1 };
         self.at(again, Event::Reader(number));
         let node = self.random.below(self.nodes.len() as u64) as usize;
         let key = self.clients.readers[number].key;
@@ -67,7 +69,7 @@ impl World {
         let is_between = |loss: &fulmar_core::term::Epoch| {
             reader.term.is_some_and(|seen| seen.epoch < *loss && *loss <= term.epoch)
         };
-        if losses.iter().any(is_between) || self.observer.came_back(key) {
+        if losses.iter().any(is_between) {
             // What a person gave up is gone: it is told that its offset is out of range, and begins anew.
             reader.begin_anew();
         }
@@ -90,9 +92,6 @@ impl World {
             Err(damaged) => return self.unreadable(node, key, Some(damaged)),
         };
         for batch in batches {
-            if self.observer.came_back(key) {
-                return;
-            }
             if batch.base() != reader.at
                 || self.observer.committed(&self.nodes[node], key, batch.base()) != Some(&batch)
             {

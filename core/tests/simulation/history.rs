@@ -78,6 +78,11 @@ impl History {
         Ok(())
     }
 
+    /// How many batches of idempotent producers are committed.
+    pub(crate) fn idempotent(&self) -> u64 {
+        self.sequences.len() as u64
+    }
+
     /// Whether something of that decision, or of a later one, is committed.
     pub(crate) fn goes_on_since(&self, loss: Epoch) -> bool {
         self.committed.values().next_back().is_some_and(|batch| batch.term().epoch >= loss)

@@ -14,6 +14,7 @@ mod daily;
 mod disk;
 mod event;
 mod history;
+mod homeward;
 mod lab;
 mod ledger;
 mod links;

@@ -6,7 +6,7 @@ use fulmar_core::batch::Batch;
 use fulmar_core::control::View;
 use fulmar_core::control::table::TopicRecord;
 use fulmar_core::entry::{Entry, Members};
-use fulmar_core::id::{Ordinal, PartitionKey, ReplicaId, TopicId};
+use fulmar_core::id::{PartitionKey, ReplicaId, TopicId};
 use fulmar_core::offset::Offset;
 use fulmar_core::partition::Replica;
 use fulmar_core::term::{Epoch, Process, Term, TermVector};
@@ -42,7 +42,11 @@ struct Seen {
     decisions: BTreeMap<Epoch, Entry>,
     /// The highest decision whose term opened.
     in_force: Option<Entry>,
-    /// See [`Observer::came_back`].
+    /// What lies below may go: retention said so to a leader, or a person gave it up.
+    may_go: Offset,
+    /// Its topic was deleted as asked, and somebody has let its records go.
+    released: bool,
+    /// And yet another decision followed.
     came_back: bool,
 }
 
@@ -54,11 +58,6 @@ pub(crate) struct Observer {
     unwanted: BTreeSet<String>,
     /// The topics that had such a name then.
     forfeited: BTreeSet<TopicId>,
-}
-
-/// Whether the entry says that its topic was deleted.
-fn is_deletion(entry: &Entry) -> bool {
-    entry.members.replicas().iter().all(|replica| replica.ordinal == Ordinal(u16::MAX))
 }
 
 /// What clients, replicas and disks show.
@@ -118,6 +117,8 @@ impl Observer {
         }
         if !seen.leaders.contains_key(&rank(term)) {
             totals.count("terms opened");
+            let before = seen.leaders.last_key_value().map(|(_, (before, _))| *before);
+            totals.add_many("leader changes", u64::from(before.is_some_and(|before| before != node.id())));
         }
         if !seen.leaders.contains_key(&rank(term)) {
             seen.begins(node, replica, totals)?;
@@ -138,9 +139,6 @@ impl Observer {
         to: Offset,
     ) -> Result<(), String> {
         let seen = self.partitions.entry(key).or_default();
-        if seen.came_back {
-            return Ok(());
-        }
         let Some(state) = node.disk.written.states.get(&key) else { return Ok(()) };
         let Some(loss) = seen.past_of(&state.vector) else { return seen.now.believed_by(node, state, to) };
         // It may be on its way to what holds now, and not have reached where that begins.
@@ -163,9 +161,6 @@ impl Observer {
         value: u64,
     ) -> Result<(), String> {
         let seen = self.partitions.entry(key).or_default();
-        if seen.came_back {
-            return Ok(());
-        }
         let vector = leader.disk.written.states.get(&key).map(|state| state.vector.clone());
         let history = seen.history_of_mut(&vector.unwrap_or_default());
         let Some(batch) = history.committed.get(&base) else {
@@ -196,12 +191,27 @@ impl Observer {
         Ok(())
     }
 
+    /// Retention says to a leader that everything below may go.
+    pub(crate) fn may_go(&mut self, key: PartitionKey, below: Offset) {
+        let seen = self.partitions.entry(key).or_default();
+        seen.may_go = seen.may_go.max(below);
+    }
+
+    /// A replica lets go of what lies below.
+    pub(crate) fn lets_go(&self, node: &Node, key: PartitionKey, below: Offset) -> Result<(), String> {
+        let may_go = self.partitions.get(&key).map(|seen| seen.may_go).unwrap_or_default();
+        if below <= may_go {
+            return Ok(());
+        }
+        Err(format!(
+            "broker {} lets go of what lies below {below} in {key}, retention has passed {may_go} only",
+            node.number
+        ))
+    }
+
     /// Everything that was acknowledged is still there.
     pub(crate) fn final_check(&self, key: PartitionKey, leader: &Node) -> Result<(), String> {
         let Some(log) = leader.disk.written.states.get(&key) else { return Ok(()) };
-        if self.partitions[&key].came_back {
-            return Ok(());
-        }
         for (base, value) in self.partitions[&key].now.acknowledged.range(log.start..) {
             if log.batch(*base).and_then(crate::clients::value) != Some(*value) {
                 return Err(format!("record {value:#x}, acknowledged at {base} of {key}, is lost"));
@@ -282,16 +292,19 @@ impl Observer {
             }
             return Err(format!("epoch {} names two decisions: {known} and {entry}", entry.epoch));
         }
-        if !is_deletion(entry) && seen.decisions.values().any(is_deletion) && !seen.came_back {
-            seen.came_back = true;
-            totals.count("deleted partitions that came back");
+        // Only where table and volumes that knew of it went together. Then it goes on with the records that it had.
+        let comes_back =
+            !entry.is_deletion() && seen.released && !std::mem::replace(&mut seen.came_back, true);
+        totals.add_many("deleted partitions that came back with their records", u64::from(comes_back));
+        if let Some(accepted) = entry.accepted_loss {
+            seen.may_go = seen.may_go.max(accepted.known_end);
         }
         seen.decisions.insert(entry.epoch, entry.clone());
         totals.count("decisions");
         if let Members::Joint { .. } = entry.members {
             totals.count("joint entries");
         }
-        if !is_deletion(entry) || self.forfeited.contains(&entry.key.topic) {
+        if !entry.is_deletion() || self.forfeited.contains(&entry.key.topic) {
             return Ok(());
         }
         // It may have been made and deleted before the table heard of it.
@@ -344,9 +357,12 @@ impl Observer {
         self.forfeited.extend(same.map(|(id, _)| *id));
     }
 
-    /// It was deleted as asked, and its topic wished again before everything of it was gone: records of both lives may be about.
-    pub(crate) fn came_back(&self, key: PartitionKey) -> bool {
-        self.partitions.get(&key).is_some_and(|seen| seen.came_back)
+    /// A replica lets all records go, because its topic was deleted.
+    pub(crate) fn released(&mut self, key: PartitionKey, totals: &mut Totals) {
+        let seen = self.partitions.entry(key).or_default();
+        if !std::mem::replace(&mut seen.released, true) {
+            totals.count("deleted partitions");
+        }
     }
 
     pub(crate) fn is_forfeited(&self, key: PartitionKey) -> bool {
@@ -386,7 +402,7 @@ impl Observer {
     /// Whether a replica is needed by a decision that may hold: the last that opened, or any after it.
     pub(crate) fn needs(&self, key: PartitionKey, replica: ReplicaId) -> bool {
         let Some(seen) = self.partitions.get(&key) else { return false };
-        if seen.decisions.last_key_value().is_some_and(|(_, last)| is_deletion(last)) {
+        if seen.decisions.last_key_value().is_some_and(|(_, last)| last.is_deletion()) {
             return false;
         }
         let from = seen.in_force.as_ref().map(|entry| entry.epoch).unwrap_or_default();
@@ -395,7 +411,10 @@ impl Observer {
 
     /// What partitions amounted to.
     pub(crate) fn count(&self, totals: &mut Totals) {
+        // One that is committed twice ends its world.
+        totals.add_many("batches of idempotent producers committed twice", 0);
         for seen in self.partitions.values() {
+            totals.add_many("batches of idempotent producers committed once", seen.now.idempotent());
             totals.add_many("records acknowledged and there at the end", seen.now.acknowledged.len() as u64);
         }
     }

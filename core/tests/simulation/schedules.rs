@@ -219,6 +219,40 @@ fn schedule_11_a_dead_tail_below_the_leader_s_log_start_does_not_survive() {
 }
 
 #[test]
+fn who_cannot_read_what_the_others_let_go_lets_it_go_too_and_feeds_whoever_joins() {
+    let mut lab = running();
+    let tickets: Vec<_> = (2..5).map(|value| lab.publish('A', value)).collect();
+    lab.run("ABC");
+    assert!(tickets.into_iter().all(|ticket| lab.is_acknowledged(ticket)));
+    // Retention goes on where C does not hear of it.
+    lab.disconnect('A', 'C');
+    let start = Offset(3);
+    lab.step('A', Input::Retain(start));
+    lab.run("AB");
+    lab.crash('A', false);
+    lab.lose_messages();
+    lab.assign("BC", &entry(2, 'C', abc()));
+    lab.connect('B', 'C');
+    lab.run("BC");
+    assert!(lab.replica('C').readable().is_some());
+    assert_eq!((lab.replica('B').log_start(), lab.replica('C').log_start()), (start, Offset::ZERO));
+    // The value 2 lies on C alone, which cannot read it. D joins with nothing.
+    lab.disconnect('C', 'E');
+    lab.step('C', Input::Unreadable(Offset(2)));
+    let joint = Members::Joint { old: set("ABC", 2), new: set("BCD", 2) };
+    lab.assign("BCD", &entry(3, 'C', joint));
+    lab.run("BCD");
+    assert_eq!((lab.replica('C').log_start(), lab.replica('C').unreadable()), (start, None));
+    assert_eq!((lab.replica('D').log_start(), lab.values('D')), (start, vec![3, 4]));
+    assert!(lab.replica('C').readable().is_some(), "the joint entry's term opened");
+    // A, which has let it go with B, comes back.
+    lab.start('A');
+    lab.connect_all("ABCD");
+    lab.run("ABCD");
+    assert_eq!((lab.replica('A').log_start(), lab.values('A')), (start, vec![3, 4]));
+}
+
+#[test]
 fn schedule_12_a_replica_that_opens_alone_waits_for_somebody_who_knows_it() {
     use fulmar_core::partition::{Now, Recovered, Replica};
     let alone = entry(1, 'A', Members::One(set("AB", 2)));

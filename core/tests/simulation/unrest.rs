@@ -1,7 +1,7 @@
 //! Blows that strike operators, the table and what is wished; and the calm after all of them.
 
 use fulmar_core::control::DocumentName;
-use fulmar_core::id::{PartitionKey, TopicId};
+use fulmar_core::id::PartitionKey;
 use fulmar_core::offset::Offset;
 
 use crate::event::Event;
@@ -193,10 +193,9 @@ impl World {
             if self.leader(key).is_none() {
                 return Err(format!("nobody leads {key}"));
             }
-            let kept_from = self.kept_from(key);
-            let is_kept = |(of, base): &(PartitionKey, Offset)| *of == key && *base >= kept_from;
+            let is_of = |(of, _): &(PartitionKey, Offset)| *of == key;
             let rotten =
-                |node: &&Node| self.observer.needs(key, node.id()) && node.disk.damaged().iter().any(is_kept);
+                |node: &&Node| self.observer.needs(key, node.id()) && node.disk.damaged().iter().any(is_of);
             if let Some(node) = self.nodes.iter().filter(|node| !node.is_ghost).find(rotten) {
                 return Err(format!("a batch of {key} on broker {} is damaged", node.number));
             }
@@ -206,19 +205,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// What another one's retention has let go, below here, cannot be had any more.
-    fn kept_from(&self, key: PartitionKey) -> Offset {
-        let starts = self.nodes.iter().filter_map(|node| node.durable(key)).map(|state| state.start);
-        starts.max().unwrap_or_default()
-    }
-
-    /// A leader that cannot read what others have let go feeds nobody beyond it before it lets it go too.
-    fn is_held_up(&self, topic: Option<TopicId>) -> bool {
-        let is_beyond =
-            |(key, base): &(PartitionKey, Offset)| Some(key.topic) == topic && *base < self.kept_from(*key);
-        self.nodes.iter().any(|node| node.disk.damaged().iter().any(is_beyond))
     }
 
     fn operators_rest(&self) -> Result<(), String> {
@@ -232,8 +218,7 @@ impl World {
         for wish in &self.desired.topics {
             let shown = one.view.topics.get(&wish.name);
             let shown = shown.ok_or_else(|| format!("topic {} is not known", wish.name))?;
-            let is_whole = shown.under_replicated == 0 || self.is_held_up(shown.id);
-            if !shown.ready || !is_whole {
+            if !shown.ready || shown.under_replicated > 0 {
                 let (reason, message) = (shown.reason, &shown.message);
                 return Err(format!("topic {} is not whole: {reason}: {message}", wish.name));
             }
@@ -243,7 +228,7 @@ impl World {
 
     /// Whether somebody must serve this partition: not if it was to be deleted, or no broker ever acknowledged anything in it
     /// and the table knows it no more.
-    fn is_served(&self, key: PartitionKey) -> bool {
+    pub(crate) fn is_served(&self, key: PartitionKey) -> bool {
         if self.is_capricious() {
             return true;
         }
@@ -253,7 +238,7 @@ impl World {
         !is_left && !self.observer.is_forfeited(key) && self.observer.has_acknowledged(key)
     }
 
-    fn leader(&self, key: PartitionKey) -> Option<&Node> {
+    pub(crate) fn leader(&self, key: PartitionKey) -> Option<&Node> {
         let leads = |node: &&Node| {
             let Some(replica) = node.replica(key).filter(|replica| replica.readable().is_some()) else {
                 return false;

@@ -11,6 +11,7 @@ use fulmar_core::partition::{self, Effect, Message, Write};
 use crate::capricious::Capricious;
 use crate::clients::Clients;
 use crate::event::{Event, Government};
+use crate::homeward::Homing;
 use crate::ledger::Ledger;
 use crate::network::{Network, Weather};
 use crate::node::{CLUSTER, Node};
@@ -23,7 +24,7 @@ use crate::swarm::Swarm;
 use crate::totals::Totals;
 
 /// After the storm everything must work again within so long.
-const CALM_MS: u64 = 90_000;
+pub(crate) const CALM_MS: u64 = 90_000;
 
 /// Who decides.
 pub(crate) enum Rule {
@@ -88,6 +89,10 @@ pub(crate) struct World {
     pub(crate) words: BTreeSet<(String, LossWord)>,
     numbers: u64,
     storm_ms: u64,
+    /// Whether it waits, when all is well, for leaders to go home.
+    pub(crate) homing: Homing,
+    /// What is awaited has to have come by then.
+    pub(crate) patience_until: u64,
     at_rest: bool,
 }
 
@@ -165,6 +170,8 @@ impl World {
         if capricious {
             world.storm_ms -= world.swarm.ruin_ms;
             world.rule_capriciously(&shape.desired.topics);
+        } else {
+            world.homing = Homing::draw(seed);
         }
         world.set_going();
         world
@@ -206,6 +213,8 @@ impl World {
             words: BTreeSet::new(),
             numbers: 1000,
             storm_ms: shape.storm_ms,
+            homing: Homing::Never,
+            patience_until: u64::MAX,
             at_rest: false,
         }
     }
@@ -246,6 +255,7 @@ impl World {
         self.at(20, Event::Connect);
         self.at(3000, Event::Blow);
         self.at(self.storm_ms, Event::Calm);
+        self.patience_until = self.storm_ms + CALM_MS;
     }
 
     /// A number that was never given before.
@@ -266,9 +276,8 @@ impl World {
     /// Until the end of the world, or the first violation.
     pub(crate) fn run(&mut self) -> Result<(), String> {
         while !self.at_rest {
-            if self.now_ms > self.storm_ms + CALM_MS {
-                let why = self.rests().err().unwrap_or_default();
-                return Err(format!("no rest {} s after the storm: {why}", CALM_MS / 1000));
+            if self.now_ms > self.patience_until {
+                return Err(self.why_no_rest());
             }
             self.next()?;
         }
@@ -354,11 +363,13 @@ impl World {
     }
 
     fn look_for_rest(&mut self) {
-        if self.rests().is_ok() {
+        if self.homing == Homing::UnderWay {
+            self.go_home();
+        } else if self.rests().is_ok() {
             if let Err(violation) = self.final_check() {
                 self.violate(violation);
             }
-            self.at_rest = true;
+            self.at_rest = !self.sets_out_for_home();
         }
         self.at(500, Event::Rest);
     }
@@ -417,6 +428,14 @@ impl World {
                 self.count_write(&write);
                 if let Write::Append(batch) = &write {
                     self.observer.written(&self.nodes[node], key, batch)?;
+                }
+                if let Write::LogStart(start) = &write {
+                    self.observer.lets_go(&self.nodes[node], key, *start)?;
+                }
+                let entry =
+                    self.nodes[node].replica(key).and_then(|replica| replica.promise().entry.as_ref());
+                if write == Write::Release && entry.is_some_and(fulmar_core::entry::Entry::is_deletion) {
+                    self.observer.released(key, &mut self.totals);
                 }
                 self.nodes[node].disk.write(key, seq, write);
                 self.sync_soon(node);
