@@ -22,14 +22,16 @@ pub fn all() -> [(&'static str, CustomResourceDefinition); 3] {
 pub fn cluster() -> CustomResourceDefinition {
     let mut crd = to_value(&Cluster::crd());
     // A Cluster of nothing but defaults is a good Cluster.
-    let spec = root_schema(&mut crd).pointer_mut("/properties/spec").expect("a Cluster has a spec");
-    spec.as_object_mut().expect("a schema is an object").insert("default".to_owned(), json!({}));
+    set_default(&mut crd, "/properties/spec", json!({}));
+    set_default(&mut crd, STATUS, unseen());
     finish(crd)
 }
 
 /// The definition of `Topic`.
 pub fn topic() -> CustomResourceDefinition {
-    finish(to_value(&Topic::crd()))
+    let mut crd = to_value(&Topic::crd());
+    set_default(&mut crd, STATUS, unseen());
+    finish(crd)
 }
 
 /// The definition of `PartitionTable`.
@@ -53,6 +55,20 @@ pub fn chart_yaml(crd: &CustomResourceDefinition) -> String {
     annotations.insert("helm.sh/resource-policy".to_owned(), "keep".to_owned());
     // Helm reads `{{` in a template, which no text of ours has.
     format!("{{{{- if .Values.crds.enabled }}}}\n{}{{{{- end }}}}\n", yaml(&crd))
+}
+
+/// Where the status is in a schema.
+const STATUS: &str = "/properties/status";
+
+/// The status of an object that the operator has not seen. Without it kstatus, so Helm and Flux, would take the object for
+/// ready.
+fn unseen() -> Value {
+    json!({"observedGeneration": -1})
+}
+
+fn set_default(crd: &mut Value, pointer: &str, value: Value) {
+    let schema = root_schema(crd).pointer_mut(pointer).expect("a definition has a spec and a status");
+    schema.as_object_mut().expect("a schema is an object").insert("default".to_owned(), value);
 }
 
 /// The OpenAPI schema of a definition, as JSON.

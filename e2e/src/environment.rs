@@ -44,6 +44,7 @@ pub struct Environment {
     kubectl: PathBuf,
     helm: PathBuf,
     grpcurl: PathBuf,
+    judge: Option<PathBuf>,
     cluster: String,
     own: Option<Own>,
 }
@@ -82,6 +83,7 @@ impl Environment {
             kubectl: path("FULMAR_E2E_KUBECTL")?,
             helm: path("FULMAR_E2E_HELM")?,
             grpcurl: path("FULMAR_E2E_GRPCURL")?,
+            judge: path("FULMAR_E2E_JUDGE").ok(),
             cluster,
             own,
         })
@@ -142,6 +144,13 @@ impl Environment {
     /// Runs `grpcurl`, gives what it printed.
     pub fn grpcurl(&self, arguments: &[&str]) -> Result<String> {
         run(&self.grpcurl, arguments, None)
+    }
+
+    /// Runs `judge` (`e2e/judges`), gives its verdicts. There is an error if it could not be built, for want of Go: a test that needs
+    /// it fails then, it is not passed over.
+    pub fn judge(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+        let judge = self.judge.as_deref().context("e2e/judges/build did not build judge, see above")?;
+        serde_json::from_str(&run(judge, arguments, None)?).context("judge printed no JSON")
     }
 
     /// Runs one of our own binaries, such as `fulmar`, gives what it printed.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -13,6 +13,7 @@ use crate::kubernetes::choice::Cluster;
 use crate::kubernetes::context::Cleared;
 use crate::kubernetes::logs;
 use crate::kubernetes::own::{Own, ROOM, Running};
+use crate::process;
 use crate::workspace::Workspace;
 
 const END_TO_END: &str = "package(fulmar-e2e)";
@@ -157,10 +158,22 @@ fn inside(workspace: &Workspace, own: &Own, ready: &Ready, tests: &Tests<'_>) ->
     Ok(command)
 }
 
+/// Tells where the program is that says what others make of us; it is built unless it is there. Where it cannot be, the tests that
+/// need it fail, and the others tell what they have to tell.
+fn tell_of_judge(command: &mut Command, workspace: &Workspace) {
+    let mut build = Command::new("bash");
+    build.arg(workspace.path("e2e/judges/build"));
+    match process::output(build.stderr(Stdio::inherit())) {
+        Ok(path) => drop(command.env("FULMAR_E2E_JUDGE", path)),
+        Err(error) => eprintln!("{error:#}"),
+    }
+}
+
 /// What the tests are told, on every kind of cluster. What the person's environment has already is kept: images pushed elsewhere,
 /// tools at other places.
 fn describe(command: &mut Command, workspace: &Workspace, cluster: &str) {
     command.env("NEXTEST_PROFILE", "e2e").env("FULMAR_E2E_CLUSTER", cluster);
+    tell_of_judge(command, workspace);
     let folders = [
         ("FULMAR_E2E_BINARIES", workspace.binaries()),
         ("FULMAR_E2E_CHART", workspace.path("charts/fulmar")),
