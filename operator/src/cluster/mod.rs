@@ -54,7 +54,7 @@ use self::status::Problem;
 use self::stewardship::Stewardship;
 use self::validate::{Wanted, validate};
 
-/// Even when nothing changes, a Cluster is looked at so often; it costs two reads.
+/// Even when nothing changes, a Cluster is looked at so often, and when its Secrets are to be read again; that costs two reads.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// What waits for others (a pod that starts, a partition that catches up) is looked at so often.
@@ -342,8 +342,10 @@ impl Attendant {
             Some(stewardship) => stewardship.until_taken_up().map_or(next, |left| next.sooner(left)),
             None => next.sooner(WAITING),
         };
-        // Secrets that were just written are read back: no watch tells of them.
-        let next = if self.behind || self.secrets.is_none() { next.sooner(BEHIND) } else { next };
+        // No watch tells of Secrets: those that were just written are read back, and all of them again in a while.
+        let secrets = self.secrets.as_ref().map_or(BEHIND, |stored| stored.until_read_again().max(BEHIND));
+        let next = next.sooner(secrets);
+        let next = if self.behind { next.sooner(BEHIND) } else { next };
         let until_renewal = certificates.renew_at.duration_since(Timestamp::now());
         let until_renewal = Duration::try_from(until_renewal).unwrap_or(Duration::ZERO);
         next.sooner(until_renewal.clamp(WAITING, LOOK_AGAIN))

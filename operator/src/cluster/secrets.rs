@@ -26,6 +26,11 @@ pub(super) struct StoredSecrets {
 }
 
 impl StoredSecrets {
+    /// How long it is still believed.
+    pub(super) fn until_read_again(&self) -> Duration {
+        BELIEVED.saturating_sub(self.read.elapsed())
+    }
+
     /// Whether what is stored is what is to be used.
     pub(super) fn have(&self, certificates: &Certificates) -> bool {
         let is_stored = |secret: &Option<Secret>, wanted: &Kept| {
