@@ -233,8 +233,8 @@ fn serve_http(
         windows: WINDOWS,
         http2_only: false,
         keepalive: (Duration::from_secs(10), Duration::from_secs(10)),
-        // It has no streams, and its bodies are counted where they are read.
-        answer_bytes: None,
+        answer_bytes: Some(shares.connection_answers),
+        // Its bodies are counted where they are read.
         requests: None,
     };
     let serving = tokio::spawn(listen::serve(listener, None, limits, http.clone().router(), stop.clone()));

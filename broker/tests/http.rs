@@ -1,4 +1,4 @@
-//! HTTP by hand, byte for byte.
+//! What HTTP serves to people and scripts: `/publish`, probes, metrics.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,13 +9,11 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-
 use fulmar_proto::v1::start::At;
 use fulmar_proto::v1::{Earliest, Start, SubscribeRequest};
+use support::http::{get, post, send};
 use support::operator::{CLUSTER, Operator, epoch, key, page};
-use support::{Brokers, PATIENCE, eventually};
+use support::{Brokers, eventually};
 
 async fn one() -> (Brokers, Operator) {
     let brokers = Brokers::start(1);
@@ -24,47 +22,6 @@ async fn one() -> (Brokers, Operator) {
     operator.push(&page(1, &[me], me, 1), 1).await;
     operator.leads(key(0), epoch(1)).await;
     (brokers, operator)
-}
-
-/// What a broker answered.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    /// Whether it is a problem document of its own status that says so.
-    fn tells(&self, status: u16, words: &str) -> bool {
-        self.status == status
-            && self.head.contains("content-type: application/problem+json")
-            && self.body.contains(&format!("\"status\":{status}"))
-            && self.body.contains(words)
-    }
-}
-
-fn send(address: SocketAddr, request: &str, body: &[u8]) -> Answer {
-    let mut socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let head = format!("{request}\r\nHost: x\r\nConnection: close\r\n\r\n");
-    socket.write_all(head.as_bytes()).unwrap();
-    // It may be refused before all of it was written.
-    let _refused = socket.write_all(body);
-    let mut answer = Vec::new();
-    let _reset = socket.read_to_end(&mut answer);
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
-}
-
-fn get(address: SocketAddr, target: &str) -> Answer {
-    send(address, &format!("GET {target} HTTP/1.1"), b"")
-}
-
-fn post(address: SocketAddr, target: &str, body: &[u8]) -> Answer {
-    send(address, &format!("POST {target} HTTP/1.1\r\nContent-Length: {}", body.len()), body)
 }
 
 async fn values(brokers: &Brokers, count: usize) -> Vec<Vec<u8>> {

@@ -62,9 +62,9 @@ pub fn batch_of(bytes: Bytes, topic: &TopicRecord) -> Result<ProducedBatch, Fail
     Ok(batch)
 }
 
-/// One message frames one batch.
-pub fn framed(record: Record) -> Result<ProducedBatch, Failure> {
-    ProducedBatch::build(&[record], None).map_err(|error| Failure::corrupt(&error))
+/// Messages of one partition as one batch.
+pub fn framed(records: &[Record]) -> Result<ProducedBatch, Failure> {
+    ProducedBatch::build(records, None).map_err(|error| Failure::corrupt(&error))
 }
 
 /// The records of a batch from `from` on, as programs see them.

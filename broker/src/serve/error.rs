@@ -48,6 +48,13 @@ impl Failure {
         self
     }
 
+    /// Says where in the request it was.
+    #[must_use]
+    pub fn about(mut self, place: &str) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     /// A field is missing or out of its range.
     pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
         Self::new(ErrorReason::InvalidRequest, message).with("field", field)
@@ -125,6 +132,14 @@ impl Failure {
                 Self::new(ErrorReason::NotServing, format!("the storage failed: {what}"))
             }
         }
+    }
+
+    /// Nothing stands there any more, or yet.
+    pub fn out_of_range(offset: Offset, log_start: Offset, high_watermark: Offset) -> Self {
+        let message = format!("offset {offset} is outside of what is kept, {log_start} to {high_watermark}");
+        Self::new(ErrorReason::OffsetOutOfRange, message)
+            .with("log_start", log_start)
+            .with("high_watermark", high_watermark)
     }
 
     /// A batch is damaged on this broker's disk, and the other replicas are asked for a copy.
@@ -267,8 +282,12 @@ impl IntoResponse for Failure {
 }
 
 impl Failure {
-    /// As a problem document of another status than its reason's: of a path, or of a method.
-    pub fn into_response_as(self, status: StatusCode) -> Response {
+    /// As a problem document, RFC 9457.
+    pub fn to_problem(&self) -> serde_json::Value {
+        self.problem_of(self.http_status())
+    }
+
+    fn problem_of(&self, status: StatusCode) -> serde_json::Value {
         let mut document = serde_json::Map::new();
         document.insert("type".to_owned(), format!("urn:fulmar:error:{}", self.reason_name()).into());
         document.insert("title".to_owned(), status.canonical_reason().unwrap_or("Error").into());
@@ -278,7 +297,12 @@ impl Failure {
         for (name, value) in &self.metadata {
             document.insert((*name).to_owned(), value.clone().into());
         }
-        let mut response = (status, Json(document)).into_response();
+        document.into()
+    }
+
+    /// As a problem document of another status than its reason's: of a path, or of a method.
+    pub fn into_response_as(self, status: StatusCode) -> Response {
+        let mut response = (status, Json(self.problem_of(status))).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(after) = self.retry_after() {

@@ -9,7 +9,6 @@ use fulmar_core::batch::Batch;
 use fulmar_core::id::PartitionKey;
 use fulmar_core::offset::Offset;
 use fulmar_core::term::Term;
-use fulmar_proto::v1::ErrorReason;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
@@ -156,11 +155,7 @@ impl Feed {
         if self.next >= log_start && self.next <= high_watermark {
             return Ok(());
         }
-        let message =
-            format!("offset {} is outside of what is kept, {log_start} to {high_watermark}", self.next);
-        Err(Failure::new(ErrorReason::OffsetOutOfRange, message)
-            .with("log_start", log_start)
-            .with("high_watermark", high_watermark))
+        Err(Failure::out_of_range(self.next, log_start, high_watermark))
     }
 
     /// Waits a little for what kept the last read from giving anything. A copy of a damaged batch is on its way, or nobody

@@ -17,6 +17,8 @@ pub mod metrics;
 mod offsets;
 pub mod outflow;
 mod publish;
+mod read;
+mod subscribe;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;

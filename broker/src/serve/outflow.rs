@@ -271,9 +271,14 @@ impl<T> Watch<T> {
 }
 
 impl<T> Answered<T> {
+    /// What a response of another shape carries in its extensions, for its memory to be counted until it is written.
+    pub(super) fn handed(&self) -> Handed {
+        self.handed.clone()
+    }
+
     /// As a response whose memory is counted until it is written.
     pub(super) fn into_response(self) -> Response<Self> {
-        let handed = self.handed.clone();
+        let handed = self.handed();
         let mut response = Response::new(self);
         response.extensions_mut().insert(handed);
         response

@@ -1,5 +1,6 @@
-//! The way of one message from any program to its partition's leader, here or on another broker.
+//! The way of messages from any program to its partition's leader, here or on another broker.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,10 @@ use fulmar_core::control::table::TopicRecord;
 use fulmar_core::id::{Ordinal, PartitionKey};
 use fulmar_core::offset::Offset;
 use fulmar_core::partitioner::partition_of;
+use fulmar_proto::v1::log_client::LogClient;
+use fulmar_proto::v1::produce_response::Outcome;
 use fulmar_proto::v1::pub_sub_client::PubSubClient;
-use fulmar_proto::v1::{ErrorReason, PublishRequest, PublishResponse};
+use fulmar_proto::v1::{ErrorReason, ProduceRequest, ProduceResponse, PublishRequest, PublishResponse};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::debug;
@@ -49,20 +52,76 @@ impl Door {
         deadline: Instant,
     ) -> Result<PublishResponse, Failure> {
         let topic = self.find(&request.topic, is_forwarded, deadline).await?;
-        let partition = self.choose(&topic, &request);
+        let partition = Self::named_partition(&topic, &request).unwrap_or_else(|| self.turn(&topic));
         let key = Door::partition(&topic, partition)?;
-        let record = convert::record_of(request, &topic, i64::try_from(wall_ms()).unwrap_or(i64::MAX))?;
-        let size = record.value.len() + record.key.as_ref().map_or(0, bytes::Bytes::len);
-        let admission = self.admit(size).await?;
+        let record = convert::record_of(request, &topic, now_ms())?;
+        let _admission = self.admit(size(&record)).await?;
         received.release();
-        let give_up = deadline.min(Instant::now() + PATIENCE);
+        let offset = self.commit(&topic, key, &[record], is_forwarded, deadline).await?;
+        Ok(PublishResponse { topic: topic.name.clone(), partition, offset: offset.0 })
+    }
+
+    /// Publishes messages of one topic, those of a partition in their order and as one batch; answers when all are committed,
+    /// or not: what became of each, in the order of the messages. An error: nothing was appended.
+    pub(super) async fn publish_all(
+        &self,
+        topic: &str,
+        (requests, received): (Vec<PublishRequest>, Received),
+        deadline: Instant,
+    ) -> Result<Vec<Result<PublishResponse, Failure>>, Failure> {
+        let began = Instant::now();
+        let topic = self.find(topic, false, deadline).await?;
+        // Those without a key stay together: each batch costs a round of acknowledgements.
+        let keyless = self.turn(&topic);
+        let mut places = Vec::with_capacity(requests.len());
+        let mut batches: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
+        for (at, request) in requests.into_iter().enumerate() {
+            let partition = Self::named_partition(&topic, &request).unwrap_or(keyless);
+            let record = Door::partition(&topic, partition)
+                .and_then(|_| convert::record_of(request, &topic, now_ms()))
+                .map_err(|failure| failure.about(&format!("messages[{at}]")))?;
+            let batch = batches.entry(partition).or_default();
+            places.push((partition, batch.len()));
+            batch.push(record);
+        }
+        let _admission = self.admit(batches.values().flatten().map(size).sum()).await?;
+        received.release();
+        let committed = batches.iter().map(async |(partition, records)| {
+            let key = PartitionKey { topic: topic.id, partition: *partition };
+            (*partition, self.commit(&topic, key, records, false, deadline).await)
+        });
+        let committed: BTreeMap<u32, Result<Offset, Failure>> =
+            futures::future::join_all(committed).await.into_iter().collect();
+        let outcome = |(partition, at): (u32, usize)| {
+            let outcome = match &committed[&partition] {
+                Ok(base) => Ok(PublishResponse {
+                    topic: topic.name.clone(),
+                    partition,
+                    offset: base.plus(at as u64).0,
+                }),
+                Err(failure) => Err(failure.clone()),
+            };
+            let failed = outcome.as_ref().err().map(Failure::reason_name);
+            self.shared.metrics.published(began.elapsed(), failed);
+            outcome
+        };
+        Ok(places.into_iter().map(outcome).collect())
+    }
+
+    /// Appends records of one partition as one batch, here or at its leader; the first one's offset when it is committed.
+    async fn commit(
+        &self,
+        topic: &TopicRecord,
+        key: PartitionKey,
+        records: &[Record],
+        is_forwarded: bool,
+        deadline: Instant,
+    ) -> Result<Offset, Failure> {
+        let (partition, give_up) = (key.partition, deadline.min(Instant::now() + PATIENCE));
         loop {
-            let tried = self.try_once(&topic, key, &record, is_forwarded, deadline).await;
+            let tried = self.try_once(topic, key, records, is_forwarded, deadline).await;
             let failure = match tried {
-                Ok(offset) => {
-                    drop(admission);
-                    return Ok(PublishResponse { topic: topic.name.clone(), partition, offset: offset.0 });
-                }
+                Ok(offset) => return Ok(offset),
                 Err(failure) => failure,
             };
             if is_forwarded || !passes(&failure) || Instant::now() + RETRY_EVERY >= give_up {
@@ -77,32 +136,47 @@ impl Door {
         }
     }
 
-    fn choose(&self, topic: &TopicRecord, request: &PublishRequest) -> u32 {
-        match (request.partition, &request.key) {
-            (Some(partition), _) => partition,
-            (None, Some(key)) if topic.partitions > 0 => partition_of(key, topic.partitions),
-            (None, _) => self.shared.turn.fetch_add(1, Ordering::Relaxed) % topic.partitions.max(1),
-        }
+    /// The partition that a message says, or its key.
+    fn named_partition(topic: &TopicRecord, request: &PublishRequest) -> Option<u32> {
+        let of_key = |key| partition_of(key, topic.partitions);
+        request.partition.or_else(|| request.key.as_deref().filter(|_| topic.partitions > 0).map(of_key))
+    }
+
+    /// The partition whose turn it is.
+    fn turn(&self, topic: &TopicRecord) -> u32 {
+        self.shared.turn.fetch_add(1, Ordering::Relaxed) % topic.partitions.max(1)
     }
 
     async fn try_once(
         &self,
         topic: &TopicRecord,
         key: PartitionKey,
-        record: &Record,
+        records: &[Record],
         is_forwarded: bool,
         deadline: Instant,
     ) -> Result<Offset, Failure> {
-        match self.leader(key) {
-            Some(leader) if leader == self.shared.replicas.me() => self.append(key, record, deadline).await,
-            Some(leader) if !is_forwarded => self.pass_on(leader.ordinal, topic, key, record, deadline).await,
-            Some(_) | None => Err(self.not_leader(key)),
+        match (self.leader(key), records) {
+            (Some(leader), _) if leader == self.shared.replicas.me() => {
+                self.append(key, records, deadline).await
+            }
+            (Some(leader), [record]) if !is_forwarded => {
+                self.pass_on(leader.ordinal, topic, key, record, deadline).await
+            }
+            (Some(leader), records) if !is_forwarded => {
+                self.pass_batch_on(leader.ordinal, key, records, deadline).await
+            }
+            (Some(_) | None, _) => Err(self.not_leader(key)),
         }
     }
 
-    async fn append(&self, key: PartitionKey, record: &Record, deadline: Instant) -> Result<Offset, Failure> {
+    async fn append(
+        &self,
+        key: PartitionKey,
+        records: &[Record],
+        deadline: Instant,
+    ) -> Result<Offset, Failure> {
         self.check_room()?;
-        let batch = convert::framed(record.clone())?;
+        let batch = convert::framed(records)?;
         self.shared.metrics.appended(batch.size());
         let stopping =
             |_| Failure::new(ErrorReason::NotServing, "this broker is stopping; nothing was appended");
@@ -171,6 +245,50 @@ impl Door {
             Err(_) => Err(Failure::outcome_unknown()),
         }
     }
+
+    async fn pass_batch_on(
+        &self,
+        leader: Ordinal,
+        key: PartitionKey,
+        records: &[Record],
+        deadline: Instant,
+    ) -> Result<Offset, Failure> {
+        let request = ProduceRequest {
+            topic_id: convert::topic_bytes(key.topic),
+            partition: key.partition,
+            batch: convert::framed(records)?.bytes().clone(),
+            correlation_id: 0,
+        };
+        let channel = self.shared.channels.to(leader).await?;
+        let mut client = LogClient::new(channel).max_encoding_message_size(dial::MESSAGE_BYTES_MAX);
+        let answered = async {
+            let answers = client.produce(forward::marked(tokio_stream::once(request))).await?;
+            answers.into_inner().message().await
+        };
+        match timeout_at(deadline.into(), answered).await {
+            Ok(Ok(Some(ProduceResponse { outcome: Some(Outcome::BaseOffset(offset)), .. }))) => {
+                Ok(Offset(offset))
+            }
+            Ok(Ok(Some(ProduceResponse { outcome: Some(Outcome::Error(error)), .. }))) => {
+                Err(find::behind(leader, Failure::from_item(&error)))
+            }
+            Ok(Ok(_) | Err(_)) => {
+                self.shared.channels.forget(leader);
+                debug!(%leader, "a batch was passed on and not answered");
+                Err(Failure::outcome_unknown())
+            }
+            Err(_) => Err(Failure::outcome_unknown()),
+        }
+    }
+}
+
+fn now_ms() -> i64 {
+    i64::try_from(wall_ms()).unwrap_or(i64::MAX)
+}
+
+/// About what a record takes as a publish.
+fn size(record: &Record) -> usize {
+    record.value.len() + record.key.as_ref().map_or(0, bytes::Bytes::len)
 }
 
 /// Nothing was appended, and it may pass.

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test uses its part")]
 #![allow(clippy::print_stderr, reason = "a failed test shows the end of its brokers' logs")]
 
+pub mod http;
 pub mod operator;
 pub mod ports;
 

@@ -40,7 +40,8 @@ impl Admin for Door {
 }
 
 impl Door {
-    async fn cluster(&self) -> DescribeClusterResponse {
+    /// The Cluster as this broker sees it.
+    pub(in crate::serve) async fn cluster(&self) -> DescribeClusterResponse {
         let directory = self.directory();
         let (mut leading, mut copies) = (BTreeMap::<Ordinal, u32>::new(), BTreeMap::<Ordinal, u32>::new());
         let mut leaderless = 0;
@@ -74,7 +75,7 @@ impl Door {
     }
 
     /// Leaders are asked, unless a broker asks this one.
-    async fn described(
+    pub(in crate::serve) async fn described(
         &self,
         topic: &TopicRecord,
         is_forwarded: bool,

@@ -65,7 +65,8 @@ impl Log for Door {
 }
 
 impl Door {
-    async fn describe(
+    /// Topics by name, or a page of all of them.
+    pub(in crate::serve) async fn describe(
         &self,
         request: &MetadataRequest,
         is_forwarded: bool,

@@ -6,7 +6,6 @@ mod log;
 mod produce;
 mod pubsub;
 mod relay;
-mod subscribe;
 
 use std::time::{Duration, Instant};
 

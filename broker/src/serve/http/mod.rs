@@ -1,9 +1,15 @@
-//! HTTP: `/publish` for people and scripts, probes, metrics. Plain text by design: probes and metrics stay so.
+//! HTTP: `/publish` for people and scripts, `/v1` for programs, probes, metrics.
 //!
 //! Owns routes and what they answer to what is not theirs. Every error is an RFC 9457 problem document.
 
+mod body;
+mod document;
+mod messages;
+mod openapi;
 mod publish;
 mod query;
+mod stream;
+mod topics;
 
 use std::sync::Arc;
 
@@ -53,6 +59,13 @@ impl Http {
     pub fn router(self) -> Router {
         Router::new()
             .route("/publish", get(publish::publish).post(publish::publish))
+            .route("/v1/topics", get(topics::list))
+            .route("/v1/topics/{topic}", get(topics::describe))
+            .route("/v1/topics/{topic}/messages", get(messages::read).post(messages::publish))
+            .route("/v1/topics/{topic}/stream", get(stream::follow))
+            .route("/v1/cluster", get(topics::cluster))
+            .route("/openapi.json", get(openapi::document))
+            .route("/docs", get(openapi::page))
             .route("/metrics", get(metrics))
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
@@ -92,16 +105,21 @@ async fn ready(State(http): State<Http>) -> Response {
 
 async fn unknown(request: Request<Body>) -> Response {
     let message = format!(
-        "there is nothing at {}; there are /publish /metrics /livez /readyz /health",
+        "there is nothing at {}; there are /publish /v1/topics /v1/cluster /docs /openapi.json /metrics /livez /readyz /health",
         request.uri().path()
     );
     Failure::invalid("path", message).into_response_as(StatusCode::NOT_FOUND)
 }
 
 async fn wrong_method(request: Request<Body>) -> Response {
+    let path = request.uri().path();
     // A HEAD would publish, and nobody expects that of it.
-    let allowed = if request.uri().path() == "/publish" { "GET, POST" } else { "GET, HEAD" };
-    let message = format!("{} is not answered at {}, {allowed} are", request.method(), request.uri().path());
+    let allowed = match path {
+        "/publish" => "GET, POST",
+        path if path.ends_with("/messages") => "GET, HEAD, POST",
+        _ => "GET, HEAD",
+    };
+    let message = format!("{} is not answered at {}, {allowed} are", request.method(), path);
     let mut response = Failure::invalid("method", message).into_response_as(StatusCode::METHOD_NOT_ALLOWED);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response

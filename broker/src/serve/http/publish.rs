@@ -3,32 +3,39 @@
 use std::time::Instant;
 
 use axum::Json;
-use axum::body::{Body, HttpBody, to_bytes};
+use axum::body::{Body, HttpBody};
 use axum::extract::State;
 use axum::http::{Method, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use fulmar_core::batch::BATCH_BYTES_MAX;
-use fulmar_proto::v1::{ErrorReason, PublishRequest};
-use serde::Serialize;
-use tokio::time::timeout;
+use fulmar_proto::v1::PublishRequest;
 
+use super::super::DEADLINE_DEFAULT;
 use super::super::error::Failure;
 use super::super::inflow::Received;
-use super::super::{DEADLINE_DEFAULT, Door};
-use super::{Http, query, wrong_method};
+use super::document::Published;
+use super::{Http, body, query, wrong_method};
 
 /// The parameters of the query.
 const PARAMETERS: [&str; 3] = ["topic", "msg", "key"];
 
-#[derive(Debug, Serialize)]
-struct Published {
-    topic: String,
-    partition: u32,
-    offset: u64,
-}
-
-/// `?topic=&msg=[&key=]`; a POST may carry the message as its body instead, as it is.
+/// Publish a message by hand
+///
+/// The message stands in the query, or is the body of a POST, byte for byte; not both.
+#[utoipa::path(
+    method(get, post),
+    path = "/publish",
+    tag = "messages",
+    params(
+        ("topic" = String, Query, description = "The topic's name"),
+        ("msg" = Option<String>, Query, description = "The message"),
+        ("key" = Option<String>, Query, description = "Messages with equal keys go to one partition and stay in order"),
+    ),
+    responses(
+        (status = 200, description = "It is committed", body = Published),
+        (status = "default", description = "A problem document (RFC 9457) with a `reason`"),
+    )
+)]
 pub(super) async fn publish(State(http): State<Http>, request: Request<Body>) -> Response {
     if request.method() == Method::HEAD {
         return wrong_method(request).await;
@@ -58,7 +65,7 @@ async fn take(http: Http, request: Request<Body>) -> Result<Published, Failure> 
         Some(message) => Bytes::from(message),
         None if is_post => {
             let value;
-            (value, received) = body(&door, request).await?;
+            (value, received) = body::read(&door, request, 1).await?;
             value
         }
         None => {
@@ -69,32 +76,5 @@ async fn take(http: Http, request: Request<Body>) -> Result<Published, Failure> 
     };
     let key = query.remove("key").map(Bytes::from);
     let publish = PublishRequest { topic, key, value, ..PublishRequest::default() };
-    let published = door.publish((publish, received), false, deadline).await?;
-    Ok(Published { topic: published.topic, partition: published.partition, offset: published.offset })
-}
-
-/// The whole body and its memory, which is taken first. One that says that it is too large is refused before it is sent.
-async fn body(door: &Door, request: Request<Body>) -> Result<(Bytes, Received), Failure> {
-    let limit = BATCH_BYTES_MAX;
-    let too_large = || {
-        let message = format!("body: it has more than {limit} bytes, the most that any topic takes");
-        Failure::new(ErrorReason::RecordTooLarge, message).with("limit", limit)
-    };
-    let body = request.into_body();
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_large());
-    }
-    let says = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
-    let received = Received::alone(&door.shared.requests, says.unwrap_or(limit).min(limit)).await?;
-    let read = timeout(DEADLINE_DEFAULT, to_bytes(body, limit)).await;
-    let late = |_| Failure::invalid("body", format!("body: it did not arrive within {DEADLINE_DEFAULT:?}"));
-    let bytes = read.map_err(late)?.map_err(|error| {
-        let is_too_large = std::error::Error::source(&error)
-            .is_some_and(|source| source.to_string().contains("length limit exceeded"));
-        if is_too_large {
-            return too_large();
-        }
-        Failure::invalid("body", format!("body: it did not arrive whole: {error}"))
-    })?;
-    Ok((bytes, received))
+    Ok(door.publish((publish, received), false, deadline).await?.into())
 }

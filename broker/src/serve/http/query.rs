@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use fulmar_proto::v1::start::At;
+use fulmar_proto::v1::{Earliest, Latest};
+
 use super::super::error::Failure;
 
 /// Names and values. `+` is a space, `%XX` a byte; what is no UTF-8 then, no such parameter, or there twice is refused by
@@ -24,6 +27,34 @@ pub(super) fn parse(
         }
     }
     Ok(values)
+}
+
+/// A number of four bytes.
+pub(super) fn number(name: &'static str, text: &str) -> Result<u32, Failure> {
+    let wrong = |_| Failure::invalid(name, format!("{name}: a number from 0 on, not {text:?}"));
+    text.parse().map_err(wrong)
+}
+
+/// From 1 to so many.
+pub(super) fn count(
+    name: &'static str,
+    text: Option<&str>,
+    default: usize,
+    most: usize,
+) -> Result<usize, Failure> {
+    let Some(text) = text else { return Ok(default) };
+    let wrong = || Failure::invalid(name, format!("{name}: a number from 1 to {most}, not {text:?}"));
+    text.parse().ok().filter(|count| (1..=most).contains(count)).ok_or_else(wrong)
+}
+
+/// `earliest`, `latest` or an offset.
+pub(super) fn start(name: &'static str, text: &str) -> Result<At, Failure> {
+    let wrong = |_| Failure::invalid(name, format!("{name}: earliest, latest or an offset, not {text:?}"));
+    match text {
+        "earliest" => Ok(At::Earliest(Earliest {})),
+        "latest" => Ok(At::Latest(Latest {})),
+        offset => offset.parse().map(At::Offset).map_err(wrong),
+    }
 }
 
 fn decode(text: &str) -> Result<String, String> {

@@ -22,11 +22,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::super::convert::{messages_of, term_bytes, term_of, topic_bytes};
-use super::super::error::Failure;
-use super::super::feed::Fed;
-use super::super::outflow::{self, Answered, Answers, Gone, Held, Outflow};
-use super::super::{DEADLINE_DEFAULT, Door, find, forward};
+use super::convert::{messages_of, term_bytes, term_of, topic_bytes};
+use super::error::Failure;
+use super::feed::Fed;
+use super::outflow::{self, Answered, Answers, Gone, Held, Outflow};
+use super::{DEADLINE_DEFAULT, Door, find, forward};
 use crate::dial;
 
 /// As the API says.
@@ -54,23 +54,36 @@ impl Door {
         let chosen = self.chosen(&request, deadline).await?;
         let at = request.start.and_then(|start| start.at);
         // All starts first, so that the first response says truly that the subscription stands.
-        let starts = chosen.iter().map(|(topic, key)| self.start(topic, *key, at, deadline));
+        let starts = chosen.into_iter().map(async |(topic, key)| {
+            let next = self.start(&topic, key, at, deadline).await?;
+            Ok::<_, Failure>((topic, key, next))
+        });
         let starts = futures::future::try_join_all(starts).await?;
+        Ok(self.follow(starts, request.partitions.is_empty(), connection).await)
+    }
+
+    /// Delivers partitions, each from its offset on. `grows`: also those that their topics get later.
+    pub(super) async fn follow(
+        &self,
+        starts: Vec<(Arc<TopicRecord>, PartitionKey, Offset)>,
+        grows: bool,
+        connection: Option<Outflow>,
+    ) -> Answered<SubscribeResponse> {
         let (all, stall_max) = (self.shared.answers.clone(), self.shared.stall_max);
         let (queue, messages) = outflow::stream(RESPONSES_MAX, all, connection, stall_max);
         queue.send(Ok(SubscribeResponse::default()), None).await.expect("the queue is new");
         // One that ends takes the others along.
         let end = self.shared.stop.child_token();
         let topics: BTreeMap<TopicId, u32> =
-            chosen.iter().map(|(topic, _)| (topic.id, topic.partitions)).collect();
-        for ((topic, key), next) in chosen.into_iter().zip(starts) {
+            starts.iter().map(|(topic, ..)| (topic.id, topic.partitions)).collect();
+        for (topic, key, next) in starts {
             let (door, queue, end) = (self.clone(), queue.clone(), end.clone());
             tokio::spawn(Follower { door, topic, key, next, seen: None, queue, end }.run());
         }
-        if request.partitions.is_empty() {
+        if grows {
             tokio::spawn(follow_growth(self.clone(), topics, queue, end));
         }
-        Ok(messages)
+        messages
     }
 
     async fn chosen(
@@ -105,7 +118,8 @@ impl Door {
         Ok(chosen)
     }
 
-    async fn start(
+    /// Where a reader begins in a partition.
+    pub(super) async fn start(
         &self,
         topic: &TopicRecord,
         key: PartitionKey,
