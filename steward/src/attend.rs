@@ -19,9 +19,10 @@ use tracing::{debug, info};
 use crate::convert;
 use crate::dial::{Credentials, dial};
 
-/// Messages that wait for one broker. The controller has one page of each number under way, and resends Releases each
-/// second; a broker that lets more pile up is greeted anew instead.
-pub(crate) const DOWN_MAX: usize = 4_096;
+/// Messages that wait for one broker. The controller has one page of each number under way, and in one look it may stop the
+/// appends of every partition that the broker leads, or release as many: some tens of bytes each. A broker that lets more pile up
+/// is greeted anew instead.
+pub(crate) const DOWN_MAX: usize = 32_768;
 /// Messages handed to the connection; beyond it they wait in the queue above.
 const OUTBOX_MAX: usize = 64;
 /// The broker judges a silent operator by these.

@@ -103,22 +103,39 @@ impl Engine {
                 },
                 _ = tick.tick() => Input::Tick,
             };
-            running.step(input);
+            let mut inputs = vec![input];
+            running.gather(&mut inbox, &mut inputs);
+            running.step(inputs);
         }
         running.stop().await;
     }
 }
 
 impl Running {
-    fn step(&mut self, input: Input) {
-        self.pending.push_back(input);
-        while let Some(input) = self.pending.pop_front() {
-            if let Input::Lost { ordinal, .. } = &input
-                && let Some(line) = self.lines.get_mut(ordinal)
-            {
-                line.choked = false;
+    /// What else is there already: with many partitions a step takes its time, and what came meanwhile shares the next. What brokers
+    /// said is heard before anybody is called silent.
+    fn gather(&mut self, inbox: &mut mpsc::Receiver<Heard>, inputs: &mut Vec<Input>) {
+        while let Some(done) = self.ledger_calls.try_join_next() {
+            inputs.push(done.unwrap_or_else(|error| Input::LoadFailed(error.to_string())));
+        }
+        for _ in 0..HEARD_MAX {
+            let Ok(heard) = inbox.try_recv() else { return };
+            inputs.extend(self.current(heard));
+        }
+    }
+
+    fn step(&mut self, inputs: Vec<Input>) {
+        self.pending.extend(inputs);
+        while !self.pending.is_empty() {
+            let inputs = std::mem::take(&mut self.pending);
+            for input in &inputs {
+                if let Input::Lost { ordinal, .. } = input
+                    && let Some(line) = self.lines.get_mut(ordinal)
+                {
+                    line.choked = false;
+                }
             }
-            for effect in self.controller.step(self.started.elapsed(), input) {
+            for effect in self.controller.step_all(self.started.elapsed(), inputs) {
                 self.carry_out(effect);
             }
         }

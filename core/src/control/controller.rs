@@ -23,6 +23,19 @@ use crate::term::Epoch;
 /// So many identifiers are kept ready: what a person applies at once rarely mints more.
 const IDS_READY: usize = 64;
 
+/// What nothing but the time asks for is looked at so far apart …
+const LOOKS_APART: Duration = Duration::from_millis(100);
+/// … with up to so many partitions, and with more of them as much further apart as a look takes longer: a Cluster at rest costs its
+/// controller the same few hundredths of a core whatever its size …
+const LOOKS_APART_PARTITIONS: u32 = 3_000;
+/// … up to this, which still is short beside anything that is waited for.
+const LOOKS_APART_MAX: Duration = Duration::from_secs(1);
+/// What is due by what was decided or told waits for a part of that, so that looks do not crowd out what they wait for. A death does
+/// not wait.
+const LOOKS_APART_WHEN_DUE: u32 = 4;
+/// So many times as far apart while nothing comes and nothing is under way: then only hours pass.
+const LOOKS_APART_AT_REST: u32 = 5;
+
 /// What is known of one partition, beside its entry.
 #[derive(Debug, Default)]
 pub(super) struct Partition {
@@ -54,6 +67,7 @@ pub(super) struct Partition {
 
 /// The controller of one Cluster. [`step`](Self::step) is its only door.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what is due, each by itself")]
 pub struct Controller {
     pub(super) now: Duration,
     pub(super) phase: Phase,
@@ -86,6 +100,14 @@ pub struct Controller {
     pub(super) waits: BTreeMap<String, (&'static str, String)>,
     /// Everything is to be looked at again in this step.
     pub(super) due: bool,
+    /// Somebody died: it does not wait.
+    pub(super) is_urgent: bool,
+    /// Pages were stored: they are sent in this step, whatever else can wait.
+    pub(super) push_is_due: bool,
+    /// When everything was looked at last.
+    pub(super) looked: Option<Duration>,
+    /// Something else than heartbeats came since, or something was to be done then.
+    is_restless: bool,
     pub(super) view: Arc<View>,
     pub(super) out: Vec<Effect>,
 }
@@ -122,6 +144,10 @@ impl Controller {
             heard_topics: BTreeMap::new(),
             waits: BTreeMap::new(),
             due: true,
+            is_urgent: false,
+            push_is_due: false,
+            looked: None,
+            is_restless: true,
             view: Arc::new(View::default()),
             out: Vec::new(),
         }
@@ -130,12 +156,25 @@ impl Controller {
     /// Takes one input. `now` is the time since the shell's start; it never goes back. Effects are to be carried out in
     /// order.
     pub fn step(&mut self, now: Duration, input: Input) -> Vec<Effect> {
+        self.step_all(now, [input])
+    }
+
+    /// Takes inputs that wait together, in their order, and looks at everything once: a look goes over all partitions, so with
+    /// many of them as many inputs as came meanwhile share one.
+    pub fn step_all(&mut self, now: Duration, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
         self.now = self.now.max(now);
-        self.note(input);
+        for input in inputs {
+            self.note(input);
+        }
         self.judge_liveness();
-        if self.due {
-            self.due = false;
+        if self.due && self.may_look() {
+            (self.due, self.is_urgent) = (false, false);
+            self.looked = Some(self.now);
+            self.is_restless = false;
             self.proceed();
+            self.is_restless |= !self.out.is_empty() || !self.is_at_rest();
+        } else if std::mem::take(&mut self.push_is_due) && self.rules() {
+            self.push();
         }
         self.write();
         self.ask_for_ids();
@@ -143,6 +182,7 @@ impl Controller {
     }
 
     fn note(&mut self, input: Input) {
+        self.is_restless |= !matches!(input, Input::Heartbeat { .. } | Input::Gossip { .. } | Input::Tick);
         // A heartbeat, a report or a page held waits for the next tick; the rest is acted on at once.
         self.due |= match input {
             Input::Desired(desired) => {
@@ -172,7 +212,9 @@ impl Controller {
                 self.ids_asked = false;
                 true
             }
-            Input::Tick => true,
+            Input::Tick => {
+                self.looked.is_none_or(|looked| self.now.saturating_sub(looked) >= self.looks_apart())
+            }
         };
     }
 
@@ -194,6 +236,35 @@ impl Controller {
             self.push();
         }
         self.project();
+    }
+
+    /// By the size of the table; nothing for one that is looked through in no time.
+    fn longer_apart(&self) -> Option<Duration> {
+        let partitions = u32::try_from(self.plan.entries.len()).unwrap_or(u32::MAX);
+        let longer = LOOKS_APART.saturating_mul(partitions) / LOOKS_APART_PARTITIONS;
+        (longer > LOOKS_APART).then_some(longer.min(LOOKS_APART_MAX))
+    }
+
+    fn looks_apart(&self) -> Duration {
+        match self.longer_apart() {
+            // A clock that ticks as far apart as that is not to make it twice as long.
+            None => LOOKS_APART / 2,
+            Some(longer) if self.is_restless => longer,
+            Some(longer) => longer.saturating_mul(LOOKS_APART_AT_REST),
+        }
+    }
+
+    fn may_look(&self) -> bool {
+        let Some(longer) = self.longer_apart().filter(|_| self.rules() && !self.is_urgent) else {
+            return true;
+        };
+        self.looked.is_none_or(|looked| self.now.saturating_sub(looked) >= longer / LOOKS_APART_WHEN_DUE)
+    }
+
+    /// Nothing waits for the time to pass, but what waits for a minute.
+    fn is_at_rest(&self) -> bool {
+        let ready = self.view.topics.values().all(|topic| topic.ready && topic.under_replicated == 0);
+        self.rules() && ready && self.view.away == 0 && self.homing.is_at_rest()
     }
 
     fn ask_for_ids(&mut self) {

@@ -56,6 +56,11 @@ enum Step {
 }
 
 impl Homing {
+    /// No move is under way.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
     /// Another tenure: what was under way is judged anew. Leaders that were stopped go on by themselves.
     pub(super) fn forget(&mut self) {
         *self = Self { looked: self.looked, ..Self::default() };

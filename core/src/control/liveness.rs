@@ -141,7 +141,7 @@ impl Controller {
         };
         broker.dead_since = Some(now);
         broker.suspected_since = None;
-        self.due = true;
+        (self.due, self.is_urgent) = (true, true);
         let told_to_stop = broker.stopping;
         if broker.served && self.rules() {
             self.tell_of_the_end(ordinal, told_to_stop, why);

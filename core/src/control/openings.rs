@@ -16,6 +16,10 @@ const OPEN_MAX: Duration = Duration::from_secs(5);
 /// … up to this; also the longest that a broker busy opening other terms is waited for.
 const OPEN_MAX_MAX: Duration = Duration::from_mins(1);
 
+/// Who has thousands to open at once (a broker died) gets so much longer for each thousand of them: it makes one step with all of them,
+/// then the next, so the first one is open hardly sooner than the last. Another name would make all of it begin anew.
+const OPEN_THOUSAND: Duration = Duration::from_secs(2);
+
 /// As a preferred leader it is not trusted for as long as after so many moves that failed: eight minutes, then an hour.
 const UNOPENED_COUNTS: u32 = 3;
 
@@ -25,6 +29,10 @@ impl Controller {
         let entries = self.plan.entries.iter().filter(|(_, entry)| !is_deleted(entry));
         let looks: Vec<(PartitionKey, Option<ReplicaId>)> =
             entries.map(|(key, entry)| (*key, self.unopened(entry))).collect();
+        let mut to_open: BTreeMap<ReplicaId, u32> = BTreeMap::new();
+        for leader in looks.iter().filter_map(|(_, leader)| *leader) {
+            *to_open.entry(leader).or_default() += 1;
+        }
         let mut leads: Option<BTreeMap<Ordinal, usize>> = None;
         let mut replaced: BTreeMap<Ordinal, usize> = BTreeMap::new();
         for (key, leader) in looks {
@@ -32,7 +40,7 @@ impl Controller {
                 self.note_opened(key);
                 continue;
             };
-            if !self.is_overdue(key, leader) {
+            if !self.is_overdue(key, leader, to_open[&leader]) {
                 continue;
             }
             // Once a pass, and only if it is needed: this goes over all partitions.
@@ -70,7 +78,7 @@ impl Controller {
         }
     }
 
-    fn is_overdue(&mut self, key: PartitionKey, leader: ReplicaId) -> bool {
+    fn is_overdue(&mut self, key: PartitionKey, leader: ReplicaId, to_open: u32) -> bool {
         let (now, epoch) = (self.now, self.plan.entries[&key].epoch);
         let opened_at = self.brokers.get(&leader.ordinal).map_or(now, |broker| broker.opened_at);
         let state = self.partitions.entry(key).or_default();
@@ -79,7 +87,8 @@ impl Controller {
             _ => now,
         };
         state.unopened = Some((epoch, since));
-        let wait = OPEN_MAX.saturating_mul(1 << state.vain.min(10)).min(OPEN_MAX_MAX);
+        let wait = OPEN_MAX.saturating_mul(1 << state.vain.min(10)) + OPEN_THOUSAND * (to_open / 1_000);
+        let wait = wait.min(OPEN_MAX_MAX);
         let busy = now.saturating_sub(opened_at) < wait && now.saturating_sub(since) < OPEN_MAX_MAX;
         now.saturating_sub(since) >= wait && !busy
     }

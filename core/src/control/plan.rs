@@ -28,6 +28,9 @@ pub(super) struct Plan {
     pub(super) entries: BTreeMap<PartitionKey, Entry>,
     /// On which page a partition stays.
     pub(super) places: BTreeMap<PartitionKey, u32>,
+    /// The same from the other side: a page is written without looking through all partitions. What has left it goes with its next
+    /// writing.
+    contents: BTreeMap<u32, BTreeSet<PartitionKey>>,
     /// Numbers that are taken, listed or not.
     pub(super) numbers: BTreeSet<u32>,
 }
@@ -45,7 +48,7 @@ impl Plan {
             match self.entries.get(&entry.key) {
                 Some(other) if other.epoch >= entry.epoch => {}
                 _ => {
-                    self.places.insert(entry.key, page.number);
+                    self.put(entry.key, page.number);
                     self.entries.insert(entry.key, entry);
                 }
             }
@@ -53,10 +56,10 @@ impl Plan {
     }
 
     /// A page as it is to be.
-    pub(super) fn page(&self, number: u32) -> Page {
-        let on_page = |key: &PartitionKey| self.places.get(key) == Some(&number);
-        let entries: Vec<Entry> =
-            self.entries.iter().filter(|(key, _)| on_page(key)).map(|(_, entry)| entry.clone()).collect();
+    pub(super) fn page(&mut self, number: u32) -> Page {
+        let keys = self.contents.entry(number).or_default();
+        keys.retain(|key| self.places.get(key) == Some(&number));
+        let entries: Vec<Entry> = keys.iter().filter_map(|key| self.entries.get(key)).cloned().collect();
         let mut ids: Vec<TopicId> = entries.iter().map(|entry| entry.key.topic).collect();
         ids.dedup();
         let topics = ids.iter().filter_map(|id| self.topics.get(id)).cloned().collect();
@@ -99,8 +102,17 @@ impl Plan {
         self.numbers.insert(number);
         let line = if own == Some(number) { 0 } else { TOPIC_LINE_BYTES + name_bytes };
         *fills.entry(number).or_default() += ENTRY_LINE_BYTES + line;
-        self.places.insert(key, number);
+        self.put(key, number);
         number
+    }
+
+    fn put(&mut self, key: PartitionKey, number: u32) {
+        if let Some(before) = self.places.insert(key, number)
+            && let Some(keys) = self.contents.get_mut(&before)
+        {
+            keys.remove(&key);
+        }
+        self.contents.entry(number).or_default().insert(key);
     }
 
     /// How full each page is, about.

@@ -161,21 +161,22 @@ impl Controller {
     /// The highest reported entry of each partition.
     fn highest_reported(&self) -> BTreeMap<PartitionKey, Entry> {
         let mut highest: BTreeMap<PartitionKey, &Entry> = BTreeMap::new();
+        // Only what the plan lacks is worth a place here, let alone a copy.
+        let is_news = |key: &PartitionKey, entry: &Entry| {
+            let settled = self.partitions.get(key).is_some_and(|state| state.settled);
+            !settled || self.plan.entries.get(key).is_some_and(|known| entry.epoch > known.epoch)
+        };
         for broker in self.brokers.values().filter(|broker| broker.answered_at.is_some()) {
             for (key, report) in &broker.reports {
-                let Some(entry) = &report.promise.entry else { continue };
+                let entry = report.promise.entry.as_ref();
+                let Some(entry) = entry.filter(|entry| is_news(key, entry)) else { continue };
                 let known = highest.entry(*key).or_insert(entry);
                 if entry.epoch > known.epoch {
                     *known = entry;
                 }
             }
         }
-        // Only what the plan lacks is worth a copy.
-        let news = |(key, entry): &(PartitionKey, &Entry)| {
-            let settled = self.partitions.get(key).is_some_and(|state| state.settled);
-            !settled || self.plan.entries.get(key).is_some_and(|known| entry.epoch > known.epoch)
-        };
-        highest.into_iter().filter(news).map(|(key, entry)| (key, entry.clone())).collect()
+        highest.into_iter().map(|(key, entry)| (key, entry.clone())).collect()
     }
 
     fn settle_one(

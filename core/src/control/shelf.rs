@@ -201,7 +201,10 @@ impl Controller {
         {
             self.shelf.root = Some(root);
         }
-        true
+        // A page that is stored while decisions are made only has to be sent; with many of them a look for each would take longer
+        // than all the writes.
+        self.push_is_due = true;
+        name == DocumentName::Root || self.phase != Phase::Ruling
     }
 
     /// A write is not stored, or perhaps.

@@ -8,6 +8,7 @@ mod losses;
 mod members;
 mod openings;
 mod rebuild;
+mod scale;
 mod tenure;
 mod topics;
 mod world;

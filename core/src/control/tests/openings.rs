@@ -105,3 +105,18 @@ fn where_too_few_live_to_commit_leaders_do_not_take_turns() {
     world.run(90 * SECOND);
     assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
 }
+
+#[test]
+fn who_has_a_thousand_terms_to_open_is_given_the_time_for_it() {
+    let topics = || (0..3).map(|topic| wish(&format!("t{topic}"), 1_000)).collect();
+    for (topics, given) in [(topics(), 7), (vec![wish("orders", 3)], 5)] {
+        let mut world = World::new(3, topics);
+        for broker in world.brokers.values_mut() {
+            broker.opens_nothing = true;
+        }
+        world.run((given - 1) * SECOND);
+        assert!(!world.told("LeadersReplaced"), "too early");
+        world.run(4 * SECOND);
+        assert!(world.told("LeadersReplaced"), "who opens nothing at all is replaced");
+    }
+}

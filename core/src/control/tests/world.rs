@@ -56,6 +56,7 @@ pub(super) struct FakeBroker {
 }
 
 /// All of it.
+#[expect(clippy::struct_excessive_bools, reason = "how it is, each by itself")]
 pub(super) struct World {
     pub(super) now: Duration,
     pub(super) wall: u64,
@@ -73,6 +74,8 @@ pub(super) struct World {
     pub(super) gossip: bool,
     /// No leader says that a follower holds the whole log.
     pub(super) never_whole: bool,
+    /// What waits is told together.
+    pub(super) grouped: bool,
     /// Every planned move: when it began.
     pub(super) stops: Vec<(Duration, PartitionKey)>,
     revisions: u64,
@@ -111,6 +114,7 @@ impl World {
             ledger_away: false,
             gossip: true,
             never_whole: false,
+            grouped: false,
             stops: Vec::new(),
             revisions: 0,
             ids: 0,
@@ -218,7 +222,12 @@ impl World {
 
     fn settle(&mut self) {
         while let Some(input) = self.inbox.pop_front() {
-            let effects = self.controller.step(self.now, input);
+            let effects = if self.grouped {
+                self.controller
+                    .step_all(self.now, std::iter::once(input).chain(std::mem::take(&mut self.inbox)))
+            } else {
+                self.controller.step(self.now, input)
+            };
             for effect in effects {
                 self.carry_out(effect);
             }
