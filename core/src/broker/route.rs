@@ -1,7 +1,7 @@
 //! Which replica hears what.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::time::Duration;
 
 use super::handshake::{self, Accepted, Hello, HelloRefusal, Identity};
@@ -16,6 +16,15 @@ const LIVES_MAX: usize = 16;
 
 /// A leader that nobody hears for so long may have been replaced, and sends readers elsewhere.
 const ISOLATED_TIME: Duration = Duration::from_secs(5);
+
+/// Replicas at rest hear of a tick in turns: one of every so many hears of each, all of them within a second (of ticks 50 ms
+/// apart). What they do by the clock, they do by the second.
+const TURNS: usize = 20;
+/// So many hear of every tick in any case: some thousand steps a second cost nothing.
+const TURN_MIN: usize = 128;
+/// Of those that are not at rest so many hear of every tick. While more than that are busy at once (a broker died, and thousands of
+/// terms are opened) all take turns: what they wait for comes by itself.
+const STIRRED_MAX: usize = 1_024;
 
 /// Something happened to the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +87,17 @@ pub struct Broker {
     pub(super) changed: BTreeSet<PartitionKey>,
     /// Stepped since the last settling.
     dirty: BTreeSet<PartitionKey>,
-    ticked: bool,
+    /// Stepped by something else than a tick in this round of turns, and in the one before: these are not at rest, and hear of
+    /// every tick.
+    stirred: (BTreeSet<PartitionKey>, BTreeSet<PartitionKey>),
+    /// Who heard of a tick last, in the round of those at rest.
+    turn: Option<PartitionKey>,
+    /// Stepped by something else than a tick since the last settling.
+    woken: BTreeSet<PartitionKey>,
+    /// Whom this broker shared partitions with when that was last counted, and whether it has to be counted again: at once for who
+    /// is new, with the next round of turns for who may have left.
+    wanted: (BTreeSet<ReplicaId>, bool),
+    regrouped: bool,
 }
 
 impl Broker {
@@ -99,12 +118,17 @@ impl Broker {
             isolated: BTreeMap::new(),
             changed: BTreeSet::new(),
             dirty: BTreeSet::new(),
-            ticked: true,
+            stirred: (BTreeSet::new(), BTreeSet::new()),
+            turn: None,
+            woken: BTreeSet::new(),
+            wanted: (BTreeSet::new(), true),
+            regrouped: false,
         };
         for (key, recovered) in recovered {
             let (me, process) = (broker.identity.replica(), broker.identity.process());
             broker.replicas.insert(key, Replica::new(me, process, key, recovered)?);
             broker.changed.insert(key);
+            broker.dirty.insert(key);
         }
         Ok(broker)
     }
@@ -162,6 +186,20 @@ impl Broker {
         self.replicas.values()
     }
 
+    /// [`wanted_peers`](Self::wanted_peers), if they may be others than those that were told last.
+    pub fn newly_wanted_peers(&mut self) -> Option<BTreeSet<ReplicaId>> {
+        if !std::mem::take(&mut self.wanted.1) {
+            return None;
+        }
+        self.wanted.0 = self.wanted_peers();
+        Some(self.wanted.0.clone())
+    }
+
+    /// Replicas that were stepped since they were last asked for so, by something else than a tick.
+    pub fn take_woken(&mut self) -> BTreeSet<PartitionKey> {
+        std::mem::take(&mut self.woken)
+    }
+
     /// Whom this broker shares partitions with, and therefore has to be connected to.
     pub fn wanted_peers(&self) -> BTreeSet<ReplicaId> {
         let entries = self.replicas.values().filter_map(|replica| replica.promise().entry.as_ref());
@@ -211,8 +249,9 @@ impl Broker {
             }
             Input::OperatorDown => self.operator_up = false,
             Input::Tick => {
-                self.ticked = true;
-                self.deliver_to_all(now, &partition::Input::Tick, &mut out);
+                for key in self.next_turn() {
+                    self.deliver_quietly(now, key, partition::Input::Tick, &mut out);
+                }
                 self.watch_isolation(now);
             }
         }
@@ -222,15 +261,31 @@ impl Broker {
     /// To be called once at the end of each turn of the shell: see [`Replica::settle`].
     pub fn settle(&mut self, now: Now) -> Vec<(PartitionKey, Effect)> {
         let mut out = Vec::new();
-        let dirty = std::mem::take(&mut self.dirty);
-        let all = std::mem::take(&mut self.ticked);
-        for (key, replica) in &mut self.replicas {
-            if all || dirty.contains(key) {
-                out.extend(replica.settle(now).into_iter().map(|effect| (*key, effect)));
+        for key in std::mem::take(&mut self.dirty) {
+            if let Some(replica) = self.replicas.get_mut(&key) {
+                out.extend(replica.settle(now).into_iter().map(|effect| (key, effect)));
             }
         }
         self.note_changes(&out);
         out
+    }
+
+    /// Who hears of this tick: who is not at rest, and the next of those who are. Ten thousand idle partitions cost little so.
+    pub(super) fn next_turn(&mut self) -> Vec<PartitionKey> {
+        let size = (self.replicas.len() / TURNS).max(TURN_MIN);
+        let from = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut turn: Vec<PartitionKey> =
+            self.replicas.range((from, Bound::Unbounded)).take(size).map(|(key, _)| *key).collect();
+        let ends = turn.len() < size;
+        self.turn = turn.last().copied().filter(|_| !ends);
+        if self.stirred.0.len() + self.stirred.1.len() <= STIRRED_MAX {
+            turn.extend(self.stirred.0.iter().chain(&self.stirred.1));
+        }
+        if ends {
+            self.stirred.1 = std::mem::take(&mut self.stirred.0);
+            self.wanted.1 |= std::mem::take(&mut self.regrouped);
+        }
+        turn
     }
 
     /// Whether readers of a partition that this broker leads are to look for its leader elsewhere: nobody who could have
@@ -240,13 +295,16 @@ impl Broker {
     }
 
     fn watch_isolation(&mut self, now: Now) {
-        for (key, replica) in &self.replicas {
-            if self.operator_up || replica.leading().is_none() || replica.hears_open_quorum() {
-                self.isolated.remove(key);
-            } else {
-                self.isolated.entry(*key).or_insert(now.since_start);
+        let before = std::mem::take(&mut self.isolated);
+        if !self.operator_up {
+            let alone = |replica: &Replica| replica.leading().is_some() && !replica.hears_open_quorum();
+            for (key, _) in self.replicas.iter().filter(|(_, replica)| alone(replica)) {
+                let since = before.get(key).copied().unwrap_or(now.since_start);
+                self.isolated.insert(*key, since);
             }
         }
+        // Readers are told when it begins to matter, and when it is over.
+        self.woken.extend(self.isolated.keys().chain(before.keys()));
     }
 
     fn peer_up(&mut self, now: Now, accepted: Accepted, out: &mut Vec<(PartitionKey, Effect)>) {
@@ -362,12 +420,35 @@ impl Broker {
         input: partition::Input,
         out: &mut Vec<(PartitionKey, Effect)>,
     ) {
+        if self.replicas.contains_key(&key) {
+            self.stirred.0.insert(key);
+            self.woken.insert(key);
+        }
+        self.deliver_quietly(now, key, input, out);
+    }
+
+    /// Without keeping a replica from its rest.
+    fn deliver_quietly(
+        &mut self,
+        now: Now,
+        key: PartitionKey,
+        input: partition::Input,
+        out: &mut Vec<(PartitionKey, Effect)>,
+    ) {
         let Some(replica) = self.replicas.get_mut(&key) else { return };
         let epoch = |replica: &Replica| replica.promise().entry.as_ref().map(|entry| entry.epoch);
         let before = epoch(replica);
         let mut effects = replica.step(now, input);
         if epoch(replica) != before {
             // Another entry, other peers.
+            self.regrouped = true;
+            let me = self.identity.replica();
+            let is_new = |replica: &ReplicaId| *replica != me && !self.wanted.0.contains(replica);
+            self.wanted.1 |= replica
+                .promise()
+                .entry
+                .as_ref()
+                .is_some_and(|entry| entry.members.replicas().iter().chain(&entry.learners).any(is_new));
             let entry = replica.promise().entry.clone();
             let known =
                 self.connected.iter().filter(|(peer, _)| entry.as_ref().is_some_and(|e| e.concerns(**peer)));

@@ -250,3 +250,40 @@ fn a_leader_that_nobody_hears_sends_readers_elsewhere_after_five_seconds() {
     broker.step(at(6), Input::Tick);
     assert!(!broker.sends_readers_elsewhere(key(0), at(9)));
 }
+
+#[test]
+fn replicas_at_rest_hear_of_a_tick_in_turns_and_all_of_them_within_twenty() {
+    let mut broker = broker();
+    let entries: Vec<Entry> = (0..4_000).map(|partition| entry(partition, 1, 1, &[0, 1, 2])).collect();
+    broker.step(Now::default(), Input::Assign(entries));
+    // Busy: more than may hear of every tick.
+    let all: std::collections::BTreeSet<PartitionKey> = (0..20).flat_map(|_| broker.next_turn()).collect();
+    assert_eq!(all.len(), 4_000);
+    // Two rounds later they are at rest, but for one.
+    for _ in 0..42 {
+        broker.next_turn();
+    }
+    broker.step(Now::default(), Input::Partition(key(3_999), partition::Input::StopAppends));
+    for _ in 0..20 {
+        let turn = broker.next_turn();
+        assert!(turn.contains(&key(3_999)), "who is not at rest hears of every tick");
+        assert!(turn.len() <= 202, "{}", turn.len());
+    }
+}
+
+#[test]
+fn a_new_peer_is_wanted_at_once_and_only_then_are_all_partitions_asked() {
+    let mut broker = broker();
+    assert!(broker.newly_wanted_peers().is_some());
+    broker.step(Now::default(), Input::Assign(vec![entry(0, 1, 1, &[0, 1, 2])]));
+    assert_eq!(broker.newly_wanted_peers().map(|wanted| wanted.len()), Some(2));
+    broker.step(Now::default(), Input::Assign(vec![entry(0, 2, 2, &[0, 1, 2])]));
+    assert_eq!(broker.newly_wanted_peers(), None);
+    broker.step(Now::default(), Input::Assign(vec![entry(0, 3, 2, &[0, 2])]));
+    broker.step(Now::default(), Input::Tick);
+    assert_eq!(
+        broker.newly_wanted_peers().map(|wanted| wanted.len()),
+        Some(1),
+        "who left is noticed with the next round"
+    );
+}
