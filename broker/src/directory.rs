@@ -21,13 +21,31 @@ pub struct HeldPage {
     pub page: Page,
 }
 
-/// All topics and entries of all pages, at one moment.
+/// A held page with its decisions by partition.
+#[derive(Debug)]
+struct Leaf {
+    held: HeldPage,
+    entries: BTreeMap<PartitionKey, Arc<Entry>>,
+    topics: BTreeMap<TopicId, Arc<TopicRecord>>,
+}
+
+impl Leaf {
+    fn new(held: HeldPage) -> Self {
+        let entries = held.page.entries.iter().map(|entry| (entry.key, Arc::new(entry.clone()))).collect();
+        let topics = held.page.topics.iter().map(|topic| (topic.id, Arc::new(topic.clone()))).collect();
+        Self { held, entries, topics }
+    }
+}
+
+/// All topics and entries of all pages, at one moment. A page that comes costs what is on it and what topics there are, not what
+/// all partitions are.
 #[derive(Debug, Default)]
 pub struct Directory {
-    pages: BTreeMap<u32, Arc<HeldPage>>,
+    pages: BTreeMap<u32, Arc<Leaf>>,
     by_name: BTreeMap<String, TopicId>,
     topics: BTreeMap<TopicId, Arc<TopicRecord>>,
-    entries: BTreeMap<PartitionKey, Arc<Entry>>,
+    /// On which pages a topic has partitions.
+    places: BTreeMap<TopicId, Vec<u32>>,
 }
 
 impl Directory {
@@ -35,28 +53,28 @@ impl Directory {
     pub fn with(&self, page: HeldPage) -> Option<Self> {
         let number = page.page.number;
         let order = (page.controller_epoch, page.revision);
-        if self.pages.get(&number).is_some_and(|held| order <= (held.controller_epoch, held.revision)) {
+        let is_held = |leaf: &Arc<Leaf>| order <= (leaf.held.controller_epoch, leaf.held.revision);
+        if self.pages.get(&number).is_some_and(is_held) {
             return None;
         }
         let mut pages = self.pages.clone();
-        pages.insert(number, Arc::new(page));
+        pages.insert(number, Arc::new(Leaf::new(page)));
         Some(Self::of(pages))
     }
 
-    fn of(pages: BTreeMap<u32, Arc<HeldPage>>) -> Self {
+    fn of(pages: BTreeMap<u32, Arc<Leaf>>) -> Self {
         let mut directory = Self { pages, ..Self::default() };
-        let pages: Vec<Arc<HeldPage>> = directory.pages.values().cloned().collect();
-        for held in &pages {
-            for topic in &held.page.topics {
-                let known = directory.topics.get(&topic.id);
+        for (number, leaf) in &directory.pages {
+            for (id, topic) in &leaf.topics {
+                let known = directory.topics.get(id);
                 if known.is_none_or(|known| known.changed < topic.changed) {
-                    directory.topics.insert(topic.id, Arc::new(topic.clone()));
+                    directory.topics.insert(*id, Arc::clone(topic));
                 }
             }
-            for entry in &held.page.entries {
-                let known = directory.entries.get(&entry.key);
-                if known.is_none_or(|known| known.epoch < entry.epoch) {
-                    directory.entries.insert(entry.key, Arc::new(entry.clone()));
+            let mut last = None;
+            for topic in leaf.entries.keys().map(|key| key.topic) {
+                if last.replace(topic) != Some(topic) {
+                    directory.places.entry(topic).or_default().push(*number);
                 }
             }
         }
@@ -72,7 +90,7 @@ impl Directory {
 
     /// The pages, by number.
     pub fn pages(&self) -> impl Iterator<Item = &HeldPage> {
-        self.pages.values().map(AsRef::as_ref)
+        self.pages.values().map(|leaf| &leaf.held)
     }
 
     /// The topic of this name, retained ones too.
@@ -96,14 +114,27 @@ impl Directory {
         self.topics.values()
     }
 
-    /// What was decided about a partition.
+    /// What was decided about a partition: the latest, should several pages speak of it.
     pub fn entry(&self, key: PartitionKey) -> Option<&Arc<Entry>> {
-        self.entries.get(&key)
+        let pages = self.places.get(&key.topic)?.iter().filter_map(|number| self.pages.get(number));
+        pages.filter_map(|leaf| leaf.entries.get(&key)).max_by_key(|entry| entry.epoch)
     }
 
     /// All decisions.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.entries.values()
+        self.pages.values().flat_map(|leaf| self.held_of(leaf))
+    }
+
+    /// The decisions of one page.
+    pub fn entries_of_page(&self, number: u32) -> impl Iterator<Item = &Arc<Entry>> {
+        self.pages.get(&number).into_iter().flat_map(|leaf| self.held_of(leaf))
+    }
+
+    /// Those of a page that no other page has a later one for.
+    fn held_of<'a>(&'a self, leaf: &'a Leaf) -> impl Iterator<Item = &'a Arc<Entry>> {
+        leaf.entries
+            .values()
+            .filter(|entry| self.entry(entry.key).is_some_and(|held| Arc::ptr_eq(held, entry)))
     }
 }
 

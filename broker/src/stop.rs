@@ -18,6 +18,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(3);
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// What is kept back of the grace for closing the volume.
 const CLOSE_RESERVE: Duration = Duration::from_secs(10);
+/// So many partitions are named in the log; the rest is counted.
+const NAMED_MAX: usize = 10;
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -29,8 +31,14 @@ pub(crate) async fn stop(mut broker: Broker, grace: Duration) -> Result<(), Stri
     broker.phase.send_replace(Phase::Stopping);
     broker.stopping.send_replace(true);
     hand_over(&broker, until).await;
-    for key in leading(&broker) {
+    let left = leading(&broker);
+    for key in left.iter().take(NAMED_MAX) {
         warn!(partition = %key, "nobody took over the partition: it waits for this broker to come back");
+    }
+    if let Some(more) = left.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+        warn!(more, "nobody took over other partitions either");
+    }
+    for key in left {
         // Fails only when the actor has ended.
         let _ended = broker.replicas.send(Command::StopAppends(key)).await;
     }

@@ -105,7 +105,7 @@ impl Pages {
         };
         self.store(&page).await?;
         self.saw(page.controller_epoch);
-        let changed = after.entries().filter(|entry| before.entry(entry.key) != Some(*entry));
+        let changed = after.entries_of_page(number).filter(|entry| before.entry(entry.key) != Some(*entry));
         let changed: Vec<Entry> = changed.map(|entry| entry.as_ref().clone()).collect();
         self.directory.send_replace(Arc::new(after));
         info!(

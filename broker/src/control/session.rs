@@ -1,7 +1,7 @@
 //! One stream of an operator, from its hello to its end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fulmar_core::broker::{Conclusion, PROTOCOL, ProtocolRange, conclude, conclude_from_operator};
@@ -10,7 +10,7 @@ use fulmar_core::term::{BootId, Process, Session};
 use fulmar_proto::internal::v1::from_broker::Message as Up;
 use fulmar_proto::internal::v1::from_operator::Message as Down;
 use fulmar_proto::internal::v1::{self as proto, FromBroker, FromOperator};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -44,7 +44,8 @@ pub(super) async fn run(attendance: Attendance, mut inbound: Streaming<FromOpera
     let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
     let end = CancellationToken::new();
     let controller_epoch = hello.controller_epoch;
-    let session = Attending { attendance: attendance.clone(), send, controller_epoch };
+    let session =
+        Attending { attendance: attendance.clone(), send, controller_epoch, reporting: Mutex::new(()) };
     if hello.cluster_id.is_empty() && check_call(&attendance, &hello).is_ok() {
         return session.answer_inquiry(inbound).await;
     }
@@ -134,6 +135,8 @@ struct Attending {
     attendance: Attendance,
     send: Send,
     controller_epoch: u64,
+    /// Held from when reports are taken until they are said: an older one must not come behind a newer.
+    reporting: Mutex<()>,
 }
 
 impl Attending {
@@ -181,33 +184,52 @@ impl Attending {
         end: &CancellationToken,
     ) -> Result<(), String> {
         self.say_hello().await?;
+        let silent_beats = AtomicU32::new(0);
+        // Side by side: a page or a question that takes its time must not make a broker that lives look dead.
+        tokio::select! {
+            () = end.cancelled() => Err("a newer operator took over".to_owned()),
+            ended = self.beat(&silent_beats) => ended,
+            ended = self.listen(inbound, &silent_beats) => ended,
+            ended = self.report() => ended,
+        }
+    }
+
+    /// Says that this broker lives, until the operator has been silent for too long.
+    async fn beat(&self, silent_beats: &AtomicU32) -> Result<(), String> {
+        let mut heartbeat = interval(HEARTBEAT_EVERY);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            heartbeat.tick().await;
+            if silent_beats.fetch_add(1, Ordering::Relaxed) >= SILENT_BEATS_MAX {
+                return Err("the operator says nothing".to_owned());
+            }
+            self.say(Up::Heartbeat(self.heartbeat())).await?;
+        }
+    }
+
+    async fn listen(
+        &self,
+        inbound: &mut Streaming<FromOperator>,
+        silent_beats: &AtomicU32,
+    ) -> Result<(), String> {
+        while let Some(message) = inbound.message().await.map_err(|status| status.message().to_owned())? {
+            self.hear(message).await?;
+            // Who was not listened to meanwhile was not silent.
+            silent_beats.store(0, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    async fn report(&self) -> Result<(), String> {
         let shared = self.attendance.shared.clone();
         let mut changes = shared.replicas.changes();
         changes.mark_changed();
         let mut gossip = shared.brokers.gossip();
         gossip.mark_changed();
         let mut stopping = shared.stopping.clone();
-        let mut heartbeat = interval(HEARTBEAT_EVERY);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_stopping = false;
-        let mut silent_beats = 0;
         loop {
             tokio::select! {
-                () = end.cancelled() => return Err("a newer operator took over".to_owned()),
-                message = inbound.message() => {
-                    silent_beats = 0;
-                    match message.map_err(|status| status.message().to_owned())? {
-                        Some(message) => self.hear(message).await?,
-                        None => return Ok(()),
-                    }
-                }
-                _ = heartbeat.tick() => {
-                    silent_beats += 1;
-                    if silent_beats > SILENT_BEATS_MAX {
-                        return Err("the operator says nothing".to_owned());
-                    }
-                    self.say(Up::Heartbeat(self.heartbeat())).await?;
-                }
                 rose = changes.changed() => {
                     rose.map_err(|_| "the broker is stopping")?;
                     self.report_changes().await?;
@@ -262,6 +284,7 @@ impl Attending {
     }
 
     async fn report_changes(&self) -> Result<(), String> {
+        let _turn = self.reporting.lock().await;
         let changed =
             self.attendance.shared.replicas.changed_reports().await.map_err(|error| error.to_string())?;
         for message in reports::changed(changed) {
@@ -282,6 +305,7 @@ impl Attending {
                 self.say(Up::PageHeld(held)).await
             }
             Some(Down::Ask(ask)) => {
+                let _turn = self.reporting.lock().await;
                 let all = shared.replicas.reports().await.map_err(stopped)?;
                 let asked = (ask.request, self.controller_epoch);
                 for message in reports::answer(all, asked, &shared.pages.topics()) {

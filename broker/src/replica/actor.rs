@@ -297,7 +297,6 @@ impl Actor {
 
     fn tick(&mut self) {
         self.step(Input::Tick);
-        self.touched.extend(self.broker.replicas().map(partition::Replica::key));
         self.tell_wanted();
         if self.forgot_at.elapsed() < FORGET_EVERY {
             return;
@@ -313,7 +312,7 @@ impl Actor {
     }
 
     fn tell_wanted(&mut self) {
-        let wanted = self.broker.wanted_peers();
+        let Some(wanted) = self.broker.newly_wanted_peers() else { return };
         self.tellings.want.send_if_modified(|before| {
             let changed = *before != wanted;
             *before = wanted;
@@ -355,6 +354,7 @@ impl Actor {
     fn end_turn(&mut self) -> Result<(), String> {
         // What is handed over at once (reads from memory) makes more inputs, until credit is used up.
         loop {
+            self.touched.append(&mut self.broker.take_woken());
             let effects = self.broker.settle(self.clock.now());
             self.carry_out(effects);
             self.write()?;

@@ -3,7 +3,7 @@
 //! Owns where each log begins and ends as of the last queued write, and a ring of batches over all logs: those that wait
 //! to be applied, and as many older ones as the bound allows. Never touches a file.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use fulmar_core::batch::Batch;
 use fulmar_core::id::PartitionKey;
@@ -116,16 +116,20 @@ impl Memory {
     pub(super) fn check(&self, ops: &[Op]) -> Result<(), WriteError> {
         // Where earlier writes of the same call will leave each log.
         let mut ahead: HashMap<PartitionKey, Ahead> = HashMap::new();
-        let cut = |key: &PartitionKey| {
-            ops.iter().any(|op| {
-                matches!(op, Op::Write(other, Write::Cut { .. } | Write::SetAside { .. }) if other == key)
+        let cut: HashSet<PartitionKey> = ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::Write(key, Write::Cut { .. } | Write::SetAside { .. }) => Some(*key),
+                _ => None,
             })
-        };
+            .collect();
         for op in ops {
             let Op::Write(key, write) = op else { continue };
             ahead
                 .entry(*key)
-                .or_insert_with(|| self.logs.get(key).map_or_else(Ahead::default, |log| log.ahead(cut(key))))
+                .or_insert_with(|| {
+                    self.logs.get(key).map_or_else(Ahead::default, |log| log.ahead(cut.contains(key)))
+                })
                 .check(*key, write)?;
         }
         Ok(())

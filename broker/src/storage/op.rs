@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use fulmar_core::batch::Batch;
+use fulmar_core::entry::Entry;
 use fulmar_core::id::{PartitionKey, ReplicaId};
 use fulmar_core::partition::Write;
 use fulmar_core::term::Process;
@@ -43,6 +44,14 @@ mod kind {
     pub(super) const FORGET_ASIDE: u8 = 13;
 }
 
+/// About the length of an entry's text, from above; writing it out each time that it is weighed would cost more than the rest.
+fn entry_weight(entry: &Entry) -> usize {
+    const WITHOUT_REPLICAS: usize = 160;
+    const REPLICA: usize = 44;
+    let members: usize = entry.members.sets().map(|set| set.replicas().len()).sum();
+    WITHOUT_REPLICAS + REPLICA * (members + entry.learners.len() + entry.lost.len())
+}
+
 impl Op {
     /// Bytes in memory and, closely, in the journal: what bounds are counted in.
     pub(super) fn weight(&self) -> usize {
@@ -52,9 +61,7 @@ impl Op {
             Op::Write(_, Write::Reset { vector, producers, .. }) => {
                 vector.starts().len() * 40 + producers.len()
             }
-            Op::Write(_, Write::Promise(promise)) => {
-                64 + promise.entry.as_ref().map_or(0, |entry| entry.to_string().len())
-            }
+            Op::Write(_, Write::Promise(promise)) => 64 + promise.entry.as_ref().map_or(0, entry_weight),
             Op::Write(_, Write::SetAside { producers, .. }) => producers.len(),
             Op::Write(
                 _,
