@@ -54,7 +54,7 @@ impl Manifest {
         }
         let topics: Vec<TopicSettings> = sorted.by_name.into_values().map(|(_, settings)| settings).collect();
         for topic in &topics {
-            LossWord::parse_all(&topic.accept_data_loss).map_err(|error| {
+            LossWord::parse_all(&topic.accept_data_loss, topic.partitions).map_err(|error| {
                 let name = &topic.name;
                 Failed::Failure(format!(
                     "topic {name:?}: annotation {ACCEPT_DATA_LOSS}: {error}; several are separated by commas"
@@ -135,7 +135,8 @@ impl Manifest {
             max_message_bytes: topic.max_message_bytes,
             retention_ms: topic.retention_time.map(millis),
             retention_bytes: topic.retention_bytes,
-            accepted_losses: LossWord::parse_all(&topic.accept_data_loss).unwrap_or_default(),
+            accepted_losses: LossWord::parse_all(&topic.accept_data_loss, topic.partitions)
+                .unwrap_or_default(),
         };
         Desired {
             brokers: self.cluster.replicas,

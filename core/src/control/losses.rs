@@ -39,15 +39,26 @@ impl fmt::Display for LossWord {
     }
 }
 
-/// A text that is not `PARTITION:EPOCH`.
+/// A text that cannot be meant.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} is not PARTITION:EPOCH, such as 0:1763750000.4")]
-pub struct InvalidLossWord(pub String);
+pub enum InvalidLossWord {
+    /// It is not `PARTITION:EPOCH`.
+    #[error("{0:?} is not PARTITION:EPOCH, such as 0:1763750000.4")]
+    Malformed(String),
+    /// The topic has fewer partitions.
+    #[error("{word} names a partition that is not there: there is no partition {}, the last one is {last}", word.partition)]
+    NoPartition {
+        /// What was said.
+        word: LossWord,
+        /// The topic's last partition.
+        last: u32,
+    },
+}
 
 impl FromStr for LossWord {
     type Err = InvalidLossWord;
     fn from_str(text: &str) -> Result<Self, InvalidLossWord> {
-        let invalid = || InvalidLossWord(text.chars().take(64).collect());
+        let invalid = || InvalidLossWord::Malformed(text.chars().take(64).collect());
         let (partition, epoch) = text.split_once(':').ok_or_else(invalid)?;
         let partition = partition.parse().map_err(|_| invalid())?;
         Ok(Self { partition, epoch: epoch.parse().map_err(|_| invalid())? })
@@ -55,10 +66,14 @@ impl FromStr for LossWord {
 }
 
 impl LossWord {
-    /// Several, separated by commas; blanks around them do not matter, and nothing is none.
-    pub fn parse_all(text: &str) -> Result<Vec<Self>, InvalidLossWord> {
+    /// Several for a topic of so many partitions, separated by commas; blanks around them do not matter, and nothing is none.
+    pub fn parse_all(text: &str, partitions: u32) -> Result<Vec<Self>, InvalidLossWord> {
         let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-        words.map(str::parse).collect()
+        let there = |word: Self| {
+            let last = partitions.saturating_sub(1);
+            if word.partition <= last { Ok(word) } else { Err(InvalidLossWord::NoPartition { word, last }) }
+        };
+        words.map(|word| word.parse().and_then(there)).collect()
     }
 }
 

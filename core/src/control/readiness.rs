@@ -210,10 +210,11 @@ impl Controller {
         }
         let silent: Vec<usize> = (0..partitions.len()).filter(|at| !partitions[*at].serving).collect();
         if !silent.is_empty() {
-            let stuck = silent.iter().find_map(|at| partitions[*at].stuck.as_ref());
-            return Err(match stuck {
-                Some(stuck) => ("QuorumLost", stuck.message.clone()),
-                None => self.why_silent(topic.id, &silent),
+            let stuck = silent.iter().filter_map(|at| partitions[*at].stuck.as_ref());
+            let stuck: Vec<&str> = stuck.map(|stuck| stuck.message.as_str()).collect();
+            return Err(match &stuck[..] {
+                [] => self.why_silent(topic.id, &silent),
+                stuck => ("QuorumLost", why_stuck(stuck)),
             });
         }
         let behind = self.behind(topic);
@@ -303,4 +304,11 @@ impl Controller {
             stuck: self.stuck(entry.key, words),
         }
     }
+}
+
+/// Each of them, for a person gives up what each has lost; up to a bound.
+fn why_stuck(messages: &[&str]) -> String {
+    let more = messages.len().saturating_sub(NAMED_MAX);
+    let more = if more > 0 { format!("; and {more} more partitions") } else { String::new() };
+    format!("{}{more}", messages[..messages.len().min(NAMED_MAX)].join("; "))
 }

@@ -26,7 +26,8 @@ fn wish(settings: &TopicSettings) -> TopicWish {
         retention_ms: settings.retention_time.map(milliseconds),
         retention_bytes: settings.retention_bytes,
         // What cannot be read is told in the status, and does nothing.
-        accepted_losses: LossWord::parse_all(&settings.accept_data_loss).unwrap_or_default(),
+        accepted_losses: LossWord::parse_all(&settings.accept_data_loss, settings.partitions)
+            .unwrap_or_default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use fulmar_core::control::{LossWord, PartitionView, TopicView, View};
 use fulmar_core::id::Ordinal;
+use fulmar_crds::Topic;
 use fulmar_crds::topic::{ACCEPT_DATA_LOSS, STATUS_PARTITIONS_MAX, TopicStatus};
 use fulmar_crds::validate::TopicSettings;
 use jiff::Timestamp;
@@ -114,11 +115,11 @@ fn verdict(claimed: &Claimed, home: Home<'_>, view: Option<&TopicView>) -> Verdi
             Progress::Going,
         ),
         Home::Silent(why) => Verdict::not("AwaitingBrokers", why, Progress::Going),
-        Home::View(whole) => by_view(&claimed.topic.name_any(), settings, whole, view),
+        Home::View(whole) => by_view(&claimed.topic, settings, whole, view),
     }
 }
 
-fn by_view(object: &str, settings: &TopicSettings, whole: &View, view: Option<&TopicView>) -> Verdict {
+fn by_view(object: &Topic, settings: &TopicSettings, whole: &View, view: Option<&TopicView>) -> Verdict {
     if let Some(waiting) = &whole.waiting {
         let progress = if waiting.halted { Progress::Stuck } else { Progress::Going };
         return Verdict::not(waiting.reason, waiting.message.clone(), progress);
@@ -145,7 +146,10 @@ fn by_view(object: &str, settings: &TopicSettings, whole: &View, view: Option<&T
         view.message.clone()
     };
     if let Some(words) = words(view) {
-        let command = format!("kubectl annotate flt {object} --overwrite {ACCEPT_DATA_LOSS}={words}");
+        let place =
+            object.namespace().map(|namespace| format!("--namespace {namespace} ")).unwrap_or_default();
+        let name = object.name_any();
+        let command = format!("kubectl {place}annotate flt {name} --overwrite {ACCEPT_DATA_LOSS}={words}");
         let message =
             format!("{message}. If what is missing never comes back, give up what only it has: {command}");
         return Verdict::not(reason, message, Progress::Stuck);
@@ -169,7 +173,7 @@ fn reconciling(verdict: &Verdict) -> Claim {
 }
 
 fn stalled(verdict: &Verdict, settings: Option<&TopicSettings>) -> Claim {
-    let words = settings.map(|settings| LossWord::parse_all(&settings.accept_data_loss));
+    let words = settings.map(|settings| LossWord::parse_all(&settings.accept_data_loss, settings.partitions));
     if let Some(Err(error)) = words {
         let message = format!("annotation {ACCEPT_DATA_LOSS}: {error}; several are separated by commas");
         return Claim::new("Stalled", true, "InvalidAnnotation", message);

@@ -1,4 +1,5 @@
-use fulmar_core::control::Waiting;
+use fulmar_core::control::{Stuck, Waiting};
+use fulmar_core::offset::Offset;
 use fulmar_core::term::Epoch;
 use fulmar_crds::Topic;
 
@@ -88,6 +89,85 @@ fn the_younger_of_two_names_the_one_that_has_the_name() {
     assert_eq!(ready(&told), ("False", "NameTaken"));
     assert_eq!(told.conditions[0].message, "the older Topic first has the name orders in Cluster orders");
     assert!(told.partitions.is_empty(), "they are not its own");
+}
+
+/// A partition that nothing but a word can help; the word, if it would.
+fn stuck(number: u32, helps: bool) -> PartitionView {
+    let word = LossWord { partition: number, epoch: Epoch { generation: 1_763_750_000, counter: 4 } };
+    let message = format!("partition {number} has no quorum: broker 1 is missing");
+    PartitionView { stuck: Some(Stuck { word: helps.then_some(word), message }), ..partition(false) }
+}
+
+fn condition<'a>(status: &'a TopicStatus, kind: &str) -> (&'a str, &'a str, &'a str) {
+    let found = status.conditions.iter().find(|one| one.type_ == kind).unwrap();
+    (&found.status, &found.reason, &found.message)
+}
+
+fn lost(partitions: Vec<PartitionView>) -> View {
+    let mut view = view(partitions);
+    let topic = view.topics.get_mut("orders").unwrap();
+    topic.reason = "QuorumLost";
+    topic.message = "partition 0 has no quorum: broker 1 is missing".to_owned();
+    view
+}
+
+#[test]
+fn what_only_a_person_can_give_up_is_told_with_the_line_to_type() {
+    let view = lost(vec![stuck(0, true), partition(true), stuck(2, true)]);
+    let three = claimed(|topic| topic.spec.partitions = 3);
+    let told = status(&three, Home::View(&view), now());
+    let said = "partition 0 has no quorum: broker 1 is missing. If what is missing never comes back, give up what only it has: \
+                kubectl --namespace shop annotate flt orders --overwrite fulmar.dev/accept-data-loss=0:1763750000.4,2:1763750000.4";
+    assert_eq!(condition(&told, "Ready"), ("False", "QuorumLost", said));
+    assert_eq!(condition(&told, "Stalled"), ("True", "QuorumLost", said), "it will not pass by waiting");
+    assert_eq!(condition(&told, "Reconciling").0, "False");
+}
+
+#[test]
+fn where_no_word_helps_none_is_told() {
+    let view = lost(vec![stuck(0, false)]);
+    let told = status(&claimed(|_| ()), Home::View(&view), now());
+    let said = "partition 0 has no quorum: broker 1 is missing";
+    assert_eq!(condition(&told, "Ready"), ("False", "QuorumLost", said));
+    assert_eq!(condition(&told, "Stalled").0, "True");
+}
+
+#[test]
+fn an_annotation_that_cannot_be_meant_is_told_and_does_not_hide_what_is_so() {
+    let annotated = |value: &str| {
+        let value = value.to_owned();
+        claimed(move |topic| {
+            topic.metadata.annotations = Some([(ACCEPT_DATA_LOSS.to_owned(), value)].into());
+        })
+    };
+    for (value, said) in [
+        ("yes", "\"yes\" is not PARTITION:EPOCH, such as 0:1763750000.4"),
+        ("0:7", "\"0:7\" is not PARTITION:EPOCH, such as 0:1763750000.4"),
+        (
+            "0:7.1,1:7.1",
+            "1:7.1 names a partition that is not there: there is no partition 1, the last one is 0",
+        ),
+    ] {
+        let view = view(vec![partition(true)]);
+        let told = status(&annotated(value), Home::View(&view), now());
+        let whole =
+            format!("annotation fulmar.dev/accept-data-loss: {said}; several are separated by commas");
+        assert_eq!(condition(&told, "Stalled"), ("True", "InvalidAnnotation", whole.as_str()));
+        assert_eq!(ready(&told), ("True", "Serving"));
+    }
+    // One that stays when its work is done is nothing to talk about.
+    let view = view(vec![partition(true)]);
+    let told = status(&annotated("0:7.1"), Home::View(&view), now());
+    assert_eq!(condition(&told, "Stalled").0, "False");
+}
+
+#[test]
+fn what_was_given_up_is_said_as_long_as_its_leader_leads() {
+    let given_up = PartitionView { may_have_lost: Some(Offset(400)), ..partition(true) };
+    let view = view(vec![partition(true), given_up]);
+    let told = status(&claimed(|topic| topic.spec.partitions = 2), Home::View(&view), now());
+    let said = "all 2 partitions accept and commit records; partition 1 may lack acknowledged records from offset 400 on";
+    assert_eq!(condition(&told, "Ready"), ("True", "Serving", said));
 }
 
 #[test]

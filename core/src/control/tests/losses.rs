@@ -181,10 +181,35 @@ fn a_partition_of_which_nothing_is_left_begins_anew() {
 
 #[test]
 fn a_word_that_cannot_be_read_says_what_it_should_be() {
-    assert_eq!(LossWord::parse_all(" 0:7.3, 12:1763750000.4 ").unwrap().len(), 2);
-    assert_eq!(LossWord::parse_all(""), Ok(Vec::new()));
+    assert_eq!(LossWord::parse_all(" 0:7.3, 12:1763750000.4 ", 13).unwrap().len(), 2);
+    assert_eq!(LossWord::parse_all("", 1), Ok(Vec::new()));
     for bad in ["0", "0:7", "x:7.3", "0:7.3;1:7.3", "-1:7.3"] {
-        let why = LossWord::parse_all(bad).unwrap_err().to_string();
+        let why = LossWord::parse_all(bad, 13).unwrap_err().to_string();
         assert!(why.contains("is not PARTITION:EPOCH"), "{why}");
     }
+}
+
+#[test]
+fn a_word_for_a_partition_that_is_not_there_is_refused_by_its_number() {
+    let why = LossWord::parse_all("0:7.3,13:7.3", 13).unwrap_err().to_string();
+    assert_eq!(
+        why,
+        "13:7.3 names a partition that is not there: there is no partition 13, the last one is 12"
+    );
+}
+
+#[test]
+fn each_partition_that_only_a_word_helps_is_told() {
+    let mut stage = World::new(3, vec![wish("orders", 7)]);
+    stage.run(2 * SECOND);
+    stage.kill(1);
+    stage.kill(2);
+    stage.add_broker(1, 501);
+    stage.add_broker(2, 502);
+    stage.run(30 * SECOND);
+    let told = stage.topic("orders").message.clone();
+    for partition in 0..5 {
+        assert!(told.contains(&format!("partition {partition} has no quorum: ")), "{told}");
+    }
+    assert!(told.ends_with("; and 2 more partitions"), "{told}");
 }
