@@ -1,11 +1,16 @@
-//! What a volume holds, for programs: the report of [`storage::inspect`](crate::storage::inspect) as JSON.
+//! What a volume holds, for programs: the report of [`storage::inspect`](crate::storage::inspect) as JSON, and what was set aside
+//! as lines of it.
 //!
-//! Owns the names of its fields. Never opens a volume.
+//! Owns the names of the fields, and what bytes look like in them.
 
+use std::io::Write;
+use std::path::Path;
+
+use fulmar_core::batch::Record;
 use fulmar_core::partition::PromiseKind;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::storage::inspect::{ReplicaReport, VolumeReport};
+use crate::storage::inspect::{ReplicaReport, SalvageError, Salvaged, VolumeReport, salvage};
 
 /// The whole report, an object.
 pub fn json(report: &VolumeReport) -> Value {
@@ -61,3 +66,84 @@ fn replica(report: &ReplicaReport) -> Value {
         })).collect::<Vec<_>>(),
     })
 }
+
+/// Writes every record that was set aside on a volume, an object a line; one that cannot be read is a line too. Gives the counts
+/// of records, and of stretches that are damaged.
+pub fn write_set_aside(dir: &Path, out: &mut impl Write) -> Result<(u64, u64), SalvageError> {
+    let (mut records, mut damaged) = (0, 0);
+    salvage(dir, |salvaged| {
+        match &salvaged {
+            Salvaged::Record { .. } => records += 1,
+            Salvaged::Damaged { .. } => damaged += 1,
+        }
+        writeln!(out, "{}", line(&salvaged))
+    })?;
+    out.flush()?;
+    Ok((records, damaged))
+}
+
+fn line(salvaged: &Salvaged) -> Value {
+    let mut object = Map::new();
+    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    match salvaged {
+        Salvaged::Damaged { key, from, to, why } => {
+            put("topic_id", json!(key.topic.to_string()));
+            put("partition", json!(key.partition));
+            put("damaged_from", json!(from.0));
+            put("damaged_to", json!(to.0));
+            put("why", json!(why));
+        }
+        Salvaged::Record { key, offset, append_time_ms, record } => {
+            put("topic_id", json!(key.topic.to_string()));
+            put("partition", json!(key.partition));
+            put("offset", json!(offset.0));
+            put("append_time_ms", json!(append_time_ms));
+            put_record(&mut object, record);
+        }
+    }
+    Value::from(object)
+}
+
+fn put_record(object: &mut Map<String, Value>, record: &Record) {
+    if let Some(key) = &record.key {
+        put_bytes(object, "key", key);
+    }
+    put_bytes(object, "value", &record.value);
+    if !record.headers.is_empty() {
+        let headers = record.headers.iter().map(|header| {
+            let mut object = Map::new();
+            object.insert("name".to_owned(), json!(header.name));
+            put_bytes(&mut object, "value", &header.value);
+            Value::from(object)
+        });
+        object.insert("headers".to_owned(), headers.collect());
+    }
+    object.insert("timestamp_ms".to_owned(), json!(record.timestamp_ms));
+}
+
+/// Puts bytes under `name` as a text if they are UTF-8, else under `name_base64`.
+pub fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => object.insert(name.to_owned(), json!(text)),
+        Err(_) => object.insert(format!("{name}_base64"), json!(base64(bytes))),
+    };
+}
+
+/// RFC 4648, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group =
+            chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let digit = ALPHABET[(group >> (18 - 6 * place)) as usize & 63];
+            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "inspection_tests.rs"]
+mod tests;

@@ -25,6 +25,11 @@ enum Command {
         #[arg(short, long, value_enum, default_value = "text")]
         output: Output,
     },
+    /// Print the records that were set aside on a volume when a person gave them up, an object of JSON a line
+    SetAside {
+        /// The data folder of a broker that is stopped
+        data: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,6 +44,7 @@ fn main() -> ExitCode {
     let line = Line::parse();
     let ended = match (line.command, line.config) {
         (Some(Command::Inspect { data, output }), _) => inspect(&data, output),
+        (Some(Command::SetAside { data }), _) => set_aside(&data),
         (None, Some(config)) => run(config),
         (None, None) => Err("--name, --data and --tls are needed; see --help".to_owned()),
     };
@@ -74,6 +80,16 @@ fn inspect(data: &std::path::Path, output: Output) -> Result<(), String> {
     match output {
         Output::Text => print!("{report}"),
         Output::Json => println!("{:#}", fulmar_broker::inspection::json(&report)),
+    }
+    Ok(())
+}
+
+fn set_aside(data: &std::path::Path) -> Result<(), String> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let written = fulmar_broker::inspection::write_set_aside(data, &mut out);
+    let (_, damaged) = written.map_err(|error| error.to_string())?;
+    if damaged > 0 {
+        return Err(format!("{damaged} stretches cannot be read: the lines with damaged_from"));
     }
     Ok(())
 }

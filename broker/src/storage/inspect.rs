@@ -1,5 +1,7 @@
 //! What a volume holds, told without changing it: for people (`fulmar-broker inspect`).
 
+mod aside;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -12,9 +14,10 @@ use fulmar_core::partition::Promise;
 use fulmar_core::term::{Process, TermVector};
 use parking_lot::Mutex;
 
+pub use self::aside::{SalvageError, Salvaged, salvage};
 use super::error::{OpenError, io};
 use super::journal::Slots;
-use super::seam::{Files, Handle, SystemFiles};
+use super::seam::{Files, Handle, Lock, SystemFiles};
 use super::tables::logs::LogRow;
 use super::volume::{self, View, Volume};
 use super::{Identity, Page, identity, recovery};
@@ -90,13 +93,7 @@ pub fn inspect(dir: &Path) -> Result<VolumeReport, OpenError> {
 
 /// The same on other files than the operating system's.
 pub fn inspect_in(files: &dyn Files, dir: &Path) -> Result<VolumeReport, OpenError> {
-    let Some(stored) = identity::load(files, dir)? else {
-        let why = "this folder holds no volume";
-        return Err(OpenError::Missing { path: identity::path(dir), why });
-    };
-    let _lock = recovery::take_lock(files, dir)?;
-    let identity = recovery::public(&stored);
-    let (clean, restored) = (stored.clean, stored.restored);
+    let Opened { identity, clean, restored, volume, _lock } = open(files, dir)?;
     let empty = VolumeReport {
         identity,
         clean,
@@ -107,8 +104,40 @@ pub fn inspect_in(files: &dyn Files, dir: &Path) -> Result<VolumeReport, OpenErr
         pages: Vec::new(),
         peers: Vec::new(),
     };
+    let Some((volume, unapplied_bytes)) = volume else { return Ok(empty) };
+    let view = View::open(&*volume.database).map_err(volume::named(dir))?;
+    Ok(VolumeReport {
+        unapplied_bytes,
+        replicas: volume.replicas.iter().map(|(key, replica)| report(*key, replica)).collect(),
+        aside: volume.aside.iter().map(|((key, _), row)| aside(*key, row)).collect(),
+        pages: view.pages().map_err(volume::named(dir))?,
+        peers: view.peers().map_err(volume::named(dir))?,
+        ..empty
+    })
+}
+
+/// A volume that is looked at. Nobody else may open it meanwhile.
+struct Opened {
+    identity: Identity,
+    clean: bool,
+    restored: bool,
+    /// With what the journal held beyond it, in bytes; nothing if it was never prepared.
+    volume: Option<(Volume, u64)>,
+    _lock: Box<dyn Lock>,
+}
+
+/// Opens a volume without changing it: the journal is replayed in memory.
+fn open(files: &dyn Files, dir: &Path) -> Result<Opened, OpenError> {
+    let Some(stored) = identity::load(files, dir)? else {
+        let why = "this folder holds no volume";
+        return Err(OpenError::Missing { path: identity::path(dir), why });
+    };
+    let lock = recovery::take_lock(files, dir)?;
+    let identity = recovery::public(&stored);
+    let (clean, restored) = (stored.clean, stored.restored);
+    let opened = Opened { identity, clean, restored, volume: None, _lock: lock };
     if !stored.prepared {
-        return Ok(empty);
+        return Ok(opened);
     }
     let slots = Slots::open(files, dir, stored.journal, false)?;
     let path = volume::path(dir);
@@ -117,15 +146,7 @@ pub fn inspect_in(files: &dyn Files, dir: &Path) -> Result<VolumeReport, OpenErr
     let mut volume = Volume::open(overlay, CACHE_BYTES, stored.journal).map_err(volume::named(dir))?;
     let applied = volume.applied;
     let end = recovery::replay(&slots, &mut volume, CACHE_BYTES / 2, dir)?;
-    let view = View::open(&*volume.database).map_err(volume::named(dir))?;
-    Ok(VolumeReport {
-        unapplied_bytes: end.at - applied.at,
-        replicas: volume.replicas.iter().map(|(key, replica)| report(*key, replica)).collect(),
-        aside: volume.aside.iter().map(|((key, _), row)| aside(*key, row)).collect(),
-        pages: view.pages().map_err(volume::named(dir))?,
-        peers: view.peers().map_err(volume::named(dir))?,
-        ..empty
-    })
+    Ok(Opened { volume: Some((volume, end.at - applied.at)), ..opened })
 }
 
 fn report(key: PartitionKey, replica: &volume::Replica) -> ReplicaReport {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use fulmar_broker::inspection;
-use fulmar_broker::storage::inspect::{ReplicaReport, VolumeReport, inspect};
+use fulmar_broker::storage::inspect::{AsideReport, ReplicaReport, VolumeReport, inspect};
 use fulmar_core::partition::PromiseKind;
 
 use crate::exit::Failed;
@@ -71,5 +71,26 @@ fn as_table(report: &VolumeReport) -> String {
         } else {
             table(header, report.replicas.iter().map(row))
         },
+    ) + &set_aside(report)
+}
+
+/// Copies of what a person gave up; nothing is said where there are none.
+fn set_aside(report: &VolumeReport) -> String {
+    if report.aside.is_empty() {
+        return String::new();
+    }
+    let row = |copy: &AsideReport| {
+        [
+            copy.key.to_string(),
+            copy.from.to_string(),
+            copy.to.to_string(),
+            copy.high_watermark.to_string(),
+            copy.bytes.to_string(),
+        ]
+    };
+    let header = ["SET-ASIDE", "FROM", "TO", "COMMITTED", "BYTES"];
+    format!(
+        "\n\n{}\n\nTheir records: fulmar broker set-aside DATA",
+        table(header, report.aside.iter().map(row))
     )
 }

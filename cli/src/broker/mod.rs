@@ -2,6 +2,7 @@
 
 mod inspect;
 mod run;
+mod set_aside;
 
 use clap::Subcommand;
 
@@ -11,6 +12,7 @@ use crate::exit::Failed;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Broker {
     Inspect(inspect::Inspect),
+    SetAside(set_aside::SetAside),
     #[command(hide = true)]
     Run(Box<run::Run>),
 }
@@ -19,6 +21,7 @@ impl Broker {
     pub(crate) async fn run(self) -> Result<(), Failed> {
         match self {
             Self::Inspect(inspect) => inspect.run(),
+            Self::SetAside(set_aside) => set_aside.run(),
             Self::Run(run) => run.run().await,
         }
     }
