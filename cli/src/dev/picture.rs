@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 
-use fulmar_core::control::{BrokerState, TopicView, View};
+use fulmar_core::control::{BrokerState, Stuck, TopicView, View};
+use fulmar_crds::topic::ACCEPT_DATA_LOSS;
 
 use super::ports::Ports;
 use crate::output::table;
@@ -15,6 +16,9 @@ const PARTITIONS_SHOWN_MAX: usize = 6;
 
 /// More lines than a small terminal has could not be redrawn in place.
 const TOPIC_LINES_MAX: usize = 18;
+
+/// A line to type names so many partitions; the next ones are named when these are done.
+const WORDS_MAX: usize = 16;
 
 /// What is fixed while it runs.
 #[derive(Debug, Clone)]
@@ -243,7 +247,36 @@ fn is_ready(view: &View, wanted: u16) -> bool {
 /// Whether that a topic is not ready is to be said: not again while the reason is the same, and not for each topic when the
 /// whole Cluster waits.
 fn is_news(topic: &TopicView, old: Option<&TopicView>, view: &View) -> bool {
-    !topic.ready && view.waiting.is_none() && old.is_none_or(|old| old.ready || old.reason != topic.reason)
+    let another = |old: &TopicView| old.ready || old.reason != topic.reason || stuck(old).ne(stuck(topic));
+    !topic.ready && view.waiting.is_none() && old.is_none_or(another)
+}
+
+/// What is told of partitions that nothing but a person's word can help.
+fn stuck(topic: &TopicView) -> impl Iterator<Item = &Stuck> {
+    topic.partitions.iter().filter_map(|partition| partition.stuck.as_ref())
+}
+
+/// What to put into the file to give up what only those have that are missing, if that helps.
+fn way_out(name: &str, topic: &TopicView) -> Option<String> {
+    let words = stuck(topic).filter_map(|stuck| stuck.word).take(WORDS_MAX);
+    let words: Vec<String> = words.map(|word| word.to_string()).collect();
+    (!words.is_empty()).then(|| {
+        format!(
+            "if what is missing never comes back, give up what only it has: put this under metadata.annotations of topic {name}, and save\n  \
+             {ACCEPT_DATA_LOSS}: \"{}\"",
+            words.join(",")
+        )
+    })
+}
+
+/// From where on records may be missing, of each partition that was opened without enough logs.
+fn given_up(name: &str, topic: &TopicView) -> Vec<String> {
+    let lost = topic.partitions.iter().enumerate();
+    let lost = lost.filter_map(|(number, partition)| Some((number, partition.may_have_lost?)));
+    let tell = |(number, from)| {
+        format!("topic {name}, partition {number} may lack acknowledged records from offset {from} on")
+    };
+    lost.map(tell).collect()
 }
 
 /// What a person should notice between two views.
@@ -264,7 +297,10 @@ fn changes(before: &View, after: &View) -> Vec<String> {
             lines.push(format!("topic {name} is ready"));
         } else if is_news(topic, old, after) {
             lines.push(format!("topic {name} is not ready: {}: {}", topic.reason, topic.message));
+            lines.extend(way_out(name, topic));
         }
+        let before = old.map(|old| given_up(name, old)).unwrap_or_default();
+        lines.extend(given_up(name, topic).into_iter().filter(|line| !before.contains(line)));
         let Some(old) = old else { continue };
         for (number, (was, is)) in old.partitions.iter().zip(&topic.partitions).enumerate() {
             if let (Some(was), Some(is)) = (was.leader, is.leader)

@@ -53,6 +53,7 @@ fn object(partition: &PartitionStatus) -> Value {
         "high_watermark": partition.high_watermark,
         "log_end": partition.log_end,
         "epoch": partition.epoch,
+        "may_have_lost_from": partition.may_have_lost_from,
     })
 }
 
@@ -79,7 +80,27 @@ fn as_table(topic: &DescribeTopicResponse) -> String {
         retention(topic),
         topic.max_message_bytes,
         table(header, topic.partitions.iter().map(row)),
-    )
+    ) + &notes(&topic.partitions)
+}
+
+/// So many partitions are spoken of one by one.
+const NOTES_MAX: usize = 8;
+
+/// What a person should know who looks at the table.
+fn notes(partitions: &[PartitionStatus]) -> String {
+    let lost = partitions.iter().filter_map(|one| {
+        let (partition, from) = (one.partition, one.may_have_lost_from?);
+        Some(format!("Partition {partition} may lack acknowledged records from offset {from} on."))
+    });
+    let silent = partitions.iter().filter(|one| !one.serving).map(|one| {
+        format!(
+            "Partition {} is served by nobody. What it waits for, and what a person can do, is said by who decides: kubectl \
+             describe flt (condition Ready), or the output of fulmar dev.",
+            one.partition
+        )
+    });
+    let notes: Vec<String> = lost.chain(silent).take(NOTES_MAX).collect();
+    if notes.is_empty() { String::new() } else { format!("\n\n{}", notes.join("\n")) }
 }
 
 fn as_json(topic: &DescribeTopicResponse) -> Value {

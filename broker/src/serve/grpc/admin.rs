@@ -116,6 +116,7 @@ impl Door {
             status.high_watermark = report.high_watermark.0;
             status.log_end = report.log_end.0;
             status.serving = true;
+            status.may_have_lost_from = report.may_have_lost.map(|offset| offset.0);
         }
         status
     }
