@@ -137,6 +137,27 @@ impl Brokers {
             .map(|found| (text(&found["status"]), text(&found["reason"]), text(&found["message"]))))
     }
 
+    /// The notes of all Events with this reason, and how often it was told: Kubernetes counts what is told again.
+    pub fn events(&self, reason: &str) -> Result<(Vec<String>, u64)> {
+        let field = format!("--field-selector=reason={reason}");
+        let printed = self.kubectl(&["get", "events", &field, "-o", "json"])?;
+        let listed: serde_json::Value = serde_json::from_str(&printed)?;
+        let items = listed["items"].as_array().cloned().unwrap_or_default();
+        let count = |item: &serde_json::Value| {
+            let counts = [&item["count"], &item["series"]["count"]];
+            counts.into_iter().filter_map(serde_json::Value::as_u64).max().unwrap_or(1)
+        };
+        let note = |item: &serde_json::Value| item["message"].as_str().unwrap_or_default().to_owned();
+        Ok((items.iter().map(note).collect(), items.iter().map(count).sum()))
+    }
+
+    /// The epoch of each decision in the partition table, in the table's order.
+    pub fn epochs(&self) -> Result<Vec<String>> {
+        let tables = self.kubectl(&["get", "partitiontables", "-o", "yaml"])?;
+        let epoch = |line: &str| line.split_once(" epoch=")?.1.split_whitespace().next().map(str::to_owned);
+        Ok(tables.lines().filter_map(epoch).collect())
+    }
+
     /// A resource as JSON.
     pub fn get(&self, resource: &str) -> Result<serde_json::Value> {
         let printed = self.kubectl(&["get", resource, "-o", "json"])?;

@@ -65,3 +65,18 @@ pub fn scale(environment: &Environment, replicas: u32) -> Result<()> {
 
 const POD_READINESS: &str =
     "jsonpath={range .items[*]}{.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";
+
+/// The operator that holds the Lease: its pod, and the whole identity.
+pub fn acting(environment: &Environment) -> Result<(String, String)> {
+    let holder = environment.kubectl(&[
+        "get",
+        "lease",
+        "--namespace",
+        NAMESPACE,
+        "-o",
+        "jsonpath={.items[0].spec.holderIdentity}",
+    ])?;
+    let pod = environment.kubectl(&["get", "pods", "--namespace", NAMESPACE, "-o", "name"])?;
+    let pod = pod.lines().filter_map(|line| line.strip_prefix("pod/")).find(|pod| holder.starts_with(pod));
+    Ok((pod.with_context(|| format!("no pod of {holder:?}"))?.to_owned(), holder))
+}

@@ -9,6 +9,8 @@
 pub mod brokers;
 pub mod environment;
 pub mod installation;
+pub mod load;
 pub mod nodes;
 pub mod records;
+pub mod volumes;
 pub mod wait;

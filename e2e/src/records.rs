@@ -15,14 +15,21 @@ const UNDER_WAY: usize = 2_000;
 /// How long a record may take while brokers restart one after the other.
 const DELIVERY_TIMEOUT: Duration = Duration::from_mins(2);
 
+/// SHA-256 of a value.
+pub(crate) type Hash = [u8; 32];
+
 /// What was acknowledged: where each record stands, and its hash.
 #[derive(Debug, Default)]
 pub struct Acknowledged {
-    hashes: HashMap<(u32, u64), [u8; 32]>,
+    hashes: HashMap<(u32, u64), Hash>,
+}
+
+pub(crate) fn hash(value: &[u8]) -> Hash {
+    Sha256::digest(value).into()
 }
 
 /// The value of the record with this number: 1 byte to 8 KiB, mostly small, made from a seed.
-fn value(random: &mut StdRng, number: u64) -> Vec<u8> {
+pub(crate) fn value(random: &mut StdRng, number: u64) -> Vec<u8> {
     let size = match random.random_range(0..100) {
         0..70 => random.random_range(0..256),
         70..95 => random.random_range(256..2048),
@@ -48,7 +55,7 @@ impl Acknowledged {
         let mut waiting = Vec::with_capacity(UNDER_WAY);
         for number in 0..count {
             let value = value(&mut random, number);
-            let hash: [u8; 32] = Sha256::digest(&value).into();
+            let hash = hash(&value);
             let record = if number % 3 == 0 {
                 Record::new(value)
             } else {
@@ -66,15 +73,48 @@ impl Acknowledged {
 
     async fn collect(
         &mut self,
-        waiting: impl Iterator<Item = (u64, [u8; 32], fulmar_client::Delivery)>,
+        waiting: impl Iterator<Item = (u64, Hash, fulmar_client::Delivery)>,
     ) -> Result<()> {
         for (number, hash, delivery) in waiting {
             let Ack { partition, offset } = delivery.await.with_context(|| format!("record {number}"))?;
-            if self.hashes.insert((partition, offset), hash).is_some() {
-                bail!("two records were acknowledged at offset {offset} of partition {partition}");
-            }
+            self.note(partition, offset, hash)?;
         }
         Ok(())
+    }
+
+    /// One more was acknowledged.
+    pub(crate) fn note(&mut self, partition: u32, offset: u64, hash: Hash) -> Result<()> {
+        if self.hashes.insert((partition, offset), hash).is_some() {
+            bail!("two records were acknowledged at offset {offset} of partition {partition}");
+        }
+        Ok(())
+    }
+
+    /// Whether this was acknowledged there.
+    pub(crate) fn is(&self, partition: u32, offset: u64, hash: &Hash) -> bool {
+        self.hashes.get(&(partition, offset)) == Some(hash)
+    }
+
+    /// The lowest offset that was acknowledged in a partition.
+    pub fn first(&self, partition: u32) -> Option<u64> {
+        self.offsets(partition).min()
+    }
+
+    /// The highest offset that was acknowledged in a partition.
+    pub fn last(&self, partition: u32) -> Option<u64> {
+        self.offsets(partition).max()
+    }
+
+    fn offsets(&self, partition: u32) -> impl Iterator<Item = u64> {
+        self.hashes.keys().filter(move |(of, _)| *of == partition).map(|(_, offset)| *offset)
+    }
+
+    /// What others acknowledged belongs to it too.
+    pub fn add(&mut self, other: Self) -> Result<()> {
+        other
+            .hashes
+            .into_iter()
+            .try_for_each(|((partition, offset), hash)| self.note(partition, offset, hash))
     }
 
     /// Reads the topic from the earliest record to its end and compares: each acknowledged record is there, once, in its place,
@@ -89,12 +129,11 @@ impl Acknowledged {
             if let Some(before) = last.insert(partition, offset) {
                 ensure!(before < offset, "partition {partition}: offset {offset} after {before}");
             }
-            let Some(hash) = self.hashes.get(&(partition, offset)) else {
+            let Some(acknowledged) = self.hashes.get(&(partition, offset)) else {
                 bail!("partition {partition} has a record at {offset} that was never acknowledged")
             };
-            let read: [u8; 32] = Sha256::digest(&message.value).into();
             ensure!(
-                *hash == read,
+                *acknowledged == hash(&message.value),
                 "partition {partition}, offset {offset}: another record than acknowledged"
             );
             found += 1;
