@@ -149,7 +149,8 @@ impl Controller {
             let is_lacking = self.plan.entries.get(key).is_none_or(|stored| stored.epoch < reported.epoch);
             !settled && is_lacking && reported.epoch.generation < self.tenure && self.is_held_live(*key)
         };
-        let went_back = highest.iter().any(lacks);
+        // Nothing is waited for once all have said what they hold, though some of it may have no quorum left.
+        let went_back = !self.have_all_reported() && highest.iter().any(lacks);
         if let Some(root) = self.plan.root.as_mut().filter(|root| went_back && !root.rebuilding) {
             root.rebuilding = true;
             self.shelf.soil_root();
@@ -247,13 +248,18 @@ impl Controller {
         }
     }
 
-    fn end_rebuilding(&mut self) {
-        let Some(root) = &mut self.plan.root else { return };
-        let Some(expected) = self.desired.as_ref().map(|desired| desired.brokers) else { return };
-        let brokers = &self.brokers;
+    /// Every broker that is wished, and one at least.
+    fn have_all_reported(&self) -> bool {
+        let expected = self.desired.as_ref().map_or(0, |desired| desired.brokers);
         let reported =
-            |ordinal| brokers.get(&Ordinal(ordinal)).is_some_and(|broker| broker.answered_at.is_some());
-        if root.rebuilding && expected > 0 && (0..expected).all(reported) {
+            |ordinal| self.brokers.get(&Ordinal(ordinal)).is_some_and(|broker| broker.answered_at.is_some());
+        expected > 0 && (0..expected).all(reported)
+    }
+
+    fn end_rebuilding(&mut self) {
+        let all_reported = self.have_all_reported();
+        let Some(root) = &mut self.plan.root else { return };
+        if root.rebuilding && all_reported {
             root.rebuilding = false;
             self.shelf.soil_root();
             let message = "every broker has reported".to_owned();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fulmar_core::control::{
     Controller, Desired, DocumentName, Effect, Input, Revision, Sighting, View, WriteFailure,
 };
-use fulmar_core::id::Ordinal;
+use fulmar_core::id::{Ordinal, ReplicaId};
 
 use crate::event::{Event, Government};
 use crate::network::OPERATOR;
@@ -349,10 +349,26 @@ impl World {
                 if let Err(violation) = self.observer.decided(entry, &mut self.totals) {
                     self.violate(violation);
                 }
+                self.count_lost_members(entry);
                 self.meet_partition(entry.key);
             }
         }
         Input::Written { name, revision }
+    }
+
+    /// A volume that went while a decision that names it was on its way into the table is one more that its partition lacks.
+    fn count_lost_members(&mut self, entry: &fulmar_core::entry::Entry) {
+        if entry.is_deletion() {
+            return;
+        }
+        let volumes = self.nodes.iter().filter(|node| !node.is_ghost).map(|node| {
+            let own = node.foreign.as_ref().unwrap_or(&node.disk);
+            ReplicaId { ordinal: node.ordinal, incarnation: own.incarnation }
+        });
+        let volumes: Vec<ReplicaId> = volumes.collect();
+        for lost in entry.members.replicas().into_iter().filter(|member| !volumes.contains(member)) {
+            self.damaged.entry(lost).or_default().insert(entry.key);
+        }
     }
 
     fn load(&mut self, operator: usize, life: u64) {
