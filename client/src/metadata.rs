@@ -43,6 +43,9 @@ pub(crate) struct Partition {
 struct State {
     brokers: BTreeMap<u32, String>,
     topics: HashMap<String, (Instant, Arc<Topic>)>,
+    /// The Cluster that answered first. Another one's topics of the same names are other topics: a record that was sent to one
+    /// must not be sent to the other.
+    cluster: Option<String>,
 }
 
 /// The cache, and the way to fill it.
@@ -177,17 +180,28 @@ impl Metadata {
             let request = request.clone();
             async move {
                 let answer = client.metadata(request).await?.into_inner();
-                if answer.cluster_id.is_empty() {
-                    return Err(Status::unavailable(
-                        "the broker has not been told of the Cluster's state yet",
-                    ));
-                }
+                self.check_cluster(&answer.cluster_id)?;
                 Ok(answer)
             }
         };
         let answer = self.ask(deadline, question).await?;
         self.note_brokers(&answer.brokers);
         Ok(answer)
+    }
+
+    /// Whether the answer is of the Cluster that this client talks to; the first one decides which that is.
+    fn check_cluster(&self, told: &str) -> Result<(), Status> {
+        if told.is_empty() {
+            return Err(Status::unavailable("the broker has not been told of the Cluster's state yet"));
+        }
+        let mut state = self.state();
+        let ours = state.cluster.get_or_insert_with(|| told.to_owned());
+        if ours == told {
+            return Ok(());
+        }
+        Err(Status::unavailable(format!(
+            "the broker belongs to Cluster {told}; this client talks to {ours}, for as long as it lives"
+        )))
     }
 
     fn note_brokers(&self, brokers: &[v1::Broker]) {

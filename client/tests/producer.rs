@@ -67,6 +67,15 @@ async fn a_lost_answer_makes_no_second_record() {
 }
 
 #[tokio::test]
+async fn a_broker_of_another_cluster_that_answers_for_a_while_makes_no_second_record() {
+    let (world, producer) = producer(1, |builder| builder.batch_bytes_max(1000)).await;
+    world.foreign_answers.store(3, std::sync::atomic::Ordering::SeqCst);
+    world.misbehave([Fault::DropAfter, Fault::DropAfter, Fault::DropAfter, Fault::DropAfter]);
+    publish_numbered(&world, &producer, 300).await;
+    assert_eq!(world.foreign_answers.load(std::sync::atomic::Ordering::SeqCst), 0, "it was asked");
+}
+
+#[tokio::test]
 async fn a_moved_leader_is_followed() {
     let (world, producer) = producer(1, |builder| builder.batch_bytes_max(1000)).await;
     world.misbehave([Fault::Move, Fault::DropAfter, Fault::Move, Fault::Move]);

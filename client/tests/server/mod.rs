@@ -72,6 +72,8 @@ pub struct World {
     pub stale_answers: AtomicUsize,
     /// So many answers about the topic say that there is no such topic.
     pub unknown_answers: AtomicUsize,
+    /// So many answers about the topic are those of another Cluster, which has a topic of that name.
+    pub foreign_answers: AtomicUsize,
     pub faults: Mutex<VecDeque<Fault>>,
     pub fetch_drops: AtomicUsize,
     addresses: Mutex<Vec<String>>,
@@ -88,6 +90,7 @@ impl World {
             is_hidden: AtomicBool::new(false),
             stale_answers: AtomicUsize::new(0),
             unknown_answers: AtomicUsize::new(0),
+            foreign_answers: AtomicUsize::new(0),
             faults: Mutex::default(),
             fetch_drops: AtomicUsize::new(0),
             addresses: Mutex::default(),
@@ -354,6 +357,7 @@ impl Log for Broker {
         };
         let is_unknown = counts_down(&self.world.unknown_answers);
         let is_stale = !is_unknown && counts_down(&self.world.stale_answers);
+        let is_foreign = counts_down(&self.world.foreign_answers);
         let leader = |partition| if is_stale { 0 } else { self.world.leader_of(partition) };
         let count = u32::try_from(self.world.logs.lock().unwrap().len()).unwrap();
         let partition = |partition| v1::Partition {
@@ -363,7 +367,7 @@ impl Log for Broker {
             epoch: if is_stale { "1.1" } else { "1.2" }.to_owned(),
         };
         let topic = |name: String| v1::Topic {
-            topic_id: TOPIC_ID.to_bytes().to_vec().into(),
+            topic_id: if is_foreign { vec![7; 16] } else { TOPIC_ID.to_bytes().to_vec() }.into(),
             partitions: (0..count).map(partition).collect(),
             max_message_bytes: 1024 * 1024,
             error: (name != TOPIC || is_unknown).then(|| error(ErrorReason::UnknownTopic, "no such topic")),
@@ -372,7 +376,7 @@ impl Log for Broker {
         let addresses = self.world.told_addresses();
         let broker = |(ordinal, address)| v1::Broker { ordinal, address, zone: String::new() };
         Ok(Response::new(v1::MetadataResponse {
-            cluster_id: "0198a5c2-7b1e-7c3d-9f00-000000000000".to_owned(),
+            cluster_id: format!("0198a5c2-7b1e-7c3d-9f00-00000000000{}", u8::from(is_foreign)),
             brokers: (0u32..).zip(addresses).map(broker).collect(),
             topics: request.into_inner().topics.into_iter().map(topic).collect(),
             next_page_token: String::new(),
