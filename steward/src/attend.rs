@@ -161,14 +161,10 @@ impl Attendant {
 
     /// The broker refuses this operator: people are told why. Anything else is a connection that broke.
     async fn turned_away(&self, target: &Target, status: &tonic::Status) -> End {
-        let message = format!("{:?}: {}", status.code(), status.message());
-        match status.code() {
-            Code::FailedPrecondition
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::Unimplemented => self.unfit(target, status.message().to_owned()).await,
-            _ => End { stood: false, ..End::new(message) },
+        if is_refusal(status) {
+            return self.unfit(target, status.message().to_owned()).await;
         }
+        End { stood: false, ..End::new(format!("{:?}: {}", status.code(), status.message())) }
     }
 
     /// Both ways, until something breaks.
@@ -195,7 +191,10 @@ impl Attendant {
                     },
                     Ok(Some(_)) => return self.unfit(target, "it sent an empty message".to_owned()).await,
                     Ok(None) => return End::new("the broker ended it"),
-                    Err(status) => return End { stood: true, ..self.turned_away(target, &status).await },
+                    // A broker that refuses does so each time: the next dial waits, as behind one that does not answer.
+                    Err(status) => {
+                        return End { stood: !is_refusal(&status), ..self.turned_away(target, &status).await };
+                    }
                 },
                 down = self.downs.recv() => match down {
                     Some((number, down)) if number == target.number => down,
@@ -249,4 +248,12 @@ impl Attendant {
         };
         Ok(vec![input])
     }
+}
+
+/// Whether the broker will have none of this operator.
+fn is_refusal(status: &tonic::Status) -> bool {
+    matches!(
+        status.code(),
+        Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented
+    )
 }
