@@ -78,7 +78,12 @@ impl Controller {
                 waiting("TakingOver", format!("tenure {} is being written", self.tenure))
             }
             Phase::Ruling if self.plan.root.as_ref().is_some_and(|root| root.rebuilding) => {
-                waiting("RebuildingTable", "not every broker has reported what it holds".to_owned())
+                let expected = self.desired.as_ref().map_or(0, |desired| desired.brokers);
+                let silent = |ordinal: &u16| !self.has_reported(Ordinal(*ordinal));
+                let names: Vec<String> =
+                    (0..expected).filter(silent).map(|ordinal| ordinal.to_string()).collect();
+                let names = names.join(", ");
+                waiting("RebuildingTable", format!("what it holds has not been reported by broker {names}"))
             }
             Phase::Ruling | Phase::Halted(_) => None,
         }

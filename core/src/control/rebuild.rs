@@ -248,12 +248,15 @@ impl Controller {
         }
     }
 
+    /// Whether this tenure has heard of everything that a broker holds.
+    pub(super) fn has_reported(&self, ordinal: Ordinal) -> bool {
+        self.brokers.get(&ordinal).is_some_and(|broker| broker.answered_at.is_some())
+    }
+
     /// Every broker that is wished, and one at least.
     fn have_all_reported(&self) -> bool {
         let expected = self.desired.as_ref().map_or(0, |desired| desired.brokers);
-        let reported =
-            |ordinal| self.brokers.get(&Ordinal(ordinal)).is_some_and(|broker| broker.answered_at.is_some());
-        expected > 0 && (0..expected).all(reported)
+        expected > 0 && (0..expected).all(|ordinal| self.has_reported(Ordinal(ordinal)))
     }
 
     fn end_rebuilding(&mut self) {

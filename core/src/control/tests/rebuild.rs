@@ -80,6 +80,9 @@ fn after_a_lost_table_no_topic_is_minted_before_every_broker_has_reported() {
     world.restart_controller();
     world.run(20 * SECOND);
     assert_eq!(world.topic("orders").id, None, "another tenure knows it too");
+    let waiting = world.view.waiting.clone().unwrap();
+    let said = format!("what it holds has not been reported by broker {holder}");
+    assert_eq!((waiting.reason, waiting.message), ("RebuildingTable", said));
     world.start(holder);
     world.run(5 * SECOND);
     // No broker remembers the name: the entry is kept, and the name gets a new topic.
