@@ -1,5 +1,6 @@
 //! When programs may come: the volume is open, and each replica has caught up once since the start, or a minute passed.
-//! It never falls because operator, API or peers are away.
+//! It never falls because operator, API or peers are away; only while the operator that spoke last
+//! refuses this volume for ever.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,12 +32,13 @@ pub(crate) fn health() -> (HealthReporter, HealthService) {
     (reporter, service)
 }
 
-/// Turns to ready once, then follows the phase.
+/// Turns to ready once, then follows the phase, and whether the operator refuses this volume.
 pub(crate) async fn watch(
     replicas: Replicas,
     directory: Changing,
     peers: Peers,
     phase: Arc<watch::Sender<Phase>>,
+    mut refused: watch::Receiver<bool>,
     health: HealthReporter,
 ) {
     tell(&health, ServingStatus::NotServing).await;
@@ -46,7 +48,9 @@ pub(crate) async fn watch(
         let now = directory.borrow().clone();
         let left = behind.get_or_insert_with(|| concerned(&replicas, &now));
         left.retain(|key| !has_caught_up(&replicas, &peers, &now, *key));
-        if left.is_empty() || began.elapsed() >= PATIENCE {
+        let is_refused = *refused.borrow_and_update();
+        turn(&phase, Phase::Starting, is_refused);
+        if !is_refused && (left.is_empty() || began.elapsed() >= PATIENCE) {
             info!(behind = left.len(), "the broker is ready");
             break;
         }
@@ -61,15 +65,32 @@ pub(crate) async fn watch(
     });
     let mut phases = phase.subscribe();
     loop {
+        turn(&phase, Phase::Ready, *refused.borrow_and_update());
         let status = match *phases.borrow_and_update() {
             Phase::Ready => ServingStatus::Serving,
-            Phase::Starting | Phase::Stopping => ServingStatus::NotServing,
+            Phase::Starting | Phase::Refused | Phase::Stopping => ServingStatus::NotServing,
         };
         tell(&health, status).await;
-        if phases.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = phases.changed() => changed,
+            changed = refused.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }
+}
+
+/// From `otherwise` to refused, or back. A broker that stops goes on stopping.
+fn turn(phase: &watch::Sender<Phase>, otherwise: Phase, is_refused: bool) {
+    let (from, to) = if is_refused { (otherwise, Phase::Refused) } else { (Phase::Refused, otherwise) };
+    phase.send_if_modified(|phase| {
+        let turns = *phase == from;
+        if turns {
+            *phase = to;
+        }
+        turns
+    });
 }
 
 async fn tell(health: &HealthReporter, status: ServingStatus) {

@@ -126,6 +126,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
         stopping: stops,
         verdicts: verdict,
     });
+    let refused = attendance.refused();
     let door = Door::new(serve::Parts {
         replicas: replicas.clone(),
         directory: pages.directory(),
@@ -147,7 +148,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
     let router = grpc::for_programs(&door, health_service).context("reflection")?;
     let limits = limits_grpc(shares, &door);
     let serving_grpc = tokio::spawn(listen::serve(ports.grpc, None, limits, router, stop_clients.clone()));
-    let ready = readiness::watch(replicas.clone(), pages.directory(), peers.clone(), phase.clone(), health);
+    let (directory, followed) = (pages.directory(), peers.clone());
+    let ready = readiness::watch(replicas.clone(), directory, followed, phase.clone(), refused, health);
     let mut tasks = upkeep(&replicas, &pages, config);
     tasks.push(AbortOnDropHandle::new(tokio::spawn(tls.watch())));
     tasks.push(AbortOnDropHandle::new(tokio::spawn(peers.keep_dialling())));

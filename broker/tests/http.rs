@@ -9,10 +9,12 @@
 
 mod support;
 
+use fulmar_proto::internal::v1::Ask;
+use fulmar_proto::internal::v1::from_operator::Message as Down;
 use fulmar_proto::v1::start::At;
 use fulmar_proto::v1::{Earliest, Start, SubscribeRequest};
 use support::http::{get, post, send};
-use support::operator::{CLUSTER, Operator, epoch, key, page};
+use support::operator::{CLUSTER, Operator, epoch, hello, key, page};
 use support::{Brokers, eventually};
 
 async fn one() -> (Brokers, Operator) {
@@ -114,4 +116,35 @@ async fn probes_and_metrics_answer() {
             && metrics.body.ends_with("# EOF\n"),
         "{metrics:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_refused_for_ever_is_not_ready_until_an_operator_accepts_it() {
+    let (brokers, operator) = one().await;
+    let address = brokers.ports[0].http;
+    eventually("ready", async || get(address, "/readyz").status == 200).await;
+    let lost_incarnation = operator.hello.incarnation.clone();
+    let refusing = fulmar_proto::internal::v1::OperatorHello { lost_incarnation, ..hello(0, CLUSTER, 2) };
+    let refusing = brokers.greet(0, refusing).await.unwrap();
+    let is_refused = || {
+        let answer = get(address, "/readyz");
+        answer.status == 503 && answer.body.starts_with("refused: ")
+    };
+    eventually("refused", async || is_refused()).await;
+    eventually("said so", async || brokers.log(0).contains("the operator refuses this volume for ever"))
+        .await;
+    drop(refusing);
+    let greeting = brokers.try_operator(0, CLUSTER, 3).await.unwrap();
+    assert!(is_refused(), "an operator that is away or only greets has accepted nobody");
+    greeting.say(Down::Ask(Ask { request: 1 })).await;
+    eventually("ready again", async || get(address, "/readyz").status == 200).await;
+    let of_another = fulmar_proto::internal::v1::OperatorHello {
+        lost_incarnation: "00000000-0000-0000-0000-000000000007".to_owned(),
+        ..hello(0, CLUSTER, 4)
+    };
+    let _attending = brokers.greet(0, of_another).await.unwrap();
+    assert_eq!(get(address, "/readyz").status, 200, "another life of this broker is lost");
+    let other = "01a20065-861d-748b-88b8-7d14b1b3ed0d";
+    let _refused = brokers.try_operator(0, other, 5).await;
+    eventually("refused as another Cluster's", async || is_refused()).await;
 }

@@ -70,6 +70,7 @@ pub(crate) fn hello_to_proto(ordinal: Ordinal, greeting: &Greeting) -> proto::Op
         known_session: process.session.0,
         known_boot: process.boot.0,
         restored: greeting.restored,
+        lost_incarnation: greeting.lost.map(|incarnation| incarnation.to_string()).unwrap_or_default(),
     }
 }
 

@@ -65,9 +65,11 @@ fn a_greeting_carries_what_is_remembered() {
         controller_epoch: 5,
         known: Some((Incarnation(6), process)),
         restored: true,
+        lost: Some(Incarnation(7)),
     };
     let hello = hello_to_proto(Ordinal(2), &greeting);
     assert_eq!((hello.cluster_id.as_str(), hello.controller_epoch, hello.ordinal), ("", 5, 2));
     assert_eq!((hello.known_session, hello.known_boot, hello.restored), (3, 4, true));
     assert_eq!(hello.known_incarnation, "00000000-0000-0000-0000-000000000006");
+    assert_eq!(hello.lost_incarnation, "00000000-0000-0000-0000-000000000007");
 }

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::info;
+use tracing::{error, info};
 
 pub use self::pages::{Pages, StoredEpochs};
 use crate::brokers::Brokers;
@@ -54,6 +54,8 @@ struct Shared {
     tls: Tls,
     tenure: Mutex<Option<Tenure>>,
     attached: watch::Sender<bool>,
+    /// The operator that spoke last refuses this volume for ever.
+    refused: watch::Sender<bool>,
     /// Set when the broker was told to stop.
     stopping: watch::Receiver<bool>,
     verdicts: mpsc::Sender<Verdict>,
@@ -83,6 +85,7 @@ impl Attendance {
     pub fn new(parts: Parts) -> Self {
         let Parts { replicas, pages, brokers, gossip, tls, stopping, verdicts } = parts;
         let (attached, _) = watch::channel(false);
+        let (refused, _) = watch::channel(false);
         let tenure = Mutex::new(None);
         Self {
             shared: Arc::new(Shared {
@@ -93,6 +96,7 @@ impl Attendance {
                 tls,
                 tenure,
                 attached,
+                refused,
                 stopping,
                 verdicts,
             }),
@@ -102,6 +106,27 @@ impl Attendance {
     /// Whether an operator is attached.
     pub fn attached(&self) -> watch::Receiver<bool> {
         self.shared.attached.subscribe()
+    }
+
+    /// Whether the operator refuses this volume for ever. It stays as it is while no operator speaks.
+    pub fn refused(&self) -> watch::Receiver<bool> {
+        self.shared.refused.subscribe()
+    }
+
+    /// The operator has said why this volume is refused for ever, or that it is accepted.
+    fn heed(&self, why: Option<&str>) {
+        let is_refused = why.is_some();
+        let has_changed = self.shared.refused.send_if_modified(|before| {
+            let is_news = *before != is_refused;
+            *before = is_refused;
+            is_news
+        });
+        if let Some(why) = why.filter(|_| has_changed) {
+            let volume = self.shared.replicas.me();
+            error!(%volume, why, "the operator refuses this volume for ever; give this broker its own, or an empty one");
+        } else if has_changed {
+            info!("the operator refuses this volume no longer");
+        }
     }
 
     /// Takes the place of an older stream, or is refused by a newer tenure.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fulmar_core::broker::{Conclusion, PROTOCOL, ProtocolRange, conclude, conclude_from_operator};
-use fulmar_core::id::{ClusterId, Ordinal};
+use fulmar_core::id::{ClusterId, Incarnation, Ordinal};
 use fulmar_core::term::{BootId, Process, Session};
 use fulmar_proto::internal::v1::from_broker::Message as Up;
 use fulmar_proto::internal::v1::from_operator::Message as Down;
@@ -20,6 +20,7 @@ use super::{Attendance, reports};
 use crate::brokers::Listed;
 use crate::replica::Command;
 use crate::replica::wire::process_to;
+use crate::storage::OpenError;
 
 /// A hello comes first, and soon.
 const HELLO_MAX: Duration = Duration::from_secs(5);
@@ -107,7 +108,12 @@ async fn greet(
     let storage = shared.replicas.storage().clone();
     let adopted =
         tokio::task::spawn_blocking(move || storage.adopt_cluster(cluster).and_then(|()| storage.identity()));
-    let volume = adopted.await.map_err(|_| "cancelled")?.map_err(|error| error.to_string())?;
+    let volume = adopted.await.map_err(|_| "cancelled")?.map_err(|error| {
+        if matches!(error, OpenError::ForeignCluster { .. }) {
+            attendance.heed(Some("it belongs to another Cluster"));
+        }
+        error.to_string()
+    })?;
     if let Ok(incarnation) = hello.known_incarnation.parse() {
         let ours = shared.replicas.identity();
         let session = Session(hello.known_session);
@@ -125,6 +131,10 @@ async fn greet(
         }
     }
     attendance.take_place(hello.controller_epoch, number, end.clone())?;
+    let lost = hello.lost_incarnation.parse();
+    if lost.is_ok_and(|lost: Incarnation| lost == shared.replicas.identity().incarnation) {
+        attendance.heed(Some("another one has its place"));
+    }
     shared.pages.saw(hello.controller_epoch);
     let stopped = |error: crate::replica::Stopped| error.to_string();
     shared.replicas.send(Command::Adopt(cluster)).await.map_err(stopped)?;
@@ -305,6 +315,8 @@ impl Attending {
                 self.say(Up::PageHeld(held)).await
             }
             Some(Down::Ask(ask)) => {
+                // Whom it accepts it asks first; a hello alone does not say that it does.
+                self.attendance.heed(None);
                 let _turn = self.reporting.lock().await;
                 let all = shared.replicas.reports().await.map_err(stopped)?;
                 let asked = (ask.request, self.controller_epoch);

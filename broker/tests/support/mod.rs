@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fulmar_proto::internal::v1::OperatorHello;
 use fulmar_proto::v1::pub_sub_client::PubSubClient;
 use fulmar_proto::v1::{PublishRequest, PublishResponse, SubscribeRequest, SubscribeResponse};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -208,9 +209,13 @@ impl Brokers {
     }
 
     pub async fn try_operator(&self, ordinal: usize, cluster: &str, epoch: u64) -> Result<Operator, String> {
+        self.greet(ordinal, operator::hello(ordinal, cluster, epoch)).await
+    }
+
+    pub async fn greet(&self, ordinal: usize, hello: OperatorHello) -> Result<Operator, String> {
         let channel = self.internal(ordinal, self.authority.client("operator.fulmar.internal")).await;
         let channel = channel.map_err(|error| format!("{error:?}"))?;
-        Operator::attend(channel, ordinal, cluster, epoch).await
+        Operator::greet(channel, hello).await
     }
 
     pub async fn internal(

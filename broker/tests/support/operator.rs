@@ -40,15 +40,12 @@ pub struct Operator {
 
 impl Operator {
     pub async fn attend(channel: Channel, ordinal: usize, cluster: &str, epoch: u64) -> Result<Self, String> {
+        Self::greet(channel, hello(ordinal, cluster, epoch)).await
+    }
+
+    pub async fn greet(channel: Channel, hello: proto::OperatorHello) -> Result<Self, String> {
         let mut client = ControlClient::new(channel);
         let (send, requests) = mpsc::channel(64);
-        let hello = proto::OperatorHello {
-            cluster_id: cluster.to_owned(),
-            controller_epoch: epoch,
-            ordinal: u32::try_from(ordinal).unwrap(),
-            protocol: Some(proto::ProtocolRange { minimum: 1, maximum: 1 }),
-            ..proto::OperatorHello::default()
-        };
         send.send(FromOperator { message: Some(Down::Hello(hello)) }).await.unwrap();
         let attending = client.attend(ReceiverStream::new(requests)).await;
         let mut inbound = attending.map_err(|status| status.message().to_owned())?.into_inner();
@@ -131,6 +128,16 @@ impl Heard {
 }
 
 pub const TOPIC: TopicId = TopicId(0x0198_a5c2_7b1e_7c3d_9f00_0000_0000_0001);
+
+pub fn hello(ordinal: usize, cluster: &str, epoch: u64) -> proto::OperatorHello {
+    proto::OperatorHello {
+        cluster_id: cluster.to_owned(),
+        controller_epoch: epoch,
+        ordinal: u32::try_from(ordinal).unwrap(),
+        protocol: Some(proto::ProtocolRange { minimum: 1, maximum: 1 }),
+        ..proto::OperatorHello::default()
+    }
+}
 
 pub fn epoch(counter: u64) -> Epoch {
     Epoch { generation: 1, counter }

@@ -31,6 +31,7 @@ impl Controller {
                 broker.refused = None;
                 broker.refusal = None;
                 broker.restored = false;
+                broker.lost = None;
                 broker.known_since = now;
             }
         }
@@ -63,7 +64,9 @@ impl Controller {
             let afresh = !before.is_some_and(|(before, old)| {
                 let same_tenure = (old.cluster_id, old.controller_epoch)
                     == (greeting.cluster_id, greeting.controller_epoch);
-                *before == address && same_tenure && old.restored == greeting.restored
+                *before == address
+                    && same_tenure
+                    && (old.restored, old.lost) == (greeting.restored, greeting.lost)
             });
             if afresh {
                 broker.detach();
@@ -83,16 +86,19 @@ impl Controller {
     }
 
     fn greeting(&self, ordinal: Ordinal) -> Option<Greeting> {
-        let inquiry = Greeting { cluster_id: None, controller_epoch: 0, known: None, restored: false };
+        let inquiry =
+            Greeting { cluster_id: None, controller_epoch: 0, known: None, restored: false, lost: None };
         match self.phase {
             Phase::Identify { .. } => Some(inquiry),
             // Whoever is greeted in this tenure's name has to find it in the ledger.
             Phase::Stamping | Phase::Ruling => {
                 let root = self.shelf.root.as_ref()?;
                 let known = root.active(ordinal).map(|record| (record.incarnation, record.process));
-                let restored = self.brokers.get(&ordinal).is_some_and(|broker| broker.restored);
+                let broker = self.brokers.get(&ordinal);
+                let restored = broker.is_some_and(|broker| broker.restored);
+                let lost = broker.and_then(|broker| broker.lost);
                 let (cluster_id, controller_epoch) = (Some(root.cluster_id), root.controller_epoch);
-                Some(Greeting { cluster_id, controller_epoch, known, restored })
+                Some(Greeting { cluster_id, controller_epoch, known, restored, lost })
             }
             Phase::Load { .. } | Phase::TakingOver | Phase::Halted(_) => None,
         }
@@ -180,7 +186,12 @@ impl Controller {
             self.event(EventKind::Warning, "TableIsOld", None, message);
         }
         match self.record(ordinal, hello) {
-            Ok(()) => {}
+            Ok(()) => {
+                let speaks = Some(hello.replica.incarnation);
+                if let Some(broker) = self.brokers.get_mut(&ordinal).filter(|broker| broker.lost == speaks) {
+                    broker.lost = None;
+                }
+            }
             Err(why) => {
                 self.refuse(ordinal, &why);
             }
@@ -196,6 +207,9 @@ impl Controller {
         let mut replaced = None;
         match root.brokers.iter_mut().find(|record| record.replica() == hello.replica) {
             Some(record) if record.standing == BrokerStanding::Lost => {
+                if let Some(broker) = self.brokers.get_mut(&ordinal) {
+                    broker.lost = Some(hello.replica.incarnation);
+                }
                 return Err(format!(
                     "its volume {} was replaced by another and is lost for ever",
                     hello.replica

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::control::effect::Greeting;
 use crate::control::input::Hello;
-use crate::id::{Ordinal, PartitionKey, ReplicaId};
+use crate::id::{Incarnation, Ordinal, PartitionKey, ReplicaId};
 use crate::partition::Report;
 use crate::term::Process;
 
@@ -26,6 +26,8 @@ pub(super) struct Broker {
     pub(super) refusal: Option<(String, Duration)>,
     /// Its volume was restored from a copy: the greeting tells it so.
     pub(super) restored: bool,
+    /// The volume that answered is lost for ever: the greeting tells it so.
+    pub(super) lost: Option<Incarnation>,
     /// Since when it is known of.
     pub(super) known_since: Duration,
     /// When it last said anything on its stream.

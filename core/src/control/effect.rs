@@ -127,6 +127,8 @@ pub struct Greeting {
     pub known: Option<(Incarnation, Process)>,
     /// The volume of `known` was restored from a copy (its claim is another one): it is to become a new incarnation.
     pub restored: bool,
+    /// Who answers there is lost for ever, for another volume took its place: it is refused, and is to know it.
+    pub lost: Option<Incarnation>,
 }
 
 /// A page on its way to a broker.

@@ -33,6 +33,8 @@ pub enum Phase {
     Starting,
     /// Programs may come.
     Ready,
+    /// The operator refuses this volume for ever.
+    Refused,
     /// It was told to stop.
     Stopping,
 }
@@ -99,6 +101,11 @@ async fn ready(State(http): State<Http>) -> Response {
     match phase {
         Phase::Ready => (StatusCode::OK, "ok\n").into_response(),
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
+        Phase::Refused => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "refused: another volume has the place of this one, or it belongs to another Cluster; the log says which\n",
+        )
+            .into_response(),
         Phase::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response(),
     }
 }

@@ -42,6 +42,9 @@ fn a_volume_that_was_replaced_is_refused_for_ever() {
     world.run(3 * SECOND);
     assert!(world.view.brokers[1].message.contains("lost for ever"), "{}", world.view.brokers[1].message);
     assert!(world.topic("orders").ready, "the others serve: {}", world.topic("orders").message);
+    let lost = |ordinal: u16| world.brokers[&ordinal].greeting.as_ref().and_then(|greeting| greeting.lost);
+    assert_eq!(lost(1), Some(Incarnation(2)), "it is told, for only so it knows that it is not ready");
+    assert_eq!((lost(0), lost(2)), (None, None));
 }
 
 #[test]
