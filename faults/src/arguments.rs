@@ -7,17 +7,20 @@ use clap::Parser;
 
 use crate::blows::Kind;
 
+/// Where nothing is said: each kind comes once at least.
+const SPAN: Duration = Duration::from_mins(5);
+
 /// Blows from a seed against real brokers with real files
 #[derive(Debug, Clone, Parser)]
 #[command(name = "cargo xtask faults", bin_name = "cargo xtask faults")]
 pub(crate) struct Arguments {
-    /// How long blows fall; what is under way then is brought to its end
-    #[arg(long = "for", value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
-    pub(crate) span: Duration,
+    /// How long blows fall; what is under way then is brought to its end [default: 5m, or without an end if --blows is given]
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) span: Option<Duration>,
     /// The seed of the schedule [default: a new one, which is printed]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// At most so many blows
+    /// It ends after so many blows
     #[arg(long, value_name = "N")]
     pub(crate) blows: Option<u32>,
     /// Only these kinds [default: all that this machine allows]
@@ -35,4 +38,11 @@ pub(crate) struct Arguments {
     /// Write the report there, too
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// How long blows fall; `None`: until there were enough of them.
+    pub(crate) fn span(&self) -> Option<Duration> {
+        self.span.or(self.blows.is_none().then_some(SPAN))
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use fulmar_client::{Client, DescribeError, Start, SubscribeError};
+use fulmar_client::{Client, Start, SubscribeError};
 
 use crate::cluster::{Cluster, TOPICS};
 use crate::load::book::{Book, Partition};
@@ -12,8 +12,9 @@ use crate::load::record::{self, Print};
 
 /// A reading that makes no progress for so long is stuck.
 const STUCK_AFTER: Duration = Duration::from_mins(2);
-/// While leaders are away a reading cannot begin: it is tried again for so long.
-const BEGINS_WITHIN: Duration = Duration::from_mins(2);
+/// A reading that fails is begun anew for so long.
+const READ_WITHIN: Duration = Duration::from_mins(2);
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Reads every topic from its first record to its end, by a client that knows nothing yet.
 pub(crate) async fn read_back(cluster: &Cluster, book: &Book) -> Result<u64> {
@@ -22,7 +23,7 @@ pub(crate) async fn read_back(cluster: &Cluster, book: &Book) -> Result<u64> {
     for (topic, partitions) in TOPICS {
         let until: Vec<Option<u64>> =
             (0..partitions).map(|partition| book.last_acknowledged((topic, partition))).collect();
-        let found = read(&client, topic).await.with_context(|| format!("reading {topic} back"))?;
+        let found = read(&client, topic, None).await.with_context(|| format!("reading {topic} back"))?;
         for (partition, until) in (0..).zip(until) {
             let at: Partition = (topic, partition);
             let none = Vec::new();
@@ -34,16 +35,41 @@ pub(crate) async fn read_back(cluster: &Cluster, book: &Book) -> Result<u64> {
     Ok(count)
 }
 
-async fn read(client: &Client, topic: &str) -> Result<BTreeMap<u32, Vec<(u64, Print)>>> {
-    let mut found: BTreeMap<u32, Vec<(u64, Print)>> = BTreeMap::new();
-    let deadline = Instant::now() + BEGINS_WITHIN;
-    let mut subscriber = loop {
-        match client.subscriber(topic).start(Start::Earliest).until_end().build().await {
-            Ok(subscriber) => break subscriber,
-            Err(SubscribeError::Topic(DescribeError::Unavailable { .. })) if Instant::now() < deadline => {}
-            Err(error) => return Err(error.into()),
+/// Reads a topic, or one partition of it, to its end. A leader may go and a damaged batch be under repair meanwhile: what breaks off is
+/// begun anew, for a while.
+pub(crate) async fn read(
+    client: &Client,
+    topic: &str,
+    partition: Option<u32>,
+) -> Result<BTreeMap<u32, Vec<(u64, Print)>>> {
+    let deadline = Instant::now() + READ_WITHIN;
+    loop {
+        match read_once(client, topic, partition).await {
+            Ok(found) => return Ok(found),
+            Err(error) => {
+                let is_final = error.chain().any(|cause| {
+                    matches!(cause.downcast_ref(), Some(SubscribeError::OffsetOutOfRange { .. }))
+                });
+                if is_final || Instant::now() > deadline {
+                    return Err(error);
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
         }
-    };
+    }
+}
+
+async fn read_once(
+    client: &Client,
+    topic: &str,
+    partition: Option<u32>,
+) -> Result<BTreeMap<u32, Vec<(u64, Print)>>> {
+    let mut found: BTreeMap<u32, Vec<(u64, Print)>> = BTreeMap::new();
+    let mut subscriber = client.subscriber(topic).start(Start::Earliest).until_end();
+    if let Some(partition) = partition {
+        subscriber = subscriber.partitions([partition]);
+    }
+    let mut subscriber = subscriber.build().await?;
     loop {
         let Ok(message) = tokio::time::timeout(STUCK_AFTER, subscriber.next()).await else {
             bail!("nothing came for {STUCK_AFTER:?}; it stands at {:?}", ends(&found));

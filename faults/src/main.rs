@@ -11,6 +11,7 @@ mod arguments;
 mod blows;
 mod cluster;
 mod examine;
+mod leaders;
 mod load;
 mod outcome;
 mod report;

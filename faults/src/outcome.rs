@@ -24,6 +24,8 @@ pub(crate) struct Outcome {
     pub(crate) rows: BTreeMap<Kind, Row>,
     /// What brokers said when they refused a volume, and how often: those words are part of the promise.
     pub(crate) refusals: BTreeMap<String, u32>,
+    /// How often a partition's leader was seen to be another one than before.
+    pub(crate) leader_changes: u64,
     /// Full comparisons of everything that was read.
     pub(crate) examinations: u32,
     /// What was violated.

@@ -34,19 +34,21 @@ pub(crate) fn text(setting: &Setting, outcome: &Outcome, counts: &Counts) -> Str
         text,
         "# Blows against real brokers\n\nWritten by `{}` on {}. {} brokers as processes, each with an address and an ext4 volume of its \
          own; producers and readers ran throughout. {} blows in {}; after each, everything had to come back by itself, and every \
-         acknowledged record was compared by its hash. The whole log was read back {} times.\n\n",
+         acknowledged record was compared by its hash. The whole log was read back {} times. Leaders were replaced {} times by \
+         others (one for each partition, as programs see it).\n\n",
         setting.command,
         machine(),
         setting.brokers,
         outcome.blows(),
         humantime::format_duration(Duration::from_secs(setting.span.as_secs())),
         outcome.examinations,
+        outcome.leader_changes,
     );
     let _ = write!(
         text,
         "| records | |\n| --- | ---: |\n| acknowledged | {} |\n| lost | {} |\n| changed | {} |\n| duplicated | {} |\n| out of order | {} |\n\
          | said not to be in the log, and in it | {} |\n| outcome unknown (producers with a timeout of 1.5 s) | {} |\n\
-         | timed out, and not in the log | {} |\n| read by followers | {} |\n\n",
+         | of these in the log behind later ones of the same producer | {} |\n| timed out, and not in the log | {} |\n| read by followers | {} |\n\n",
         counts.acknowledged,
         counts.lost,
         counts.changed,
@@ -54,6 +56,7 @@ pub(crate) fn text(setting: &Setting, outcome: &Outcome, counts: &Counts) -> Str
         counts.disordered,
         counts.raised,
         counts.unknown,
+        counts.late,
         counts.absent,
         counts.read,
     );

@@ -11,6 +11,9 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+/// What brokers, and second processes of them, listen on.
+const LISTENS: &str = "50051-50054,51051-51054";
+
 /// Set inside.
 const INSIDE: &str = "FULMAR_FAULTS_INSIDE";
 
@@ -52,6 +55,8 @@ pub(crate) enum Place {
     Broker(u16),
     /// The steward.
     Steward,
+    /// The programs that publish and read: this process, on the bridge's side.
+    Programs,
 }
 
 impl Place {
@@ -60,6 +65,15 @@ impl Place {
         match self {
             Self::Broker(ordinal) => Ipv4Addr::new(10, 99, 0, u8::try_from(ordinal).expect("at most 9") + 1),
             Self::Steward => Ipv4Addr::new(10, 99, 0, 200),
+            Self::Programs => Ipv4Addr::new(10, 99, 0, 254),
+        }
+    }
+
+    /// A command of the system, in this place's network.
+    fn within(self, line: &str) -> String {
+        match self {
+            Self::Programs => line.to_owned(),
+            Self::Broker(_) | Self::Steward => format!("ip netns exec {} {line}", self.name()),
         }
     }
 
@@ -67,6 +81,7 @@ impl Place {
         match self {
             Self::Broker(ordinal) => format!("b{ordinal}"),
             Self::Steward => "s".to_owned(),
+            Self::Programs => "p".to_owned(),
         }
     }
 
@@ -83,6 +98,7 @@ impl std::fmt::Display for Place {
         match self {
             Self::Broker(ordinal) => write!(out, "broker {ordinal}"),
             Self::Steward => write!(out, "the steward"),
+            Self::Programs => write!(out, "the programs"),
         }
     }
 }
@@ -104,12 +120,12 @@ pub(crate) fn furnish(brokers: u16) -> Result<()> {
     system("mount -t tmpfs tmpfs /run")?;
     std::fs::create_dir_all("/run/netns").context("could not make /run/netns")?;
     for line in [
-        "ip link set lo up",
-        "ip link add bridge type bridge",
-        "ip addr add 10.99.0.254/24 dev bridge",
-        "ip link set bridge up",
+        "ip link set lo up".to_owned(),
+        "ip link add bridge type bridge".to_owned(),
+        format!("ip addr add {}/24 dev bridge", Place::Programs.address()),
+        "ip link set bridge up".to_owned(),
     ] {
-        system(line)?;
+        system(&line)?;
     }
     for place in (0..brokers).map(Place::Broker).chain([Place::Steward]) {
         let (name, address) = (place.name(), place.address());
@@ -123,20 +139,30 @@ pub(crate) fn furnish(brokers: u16) -> Result<()> {
         ] {
             system(&line)?;
         }
+        reserve_ports(place)?;
     }
+    Ok(())
+}
+
+/// No connection that a broker opens may get the number of a port that it, or a second process of it, will listen on.
+fn reserve_ports(place: Place) -> Result<()> {
+    let write = format!("echo {LISTENS} > /proc/sys/net/ipv4/ip_local_reserved_ports");
+    let output = Command::new("ip").args(["netns", "exec", &place.name(), "sh", "-c", &write]).output();
+    let output = output.context("could not start ip")?;
+    let why = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "could not reserve the ports of {place}: {}", why.trim());
     Ok(())
 }
 
 /// From now on nothing that `from` sends arrives at `to`, gossip included; nobody is told.
 pub(crate) fn cut(from: Place, to: Place) -> Result<()> {
-    let (name, address) = (to.name(), from.address());
-    system(&format!("ip netns exec {name} iptables -w -A INPUT -s {address} -j DROP"))
+    system(&to.within(&format!("iptables -w -A INPUT -s {} -j DROP", from.address())))
 }
 
 /// Ends all cuts.
 pub(crate) fn heal(brokers: u16) -> Result<()> {
     (0..brokers)
         .map(Place::Broker)
-        .chain([Place::Steward])
-        .try_for_each(|place| system(&format!("ip netns exec {} iptables -w -F INPUT", place.name())))
+        .chain([Place::Steward, Place::Programs])
+        .try_for_each(|place| system(&place.within("iptables -w -F INPUT")))
 }

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use crate::arguments::Arguments;
 use crate::blows::{self, Field, Kind, Schedule};
-use crate::cluster::{Cluster, EVENTS};
+use crate::cluster::{Cluster, EVENTS, TOPICS};
 use crate::examine;
+use crate::leaders::Leaders;
 use crate::load::Load;
 use crate::load::book::Book;
 use crate::outcome::Outcome;
@@ -63,12 +64,19 @@ impl Run {
             Cluster::start(&arguments.data, &arguments.program, arguments.brokers, Arc::clone(story))?;
         let book = Arc::new(Book::default());
         let client = first_client(arguments.brokers).await?;
+        let leaders = Leaders::default();
+        let observer = Cluster::client(arguments.brokers).await?;
         let load = Load::start(&client, &book, story, seed).await?;
         let mut run = Self { cluster, load, book, outcome: Outcome::default(), story: Arc::clone(story) };
-        if let Err(error) = run.blows(arguments, seed).await {
+        let ended = tokio::select! {
+            ended = run.blows(arguments, seed) => ended,
+            () = leaders.watch(&observer) => Ok(()),
+        };
+        if let Err(error) = ended {
             run.outcome.violations.push(format!("{error:#}"));
         }
         run.outcome.violations.extend(run.book.violations());
+        run.outcome.leader_changes = leaders.changes();
         let setting =
             report::Setting { command: command.clone(), brokers: arguments.brokers, span: began.elapsed() };
         run.conclude(arguments, &setting)
@@ -95,7 +103,9 @@ impl Run {
         let mut schedule = Schedule::new(seed, kinds, arguments.brokers);
         let began = Instant::now();
         let mut number = 0;
-        while began.elapsed() < arguments.span && arguments.blows.is_none_or(|most| number < most) {
+        while arguments.span().is_none_or(|span| began.elapsed() < span)
+            && arguments.blows.is_none_or(|most| number < most)
+        {
             number += 1;
             self.blow(number, &mut schedule).await?;
             if number.is_multiple_of(EXAMINE_EVERY) {
@@ -153,9 +163,8 @@ impl Run {
         for index in 0..self.cluster.brokers.len() {
             let how = self.cluster.brokers[index].terminate().await?;
             self.story.note(&format!("broker {index} {how}"));
-            self.cluster.brokers[index].start()?;
-            tokio::time::sleep(Duration::from_secs(2)).await;
             self.examine().await?;
+            settle::settle(&mut self.cluster, &mut self.load, &self.book, Ends::Unexplained).await?;
         }
         Ok(())
     }
@@ -178,8 +187,10 @@ impl Run {
 
 /// The command that gives the same schedule.
 fn replay(arguments: &Arguments, seed: u64) -> String {
-    let mut command =
-        format!("cargo xtask faults --seed {seed} --for {}", humantime::format_duration(arguments.span));
+    let mut command = format!("cargo xtask faults --seed {seed}");
+    if let Some(span) = arguments.span() {
+        let _ = write!(command, " --for {}", humantime::format_duration(span));
+    }
     if !arguments.kinds.is_empty() {
         let names = arguments.kinds.iter().filter_map(ValueEnum::to_possible_value);
         let names: Vec<String> = names.map(|name| name.get_name().to_owned()).collect();
@@ -199,7 +210,9 @@ async fn first_client(brokers: u16) -> Result<fulmar_client::Client> {
     loop {
         let answered = async {
             let client = Cluster::client(brokers).await?;
-            client.admin().describe_topic(EVENTS).await?;
+            for (topic, _) in TOPICS {
+                client.admin().describe_topic(topic).await?;
+            }
             anyhow::Ok(client)
         };
         match answered.await {

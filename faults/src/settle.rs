@@ -11,7 +11,7 @@ use crate::load::Load;
 use crate::load::book::Book;
 
 /// Beyond restarts, a new incarnation that learns everything, and a machine that is busy.
-const SETTLED_WITHIN: Duration = Duration::from_mins(4);
+const SETTLED_WITHIN: Duration = Duration::from_mins(10);
 /// A broker that ended is started again after this, as by a kubelet.
 const RESTART_AFTER: Duration = Duration::from_millis(500);
 /// More ends than any blow explains.
@@ -28,8 +28,8 @@ pub(crate) enum Ends {
     Explained,
 }
 
-/// Waits until all brokers run, every partition is led and replicated in full, a record is acknowledged in each, and the readers
-/// have come as far. Gives how long it took.
+/// Waits until all brokers serve, every partition is led and replicated in full, a record is acknowledged in each as long as any are
+/// sent, and the readers have come as far. Gives how long it took.
 pub(crate) async fn settle(
     cluster: &mut Cluster,
     load: &mut Load,
@@ -49,14 +49,24 @@ pub(crate) async fn settle(
         if client.is_none() {
             client = Cluster::client(cluster.size()).await.ok();
         }
-        let Some(client) = &client else { continue };
+        let Some(client) = &client else {
+            tokio::time::sleep(LOOK_EVERY).await;
+            continue;
+        };
         let before = std::mem::take(&mut why);
-        why = if let Some(why) = unsettled(&client.admin(), cluster.size()).await {
+        let mut brokers = cluster.brokers.iter_mut();
+        let not_up =
+            brokers.find_map(|broker| (broker.told_to_stop || !broker.serves()).then_some(broker.ordinal));
+        let unsettled = match not_up {
+            Some(ordinal) => Some(format!("broker {ordinal} stops or starts")),
+            None => unsettled(&client.admin(), cluster.size()).await,
+        };
+        why = if let Some(why) = unsettled {
             whole_since = None;
             why
         } else {
             let since = *whole_since.get_or_insert_with(Instant::now);
-            let silent = book.silent_since(since);
+            let silent = if load.is_writing() { book.silent_since(since) } else { Vec::new() };
             let unread = book.unread();
             if silent.is_empty() && unread.is_empty() {
                 book.compare_fresh();
@@ -86,7 +96,8 @@ async fn revive(cluster: &mut Cluster, book: &Book, ends: Ends, ended: &mut u32)
         if let Some(how) = broker.process.ended() {
             *ended += 1;
             story.say(&format!("        broker {} {how}", broker.ordinal));
-            if ends == Ends::Unexplained {
+            let is_asked = broker.told_to_stop && how == "ended in order";
+            if ends == Ends::Unexplained && !is_asked {
                 book.violation(format!("broker {} {how}, and nothing explains it", broker.ordinal));
             }
             if *ended > ENDS_MAX {

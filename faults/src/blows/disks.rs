@@ -1,23 +1,16 @@
-//! Blows against disks: what was not synced is lost, syncs are slow, hang or fail, volumes are full.
+//! Blows against disks: what was not synced is lost, syncs are slow, hang or fail.
 
-use std::fs::{self, File};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use tokio::time::{Instant, sleep};
+use anyhow::Result;
+use tokio::time::sleep;
 
 use super::{Blow, Field, Kind};
-use crate::cluster::broker::mount;
-use crate::room::system;
 
 /// A slow disk of a cloud.
 const SLOW: Duration = Duration::from_millis(2);
 /// A sync that failed is the end of the process, at once; writes come several times a second.
-const ENDS_WITHIN: Duration = Duration::from_mins(1);
-/// Below the brokers' reserve (512 MiB): publishing is refused, everything else goes on.
-const LITTLE: u64 = 200 << 20;
+const ENDS_WITHIN: Duration = Duration::from_mins(2);
 
 fn concerned(field: &Field<'_>, blow: &Blow) -> Vec<usize> {
     match blow.kind {
@@ -60,9 +53,7 @@ pub(super) async fn slow(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
 pub(super) async fn fail(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
     let broker = &mut field.cluster.brokers[usize::from(blow.target)];
     broker.disk.fail()?;
-    let deadline = Instant::now() + ENDS_WITHIN;
-    let how = broker.process.wait(deadline - Instant::now()).await?;
-    match how {
+    match broker.process.wait(ENDS_WITHIN).await? {
         None => {
             field.book.violation(format!("broker {} goes on though its disk does not sync", blow.target));
             broker.process.kill().await?;
@@ -72,28 +63,4 @@ pub(super) async fn fail(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
     }
     broker.disk.behave()?;
     broker.disk.lose_unsynced(blow.seed)
-}
-
-/// The volume is full, to the last byte or nearly; sometimes the broker is killed and has to start so.
-pub(super) async fn fill(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
-    let mut luck = StdRng::seed_from_u64(blow.seed);
-    let mount = mount(field.cluster.folder(), blow.target);
-    let filler = mount.join("filler");
-    let free = rustix::fs::statvfs(&mount)?;
-    let free = free.f_bavail * free.f_frsize;
-    let left = if luck.random_bool(0.5) { 0 } else { LITTLE };
-    File::create(&filler)?;
-    let size = free.saturating_sub(left);
-    if system(&format!("fallocate -l {size} {}", filler.display())).is_err() {
-        // The file system keeps some for itself: as much as there is.
-        system(&format!("fallocate -l {} {}", size.saturating_sub(64 << 20), filler.display()))?;
-    }
-    sleep(blow.lasts).await;
-    if luck.random_bool(0.3) {
-        let broker = &mut field.cluster.brokers[usize::from(blow.target)];
-        broker.process.kill().await?;
-        broker.start()?;
-        sleep(blow.lasts).await;
-    }
-    fs::remove_file(&filler).context("could not free the volume")
 }

@@ -4,8 +4,12 @@
 //! all others are whole, and never the only one that a partition has.
 
 mod disks;
+mod full;
+mod lives;
 mod network;
+mod pairs;
 mod processes;
+mod table;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -60,6 +64,10 @@ pub(crate) enum Kind {
     CutStewardOneWay,
     /// Nothing arrives between the steward and all brokers
     CutStewardOff,
+    /// Nothing arrives between the programs and a broker
+    CutPrograms,
+    /// Nothing arrives from a broker at the programs, or the other way
+    CutProgramsOneWay,
     /// Nothing arrives between two brokers, and a third one is killed
     CutAndKill,
     /// kill -9, and what was not synced is lost
@@ -102,6 +110,14 @@ pub(crate) enum Kind {
     ReadOnly,
     /// A second process on a broker's volume
     OpenTwice,
+    /// A broker's volume that was replaced by another comes back
+    OldVolume,
+    /// The partition table lost while the steward is away
+    DeleteTable,
+    /// The partition table restored from an older copy while the steward is away
+    RestoreTable,
+    /// Two blows at once, on two brokers
+    Both,
 }
 
 impl Kind {
@@ -126,6 +142,8 @@ impl Kind {
             Self::CutSteward => "nothing arrives between a broker and the steward",
             Self::CutStewardOneWay => "nothing arrives from a broker at the steward, or the other way",
             Self::CutStewardOff => "nothing arrives between the steward and all brokers",
+            Self::CutPrograms => "nothing arrives between the programs and a broker",
+            Self::CutProgramsOneWay => "nothing arrives from a broker at the programs, or the other way",
             Self::CutAndKill => "nothing arrives between two brokers, and a third one is killed",
             Self::PowerCut => "power cut of a broker: what was not synced is lost, or parts of it",
             Self::PowerCutTwo => "power cut of two brokers",
@@ -147,6 +165,10 @@ impl Kind {
             Self::Foreign => "another Cluster's volume in the place of a broker's",
             Self::ReadOnly => "a broker's volume is read-only",
             Self::OpenTwice => "a second process on a broker's volume",
+            Self::OldVolume => "a volume comes back after another one has taken its place",
+            Self::DeleteTable => "the partition table lost while the steward is away",
+            Self::RestoreTable => "the partition table restored from an older copy while the steward is away",
+            Self::Both => "two different blows at once, on two brokers",
         }
     }
 
@@ -161,6 +183,8 @@ impl Kind {
                 | Self::Truncate
                 | Self::Restore
                 | Self::Twin
+                | Self::OldVolume
+                | Self::Both
         )
     }
 
@@ -260,12 +284,14 @@ pub(crate) async fn strike(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
         | Kind::CutMesh
         | Kind::CutSteward
         | Kind::CutStewardOneWay
-        | Kind::CutStewardOff => network::cut(field, blow).await,
+        | Kind::CutStewardOff
+        | Kind::CutPrograms
+        | Kind::CutProgramsOneWay => network::cut(field, blow).await,
         Kind::CutAndKill => network::cut_and_kill(field, blow).await,
         Kind::PowerCut | Kind::PowerCutTwo | Kind::PowerCutAll => disks::cut_power(field, blow).await,
         Kind::SlowDisk | Kind::SlowDisks | Kind::HangDisk => disks::slow(field, blow).await,
         Kind::FailDisk => disks::fail(field, blow).await,
-        Kind::Full => disks::fill(field, blow).await,
+        Kind::Full => full::fill(field, blow).await,
         Kind::DeleteVolume | Kind::DeleteRunning => volumes::delete(field, blow).await,
         Kind::FlipStopped | Kind::FlipRunning | Kind::Truncate => volumes::rot(field, blow).await,
         Kind::FlipBatches => volumes::flip_batches(field, blow).await,
@@ -275,5 +301,8 @@ pub(crate) async fn strike(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
         Kind::Foreign => volumes::foreign(field, blow).await,
         Kind::ReadOnly => volumes::read_only(field, blow).await,
         Kind::OpenTwice => volumes::open_twice(field, blow).await,
+        Kind::OldVolume => lives::come_back(field, blow).await,
+        Kind::DeleteTable | Kind::RestoreTable => table::lose(field, blow).await,
+        Kind::Both => pairs::strike(field, blow).await,
     }
 }

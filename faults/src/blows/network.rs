@@ -1,4 +1,4 @@
-//! Blows against the network: packets that do not arrive, TCP and gossip alike. Programs reach everybody all the while.
+//! Blows against the network: packets that do not arrive, TCP and gossip alike. Only where it is said do programs not reach a broker.
 
 use anyhow::Result;
 use tokio::time::sleep;
@@ -28,6 +28,9 @@ fn cuts(blow: &Blow, brokers: u16) -> Vec<(Place, Place)> {
         Kind::CutSteward => both(target, Place::Steward).to_vec(),
         Kind::CutStewardOneWay if blow.seed.is_multiple_of(2) => vec![(target, Place::Steward)],
         Kind::CutStewardOneWay => vec![(Place::Steward, target)],
+        Kind::CutPrograms => both(target, Place::Programs).to_vec(),
+        Kind::CutProgramsOneWay if blow.seed.is_multiple_of(2) => vec![(target, Place::Programs)],
+        Kind::CutProgramsOneWay => vec![(Place::Programs, target)],
         _ => (0..brokers).flat_map(|one| both(Place::Broker(one), Place::Steward)).collect(),
     }
 }

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -15,13 +15,13 @@ use tokio::time::{Instant, sleep};
 
 use super::{Blow, Field, Kind};
 use crate::cluster::EVENTS;
-use crate::cluster::broker::mount;
+use crate::cluster::broker::{SERVES, mount};
 use crate::cluster::process::Process;
 use crate::cluster::volume;
 use crate::room::system;
 
 /// A broker that refuses its volume says so at once; replaying a journal takes longer, and everything does on a busy machine.
-const VERDICT_WITHIN: Duration = Duration::from_mins(1);
+const VERDICT_WITHIN: Duration = Duration::from_mins(2);
 /// A Cluster of empty brokers on a busy machine.
 const FOREIGN_WITHIN: Duration = Duration::from_mins(3);
 
@@ -31,20 +31,20 @@ const FLIPS: usize = 3;
 const RECORDS_TRIED: usize = 40;
 
 /// What a broker made of its volume.
-enum Verdict {
+pub(super) enum Verdict {
     /// It serves.
     Opened,
     /// It ended, with these words.
     Refused(String),
 }
 
-async fn verdict(process: &mut Process) -> Result<Verdict> {
+pub(super) async fn verdict(process: &mut Process) -> Result<Verdict> {
     let deadline = Instant::now() + VERDICT_WITHIN;
     while Instant::now() < deadline {
         if let Some(how) = process.ended() {
             return Ok(Verdict::Refused(how));
         }
-        if process.said().contains("the broker serves") {
+        if process.said().contains(SERVES) {
             return Ok(Verdict::Opened);
         }
         sleep(Duration::from_millis(20)).await;
@@ -79,7 +79,7 @@ pub(super) async fn delete(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
 }
 
 /// An empty volume in the place of what there is.
-fn replace(field: &mut Field<'_>, target: u16) -> Result<()> {
+pub(super) fn replace(field: &mut Field<'_>, target: u16) -> Result<()> {
     let broker = &mut field.cluster.brokers[usize::from(target)];
     volume::delete(&broker.data)?;
     broker.disk.forget()?;
@@ -94,8 +94,8 @@ pub(super) async fn rot(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
     if blow.kind != Kind::FlipRunning {
         broker.process.kill().await?;
     }
-    let files = volume::files(&broker.data);
-    let file = files.choose(&mut luck).expect("there is a database at least");
+    let files = volume::files(&broker.data)?;
+    let file = files.choose(&mut luck).context("the volume has no file that holds anything")?;
     let what = if blow.kind == Kind::Truncate {
         volume::truncate(file, &mut luck)?
     } else {
@@ -139,7 +139,11 @@ pub(super) async fn flip_batches(field: &mut Field<'_>, blow: &Blow) -> Result<(
     let mut names = field.book.some_acknowledged(EVENTS, &mut luck, RECORDS_TRIED);
     for broker in &field.cluster.brokers {
         let database = broker.data.join("records.redb");
-        let Some(what) = volume::flip_records(&database, &mut names, FLIPS, &mut luck)? else { continue };
+        // Pages that are free are used again: a broker that runs would write where the bit is about to flip.
+        broker.process.freeze().await?;
+        let what = volume::flip_records(&database, &mut names, FLIPS, &mut luck);
+        broker.process.signal(Signal::CONT);
+        let Some(what) = what? else { continue };
         field.cluster.story.note(&format!("        broker {}: {what}", broker.ordinal));
     }
     // Read from the disk, not from a cache of before.
@@ -196,7 +200,8 @@ async fn await_peers(field: &Field<'_>, target: u16) -> Result<()> {
     let deadline = Instant::now() + VERDICT_WITHIN;
     loop {
         let said = field.cluster.brokers[usize::from(target)].process.said();
-        if said.contains("connected to a peer") {
+        // A broker that holds nothing meets no peer; the steward remembers it all the same.
+        if said.contains("connected to a peer") || said.contains("the operator attends") {
             return Ok(());
         }
         if Instant::now() > deadline {
@@ -322,16 +327,25 @@ pub(super) async fn foreign(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
     broker.process.start(command)?;
     sleep(blow.lasts + Duration::from_secs(2)).await;
     let deadline = Instant::now() + VERDICT_WITHIN;
-    while !broker.process.said().contains("luster") && Instant::now() < deadline {
-        sleep(Duration::from_millis(50)).await;
-    }
-    let how = broker.process.ended().unwrap_or_else(|| "went on, refused by all".to_owned());
-    let said = broker.process.said();
-    *field.refusals.entry(words(&how, &foreign)).or_default() += 1;
-    if !said.contains("luster") {
-        field
-            .book
-            .violation(format!("broker {} says nothing of another Cluster's volume: {how}", blow.target));
+    let said = loop {
+        let has_ended = broker.process.has_ended();
+        let said = broker.process.said();
+        let line = said.lines().find_map(|line| line.split_once("this volume belongs to cluster "));
+        match line {
+            Some((_, ids)) => {
+                break Some(format!("went on, refused by all: this volume belongs to cluster {ids}"));
+            }
+            None if has_ended || Instant::now() > deadline => break None,
+            None => sleep(Duration::from_millis(50)).await,
+        }
+    };
+    let how = broker.process.ended();
+    match (said, how) {
+        (Some(said), None) => *field.refusals.entry(words(&said, &foreign)).or_default() += 1,
+        (_, how) => field.book.violation(format!(
+            "broker {} on another Cluster's volume: it ended ({how:?}), or did not say whose it is",
+            blow.target
+        )),
     }
     broker.process.kill().await?;
     volume::delete(&foreign)?;

@@ -16,7 +16,10 @@ const MEMORY_LIMIT: &str = "128Mi";
 const SLOT_SIZE: &str = "16Mi";
 /// What a stop in order may take, and what a pod would be given beyond it.
 const SHUTDOWN_GRACE: &str = "15s";
-const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// What a broker says once its volume is open and its ports are.
+pub(crate) const SERVES: &str = "the broker serves";
 
 /// Where a broker's file system is.
 pub(crate) fn mount(folder: &Path, ordinal: u16) -> PathBuf {
@@ -30,6 +33,10 @@ pub(crate) struct Broker {
     pub(crate) disk: Disk,
     /// Where its data is: its own volume's, but for blows that give it another one.
     pub(crate) data: PathBuf,
+    /// It was told to stop since it was started, and nobody has waited for its end.
+    pub(crate) told_to_stop: bool,
+    /// It has said since it was started that it serves.
+    serves: bool,
     program: PathBuf,
     tls: PathBuf,
     seeds: String,
@@ -46,6 +53,8 @@ impl Broker {
             process: Process::new(folder.join(format!("logs/broker-{ordinal}.log"))),
             disk: Disk::new(&folder.join(format!("disk-{ordinal}")))?,
             data: mount(folder, ordinal).join("data"),
+            told_to_stop: false,
+            serves: false,
             program: program.to_owned(),
             tls: folder.join("dev/tls"),
             seeds: seeds.join(","),
@@ -60,7 +69,14 @@ impl Broker {
     /// Starts it on its data.
     pub(crate) fn start(&mut self) -> Result<()> {
         let command = self.command(50_050, &self.data);
+        (self.told_to_stop, self.serves) = (false, false);
         self.process.start(command)
+    }
+
+    /// Whether the process that runs has its volume open and takes calls and signals.
+    pub(crate) fn serves(&mut self) -> bool {
+        self.serves |= self.process.said().lines().any(|line| line.contains(SERVES));
+        self.serves
     }
 
     /// How it is started, with ports from `base` on, on some data.
@@ -86,6 +102,7 @@ impl Broker {
 
     /// SIGTERM, and wait. How it ended; an error if it did not.
     pub(crate) async fn terminate(&mut self) -> Result<String> {
+        self.told_to_stop = true;
         self.process.signal(Signal::TERM);
         if let Some(how) = self.process.wait(STOP_TIMEOUT).await? {
             return Ok(how);

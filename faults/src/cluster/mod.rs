@@ -9,6 +9,7 @@ pub(crate) mod volume;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use fulmar_client::Client;
@@ -20,6 +21,10 @@ use crate::story::Story;
 
 /// The volumes' file systems: sparse, so large is cheap; small enough to be filled at once.
 const VOLUME_BYTES: u64 = 8 << 30;
+
+/// A question to brokers that are well, on a busy machine.
+const ANSWER_WITHIN: Duration = Duration::from_mins(1);
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Topics: one with the defaults, one that is acknowledged by all, one that lives in one place.
 pub(crate) const EVENTS: &str = "events";
@@ -102,8 +107,18 @@ impl Cluster {
         &self.program
     }
 
-    /// Who has the only copy of something.
+    /// Who has the only copy of something. Brokers may be slow to answer.
     pub(crate) async fn holder_of_alone(&self) -> Result<u16> {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        loop {
+            match self.ask_holder_of_alone().await {
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(ASK_AGAIN).await,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn ask_holder_of_alone(&self) -> Result<u16> {
         let described = Self::client(self.size()).await?.admin().describe_topic(ALONE).await?;
         let replica = described.partitions.first().and_then(|partition| partition.replicas.first());
         let replica = *replica.context("the topic of one replica has none")?;
@@ -116,7 +131,8 @@ impl Cluster {
         for ordinal in 0..size {
             builder = builder.server(format!("http://{}:50051", Place::Broker(ordinal).address()));
         }
-        builder.connect().await.context("no broker answers")
+        let connected = tokio::time::timeout(ANSWER_WITHIN, builder.connect()).await;
+        connected.context("no broker answers in time")?.context("no broker answers")
     }
 }
 

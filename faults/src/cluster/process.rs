@@ -5,11 +5,14 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
+
+/// A thread that waits for a disk stops after that.
+const FREEZE_WITHIN: Duration = Duration::from_mins(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -44,6 +47,11 @@ impl Process {
         Some(obituary(status, &last_line(&self.log)))
     }
 
+    /// Whether it has ended; how, [`ended`](Self::ended) says later.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| matches!(child.try_wait(), Ok(Some(_))))
+    }
+
     /// It was started and has not been seen to end.
     pub(crate) fn is_running(&self) -> bool {
         self.child.is_some()
@@ -57,6 +65,20 @@ impl Process {
             // It may be gone already; waiting says so.
             let _ = kill_process(pid, signal);
         }
+    }
+
+    /// SIGSTOP, and wait until no thread of it runs any more.
+    pub(crate) async fn freeze(&self) -> Result<()> {
+        let Some(pid) = self.child.as_ref().and_then(Child::id) else { return Ok(()) };
+        self.signal(Signal::STOP);
+        let deadline = Instant::now() + FREEZE_WITHIN;
+        while Instant::now() < deadline {
+            if is_frozen(pid) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bail!("process {pid} did not stop within {FREEZE_WITHIN:?} of SIGSTOP")
     }
 
     /// Kill -9, and wait until it is gone.
@@ -77,16 +99,27 @@ impl Process {
 
     /// What it said since it was started last.
     pub(crate) fn said(&self) -> String {
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let read = File::open(&self.log).and_then(|mut file| {
             file.seek(SeekFrom::Start(self.log_from))?;
-            file.read_to_string(&mut text)
+            file.read_to_end(&mut bytes)
         });
         match read {
-            Ok(_) => text,
+            // The last letter may be half written.
+            Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) => format!("its log cannot be read: {error}"),
         }
     }
+}
+
+/// Every thread is stopped, or the process is gone.
+fn is_frozen(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let Ok(stat) = std::fs::read_to_string(thread.path().join("stat")) else { return true };
+        // Behind the name, which is in parentheses and may hold any.
+        stat.rsplit_once(") ").is_none_or(|(_, stat)| stat.starts_with(['T', 'Z', 'X']))
+    })
 }
 
 fn obituary(status: ExitStatus, last_line: &str) -> String {
@@ -100,5 +133,9 @@ fn obituary(status: ExitStatus, last_line: &str) -> String {
 fn last_line(log: &Path) -> String {
     let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let text = text.unwrap_or_default();
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim().to_owned()
+    let mut lines = text.lines().rev().filter(|line| !line.trim().is_empty());
+    let last = lines.next();
+    // Why a program ends stands behind its name; another thread may still have logged something after it.
+    let why = last.into_iter().chain(lines.take(20)).find(|line| line.starts_with("fulmar: "));
+    why.or(last).unwrap_or("it said nothing").trim().to_owned()
 }

@@ -10,7 +10,7 @@ use super::process::Process;
 use crate::room::Place;
 
 /// Certificates are made at its first start.
-const CERTIFICATES_MAX: Duration = Duration::from_mins(1);
+const CERTIFICATES_MAX: Duration = Duration::from_mins(2);
 
 /// See the module.
 pub(crate) struct Steward {

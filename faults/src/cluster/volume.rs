@@ -1,6 +1,7 @@
 //! What happens to a volume behind a broker's back: bytes flipped, files cut short, folders copied and deleted.
 
 use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -12,14 +13,22 @@ use rand::{Rng, RngExt};
 use crate::load::record::Name;
 use crate::room::system;
 
-/// The files that hold records and promises.
-pub(crate) fn files(data: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(data.join("journal"))
-        .map(|entries| entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect())
-        .unwrap_or_default();
-    files.push(data.join("records.redb"));
+/// A process that makes files faster than they are deleted does not exist here.
+const DELETES_MAX: u32 = 1_000;
+
+/// The files that hold records and promises: the journal's slots, which are never removed, and the database.
+pub(crate) fn files(data: &Path) -> Result<Vec<PathBuf>> {
+    let journal = data.join("journal");
+    let mut files = vec![data.join("records.redb")];
+    for entry in fs::read_dir(&journal).with_context(|| format!("could not read {}", journal.display()))? {
+        let path = entry?.path();
+        let is_slot = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("slot-"));
+        if is_slot && fs::metadata(&path).is_ok_and(|found| found.len() > 1) {
+            files.push(path);
+        }
+    }
     files.sort();
-    files
+    Ok(files)
 }
 
 /// Flips one bit in the part of a file that was written; says where.
@@ -90,10 +99,20 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     system(&format!("cp -a --sparse=always {} {}", from.display(), to.display()))
 }
 
-/// Deletes a folder, if it is there.
+/// Deletes a folder, if it is there. Who works in it may make a file between the listing and the end: then again.
 pub(crate) fn delete(folder: &Path) -> Result<()> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("could not delete {}", folder.display()))?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match fs::remove_dir_all(folder) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound && !folder.exists() => return Ok(()),
+            Err(error)
+                if tries < DELETES_MAX
+                    && matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("could not delete {}", folder.display()));
+            }
+        }
     }
-    Ok(())
 }

@@ -1,9 +1,10 @@
 //! The book: what was acknowledged where, what was read, and every contradiction between the two.
 //!
 //! Owns the judgement. An acknowledged record has one offset and one value for ever; a record that the SDK calls absent is never
-//! read; what is read of one writer rises; two readings of one offset are equal.
+//! read; what is read of one writer rises, but for records that were given up with an unknown outcome; two readings of one offset are
+//! equal.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use super::record::{Name, Print};
 
 /// More than a person reads; the first ones tell.
 const VIOLATIONS_MAX: usize = 100;
+
+/// A batch has fewer records: a lane has not as many under way.
+const BATCH_OFFSETS_MAX: u64 = 128;
 
 /// A topic and a partition of it.
 pub(crate) type Partition = (&'static str, u32);
@@ -60,6 +64,8 @@ pub(crate) struct Log {
     last_number: HashMap<u64, u64>,
     names: HashSet<Name>,
     absent: HashSet<Name>,
+    /// Given up with an unknown outcome: these may come once, and late, for what was under way may still arrive.
+    unknown: HashSet<Name>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +85,8 @@ struct State {
     counts: Counts,
     violations: Vec<String>,
     refusals: BTreeMap<String, u64>,
+    /// Where a record was given away to be damaged.
+    given: BTreeMap<Partition, BTreeSet<u64>>,
 }
 
 /// How much of everything.
@@ -92,6 +100,7 @@ pub(crate) struct Counts {
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
     pub(crate) disordered: u64,
+    pub(crate) late: u64,
     pub(crate) changed: u64,
     pub(crate) raised: u64,
 }
@@ -158,7 +167,10 @@ impl Book {
                     ));
                 }
             }
-            Fate::Unknown => state.counts.unknown += 1,
+            Fate::Unknown => {
+                state.counts.unknown += 1;
+                state.logs.entry(at).or_default().unknown.insert(sent.name);
+            }
             Fate::Absent => {
                 state.counts.absent += 1;
                 let log = state.logs.entry(at).or_default();
@@ -206,7 +218,9 @@ impl Book {
                     wrong.push(format!("{at}: {name:?} a second time"));
                 }
                 let last = log.last_number.entry(name.writer).or_default();
-                if name.number < *last {
+                if name.number < *last && log.unknown.contains(&name) {
+                    state.counts.late += 1;
+                } else if name.number < *last {
                     state.counts.disordered += 1;
                     wrong.push(format!("{at}: {name:?} behind number {last} of the same writer"));
                 }
@@ -355,13 +369,24 @@ impl Book {
         self.state().logs.get(&at).and_then(|log| log.acknowledged.keys().next_back().copied())
     }
 
-    /// Some records that were acknowledged in a topic, each once.
+    /// Some records that were acknowledged in a topic, no two of one batch, and none of a batch that one of them was given for
+    /// before: who damages one copy of each has damaged no batch twice.
     pub(crate) fn some_acknowledged(&self, topic: &str, luck: &mut StdRng, count: usize) -> Vec<Name> {
-        let state = self.state();
+        let mut state = self.state();
         let logs = state.logs.iter().filter(|((name, _), _)| *name == topic);
-        let all: Vec<Name> =
-            logs.flat_map(|(_, log)| log.acknowledged.values().map(|(name, _)| *name)).collect();
-        all.sample(luck, count).copied().collect()
+        let all =
+            logs.flat_map(|(at, log)| log.acknowledged.iter().map(|(offset, found)| (*at, *offset, found.0)));
+        let all: Vec<(Partition, u64, Name)> = all.collect();
+        let mut given = Vec::new();
+        for (at, offset, name) in all.sample(luck, count) {
+            let taken = state.given.entry(*at).or_default();
+            let near = offset.saturating_sub(BATCH_OFFSETS_MAX)..=offset.saturating_add(BATCH_OFFSETS_MAX);
+            if taken.range(near).next().is_none() {
+                taken.insert(*offset);
+                given.push(*name);
+            }
+        }
+        given
     }
 
     /// How much of everything.

@@ -79,6 +79,25 @@ async fn duplicates_disorder_and_strangers_are_seen() {
 }
 
 #[tokio::test]
+async fn a_record_of_unknown_outcome_may_come_late_but_only_once() {
+    let book = book(&[2]);
+    book.fate(&sent(1), Fate::Unknown, false);
+    read(&book, &[found(2, 2), found(3, 1)]);
+    assert_eq!((book.counts().late, book.counts().disordered), (1, 0));
+    assert_eq!(book.violations(), Vec::<String>::new());
+    read(&book, &[found(4, 1)]);
+    assert_eq!(book.counts().duplicated, 1);
+}
+
+#[tokio::test]
+async fn a_batch_is_given_away_to_be_damaged_once() {
+    let book = book(&[1, 2, 3, 1_000]);
+    let mut luck = rand::SeedableRng::seed_from_u64(1);
+    assert_eq!(book.some_acknowledged(AT.0, &mut luck, 10).len(), 2, "1 to 3 may be of one batch");
+    assert_eq!(book.some_acknowledged(AT.0, &mut luck, 10), [], "nor ever again");
+}
+
+#[tokio::test]
 async fn two_readers_that_disagree_are_seen() {
     let book = book(&[]);
     read(&book, &[found(1, 1), found(2, 2)]);

@@ -53,6 +53,11 @@ impl Load {
         }
     }
 
+    /// Whether anything is sent.
+    pub(crate) fn is_writing(&self) -> bool {
+        *self.writing.borrow()
+    }
+
     /// No more is sent; what was sent is still waited for.
     pub(crate) fn stop_writing(&self) {
         self.writing.send_replace(false);

@@ -19,7 +19,7 @@ const UNDER_WAY: usize = 64;
 /// How a producer is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Longer than any blow: everything must be acknowledged.
+    /// Longer than any blow and what settling may take: everything must be acknowledged.
     Long,
     /// Shorter than many: records time out, and what is said about them then must be true.
     Short,
@@ -28,7 +28,7 @@ pub(crate) enum Patience {
 impl Patience {
     fn timeout(self) -> Duration {
         match self {
-            Self::Long => Duration::from_mins(10),
+            Self::Long => Duration::from_mins(30),
             Self::Short => Duration::from_millis(1500),
         }
     }

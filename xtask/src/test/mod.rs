@@ -115,7 +115,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// Two minutes of blows from a new seed; with them the start, the settling and a last look from every side.
+/// Five minutes of blows from a new seed, each kind once at least on a machine that is not busy; with them the start, the settling
+/// and a last look from every side.
 fn real_faults(workspace: &Workspace, parts: &mut Parts) {
     const PART: &str = "faults: blows against real brokers";
     if let Err(why) = faults::can_run() {
@@ -123,6 +124,6 @@ fn real_faults(workspace: &Workspace, parts: &mut Parts) {
     }
     parts.run(PART, || {
         images::build_binaries(workspace)?;
-        process::run(faults::command(workspace).args(["--for", "2m"]))
+        process::run(faults::command(workspace).args(["--for", "5m"]))
     });
 }
