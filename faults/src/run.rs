@@ -163,6 +163,7 @@ impl Run {
         for index in 0..self.cluster.brokers.len() {
             let how = self.cluster.brokers[index].terminate().await?;
             self.story.note(&format!("broker {index} {how}"));
+            self.cluster.brokers[index].start()?;
             self.examine().await?;
             settle::settle(&mut self.cluster, &mut self.load, &self.book, Ends::Unexplained).await?;
         }
