@@ -11,7 +11,7 @@ use crate::load::Load;
 use crate::load::book::Book;
 
 /// Beyond restarts, a new incarnation that learns everything, and a machine that is busy.
-const SETTLED_WITHIN: Duration = Duration::from_mins(10);
+const SETTLED_WITHIN: Duration = Duration::from_mins(8);
 /// A broker that ended is started again after this, as by a kubelet.
 const RESTART_AFTER: Duration = Duration::from_millis(500);
 /// More ends than any blow explains.

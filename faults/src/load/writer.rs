@@ -28,7 +28,8 @@ pub(crate) enum Patience {
 impl Patience {
     fn timeout(self) -> Duration {
         match self {
-            Self::Long => Duration::from_mins(30),
+            // The most that the SDK takes.
+            Self::Long => Duration::from_mins(10),
             Self::Short => Duration::from_millis(1500),
         }
     }
