@@ -111,6 +111,17 @@ fn publish_past_a_broker_that_stands_still(mut dev: Dev, server: &dyn Fn(u64) ->
     [leader, other, still]
 }
 
+/// `other` set nothing aside.
+fn records_are_read_from_who_set_them_aside(volume: &Path, other: &Path) {
+    let shown = text(&broker(&["inspect", "-o", "table"], volume));
+    assert!(shown.contains("SET-ASIDE") && shown.contains("fulmar broker set-aside DATA"), "{shown}");
+    let records = text(&broker(&["set-aside"], volume));
+    let values: Vec<Value> =
+        records.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["value"].take()).collect();
+    assert_eq!(values, ["gone-1", "gone-2"]);
+    assert_eq!(text(&broker(&["set-aside"], other)), "");
+}
+
 #[test]
 fn what_is_lost_is_told_given_up_by_the_annotation_once_and_read_from_who_set_it_aside() {
     let dir = tempfile::tempdir().unwrap();
@@ -183,13 +194,7 @@ fn what_is_lost_is_told_given_up_by_the_annotation_once_and_read_from_who_set_it
     dev.wait_for_start(&format!("LogSetAside: broker {leader} set aside "));
     assert_eq!(asked.all(&dev), all);
     assert_eq!(dev.interrupt(), Some(0));
-    let shown = text(&broker(&["inspect", "-o", "table"], &volume(leader)));
-    assert!(shown.contains("SET-ASIDE") && shown.contains("fulmar broker set-aside DATA"), "{shown}");
-    let records = text(&broker(&["set-aside"], &volume(leader)));
-    let values: Vec<Value> =
-        records.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["value"].take()).collect();
-    assert_eq!(values, ["gone-1", "gone-2"]);
-    assert_eq!(text(&broker(&["set-aside"], &volume(still))), "", "nothing was set aside there");
+    records_are_read_from_who_set_them_aside(&volume(leader), &volume(still));
     let nowhere = broker(&["set-aside"], &dir.path().join("nowhere"));
     let error = String::from_utf8_lossy(&nowhere.stderr).into_owned();
     assert!(nowhere.status.code() == Some(1) && error.contains("holds no volume"), "{error}");
