@@ -285,7 +285,9 @@ fn install(environment: &Environment) {
     let broker = image("brokerImage", &environment.broker_image);
     let chart = environment.chart.to_str().unwrap();
     let release = ["install", RELEASE, chart, "--namespace", installation::NAMESPACE, "--create-namespace"];
-    let values = ["--set-string", &operator, "--set-string", &broker, "--set", "replicas=0"];
+    // The definitions may be another test's release's.
+    let values =
+        ["--set-string", &operator, "--set-string", &broker, "--set", "replicas=0", "--take-ownership"];
     environment.helm(&[&release[..], &values].concat()).unwrap();
 }
 
