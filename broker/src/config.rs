@@ -30,6 +30,9 @@ pub struct Config {
     /// Where programs, probes and metrics speak HTTP
     #[arg(long, env = "FULMAR_HTTP_ADDRESS", default_value = "0.0.0.0:8080")]
     pub http_address: SocketAddr,
+    /// Where programs speak the small TCP protocol
+    #[arg(long, env = "FULMAR_TCP_ADDRESS", default_value = "0.0.0.0:9001")]
+    pub tcp_address: SocketAddr,
     /// Where brokers and the operator speak, under mutual TLS
     #[arg(long, env = "FULMAR_INTERNAL_ADDRESS", default_value = "0.0.0.0:50052")]
     pub internal_address: SocketAddr,

@@ -58,6 +58,8 @@ pub struct Addresses {
     pub grpc: SocketAddr,
     /// HTTP for programs, probes and metrics.
     pub http: SocketAddr,
+    /// The small TCP protocol for programs.
+    pub tcp: SocketAddr,
     /// Between brokers.
     pub internal: SocketAddr,
     /// Gossip.
@@ -95,6 +97,7 @@ impl Drop for Broker {
 struct Ports {
     grpc: TcpListener,
     http: TcpListener,
+    tcp: TcpListener,
     internal: TcpListener,
     gossip: UdpSocket,
     addresses: Addresses,
@@ -148,13 +151,14 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
     let router = grpc::for_programs(&door, health_service).context("reflection")?;
     let limits = limits_grpc(shares, &door);
     let serving_grpc = tokio::spawn(listen::serve(ports.grpc, None, limits, router, stop_clients.clone()));
+    let serving_tcp = tokio::spawn(serve::tcp::serve(ports.tcp, door.clone(), shares, stop_clients.clone()));
     let (directory, followed) = (pages.directory(), peers.clone());
     let ready = readiness::watch(replicas.clone(), directory, followed, phase.clone(), refused, health);
     let mut tasks = upkeep(&replicas, &pages, config);
     tasks.push(AbortOnDropHandle::new(tokio::spawn(tls.watch())));
     tasks.push(AbortOnDropHandle::new(tokio::spawn(peers.keep_dialling())));
     tasks.push(AbortOnDropHandle::new(tokio::spawn(ready)));
-    info!(name = config.name.text, %addresses.grpc, %addresses.http, %addresses.internal, %addresses.gossip, "the broker serves");
+    info!(name = config.name.text, %addresses.grpc, %addresses.http, %addresses.tcp, %addresses.internal, %addresses.gossip, "the broker serves");
     Ok(Broker {
         addresses,
         replicas,
@@ -163,7 +167,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
         stopping,
         stop_clients,
         stop_internal,
-        clients: vec![serving_grpc, serving_http],
+        clients: vec![serving_grpc, serving_http, serving_tcp],
         internal,
         actor,
         verdicts,
@@ -181,6 +185,7 @@ fn upkeep(replicas: &Replicas, pages: &Pages, config: &Config) -> Vec<AbortOnDro
 async fn bind(config: &Config) -> anyhow::Result<Ports> {
     let http = listen::bind("--http-address", config.http_address).await?;
     let grpc = listen::bind("--grpc-address", config.grpc_address).await?;
+    let tcp = listen::bind("--tcp-address", config.tcp_address).await?;
     let internal = listen::bind("--internal-address", config.internal_address).await?;
     let gossip = UdpSocket::bind(config.gossip_address).await;
     let gossip = gossip.map_err(|error| {
@@ -191,10 +196,11 @@ async fn bind(config: &Config) -> anyhow::Result<Ports> {
     let addresses = Addresses {
         grpc: at(grpc.local_addr()?),
         http: at(http.local_addr()?),
+        tcp: at(tcp.local_addr()?),
         internal: at(internal.local_addr()?),
         gossip: at(gossip.local_addr()?),
     };
-    Ok(Ports { grpc, http, internal, gossip, addresses })
+    Ok(Ports { grpc, http, tcp, internal, gossip, addresses })
 }
 
 /// The address that a packet to the outside would carry; nothing is sent. Loopback on a machine without a network.

@@ -225,7 +225,9 @@ async fn who_does_not_read_harms_nobody() {
 async fn a_volume_in_use_or_of_another_broker_is_named() {
     let (mut brokers, operator) = one(1).await;
     let other_ports = |command: &mut std::process::Command| {
-        for flag in ["--grpc-address", "--http-address", "--internal-address", "--gossip-address"] {
+        for flag in
+            ["--grpc-address", "--http-address", "--tcp-address", "--internal-address", "--gossip-address"]
+        {
             command.args([flag, "127.0.0.1:0"]);
         }
     };

@@ -43,7 +43,7 @@ async fn still_serves(brokers: &Brokers) {
 async fn garbage_on_every_port_harms_nobody() {
     let (brokers, _operator) = one().await;
     let ports = brokers.ports[0];
-    for address in [ports.grpc, ports.http, ports.internal] {
+    for address in [ports.grpc, ports.http, ports.tcp, ports.internal] {
         for garbage in [
             b"\0\xff\x01garbage\r\n\r\n".repeat(1000),
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff".to_vec(),

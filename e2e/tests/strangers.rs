@@ -43,7 +43,7 @@ async fn plain_text_a_foreign_ca_and_garbage_get_nowhere() {
     };
     println!("forged operator: {said}");
 
-    for port in [50051, 50052, 8080] {
+    for port in [50051, 50052, 8080, 9001] {
         let mut stream = TcpStream::connect((ip.as_str(), port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let garbage: Vec<u8> = (0..4096u32).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect();

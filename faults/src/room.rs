@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 /// What brokers, and second processes of them, listen on.
-const LISTENS: &str = "50051-50054,51051-51054";
+const LISTENS: &str = "50051-50055,51051-51055";
 
 /// Set inside.
 const INSIDE: &str = "FULMAR_FAULTS_INSIDE";

@@ -45,6 +45,8 @@ pub const DATA_CLAIM: &str = "data";
 pub const PORT_GRPC: i32 = 50051;
 /// The port of HTTP.
 pub const PORT_HTTP: i32 = 8080;
+/// The port of the small TCP protocol.
+pub const PORT_TCP: i32 = 9001;
 /// The port between brokers and operator, mutual TLS.
 pub const PORT_INTERNAL: i32 = 50052;
 /// The port of gossip, UDP.

@@ -1,6 +1,6 @@
 //! The accept loop of every TCP port: bounded, with or without TLS, with an end to every connection's life.
 //!
-//! Owns connections until they are HTTP. Never knows what is served on them.
+//! Owns connections until they are HTTP, or somebody else's. Never knows what is served on them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -105,9 +105,28 @@ pub async fn serve(
     router: Router,
     stop: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(limits.connections_max));
-    let connections = TaskTracker::new();
+    let (port, connections_max, ending) = (limits.port, limits.connections_max, stop.clone());
     let limits = Arc::new(limits);
+    let each = move |socket, address| {
+        let (tls, limits, router, stop) = (tls.clone(), limits.clone(), router.clone(), ending.clone());
+        async move { connection(socket, address, tls, &limits, router, stop).await }
+    };
+    accept(listener, port, connections_max, stop, each).await;
+}
+
+/// Gives each connection to `serve` until `stop`, then waits for those that are open. `port`: for messages. More than
+/// `connections_max` at a time are closed at once.
+pub async fn accept<S>(
+    listener: TcpListener,
+    port: &'static str,
+    connections_max: usize,
+    stop: CancellationToken,
+    serve: impl Fn(TcpStream, SocketAddr) -> S,
+) where
+    S: Future<Output = ()> + Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(connections_max));
+    let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -116,19 +135,19 @@ pub async fn serve(
         let (socket, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(port = limits.port, %error, "a connection could not be accepted");
+                warn!(port, %error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let Ok(permit) = permits.clone().try_acquire_owned() else {
-            debug!(port = limits.port, %address, max = limits.connections_max, "too many connections");
+            debug!(port, %address, max = connections_max, "too many connections");
             continue;
         };
-        let (tls, limits, router, stop) = (tls.clone(), limits.clone(), router.clone(), stop.clone());
+        let serving = serve(socket, address);
         connections.spawn(async move {
             let _held = permit;
-            connection(socket, address, tls, &limits, router, stop).await;
+            serving.await;
         });
     }
     drop(listener);

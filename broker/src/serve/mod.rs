@@ -1,4 +1,4 @@
-//! What programs meet: gRPC and HTTP, one way into the replicas behind both.
+//! What programs meet: gRPC, HTTP and TCP, one way into the replicas behind all.
 //!
 //! Owns requests, their limits and their errors. Never decides who leads, and never appends anything twice.
 
@@ -17,8 +17,10 @@ pub mod metrics;
 mod offsets;
 pub mod outflow;
 mod publish;
+mod pull;
 mod read;
 mod subscribe;
+pub mod tcp;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;

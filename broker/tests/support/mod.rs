@@ -71,6 +71,7 @@ impl Authority {
 pub struct Ports {
     pub grpc: SocketAddr,
     pub http: SocketAddr,
+    pub tcp: SocketAddr,
     pub internal: SocketAddr,
     pub gossip: SocketAddr,
 }
@@ -78,7 +79,7 @@ pub struct Ports {
 impl Ports {
     fn from(base: u16) -> Self {
         let at = |step| SocketAddr::from((Ipv4Addr::LOCALHOST, base + step));
-        Self { grpc: at(0), http: at(1), internal: at(2), gossip: at(3) }
+        Self { grpc: at(0), http: at(1), internal: at(2), gossip: at(3), tcp: at(4) }
     }
 }
 
@@ -114,7 +115,7 @@ impl Brokers {
             std::fs::write(tls.join(name), content).unwrap();
         }
         let block = Block::take();
-        let ports = (block.base..).step_by(4).map(Ports::from).take(count).collect();
+        let ports = (block.base..).step_by(5).map(Ports::from).take(count).collect();
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let children = (0..count).map(|_| None).collect();
         let mut brokers = Self { dir, authority, ports, children, flags, _block: block };
@@ -144,7 +145,12 @@ impl Brokers {
             .arg("--tls")
             .arg(self.dir.path().join("tls"))
             .args(["--grpc-address", &ports.grpc.to_string(), "--http-address", &ports.http.to_string()])
-            .args(["--internal-address", &ports.internal.to_string()])
+            .args([
+                "--internal-address",
+                &ports.internal.to_string(),
+                "--tcp-address",
+                &ports.tcp.to_string(),
+            ])
             .args(["--gossip-address", &ports.gossip.to_string(), "--advertise-host", "127.0.0.1"])
             .args(["--seeds", &seeds.join(","), "--memory-limit", "256Mi", "--journal-slot-size", "16Mi"])
             .args(["--log-level", "info,fulmar_broker=debug"])

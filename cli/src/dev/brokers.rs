@@ -206,6 +206,7 @@ fn spawn(plan: &Plan) -> io::Result<(Child, Option<ChildStdin>)> {
         .arg(&plan.tls)
         .args(["--grpc-address", &loopback(ports.grpc).to_string()])
         .args(["--http-address", &loopback(ports.http).to_string()])
+        .args(["--tcp-address", &loopback(ports.tcp).to_string()])
         .args(["--internal-address", &loopback(ports.internal).to_string()])
         .args(["--gossip-address", &loopback(ports.gossip).to_string()])
         .args(["--advertise-host", "127.0.0.1", "--seeds", &plan.seeds])

@@ -38,8 +38,8 @@ pub(crate) struct Dev {
     /// The folder that keeps everything [default: fulmar/dev/CLUSTER in the user's state folder, `~/.local/state`]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where each broker's four ports begin: PORT for broker 0, PORT+10 for broker 1 … [default: the usual ports, 50051
-    /// gRPC, 50052 internal, 8080 HTTP, 7946/udp gossip, and 10 more for each further broker]
+    /// Where each broker's five ports begin: PORT for broker 0, PORT+10 for broker 1 … [default: the usual ports, 50051
+    /// gRPC, 50052 internal, 8080 HTTP, 7946/udp gossip, 9001 TCP, and 10 more for each further broker]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port_base: Option<u16>,
     /// Start no brokers, attend those that run at these addresses, on the usual ports, with the certificates of the folder

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::exit::Failed;
 
-/// Between the ports of one broker and those of the next: room for its four and a few to come.
+/// Between the ports of one broker and those of the next: room for its five and a few to come.
 const STEP: u16 = 10;
 
 /// The usual ports are among those that systems hand out to connections, too.
@@ -24,15 +24,17 @@ pub(crate) struct BrokerPorts {
     pub(crate) internal: u16,
     pub(crate) http: u16,
     pub(crate) gossip: u16,
+    pub(crate) tcp: u16,
 }
 
 impl BrokerPorts {
-    fn uses(self) -> [(u16, &'static str, bool); 4] {
+    fn uses(self) -> [(u16, &'static str, bool); 5] {
         [
             (self.grpc, "gRPC", false),
             (self.internal, "internal", false),
             (self.http, "HTTP", false),
             (self.gossip, "gossip (udp)", true),
+            (self.tcp, "TCP", false),
         ]
     }
 }
@@ -99,10 +101,17 @@ impl Ports {
                 internal: 50_052 + step,
                 http: 8080 + step,
                 gossip: 7946 + step,
+                tcp: 9001 + step,
             },
             Some(base) => {
                 let base = base + step;
-                BrokerPorts { grpc: base, internal: base + 1, http: base + 2, gossip: base + 3 }
+                BrokerPorts {
+                    grpc: base,
+                    internal: base + 1,
+                    http: base + 2,
+                    gossip: base + 3,
+                    tcp: base + 4,
+                }
             }
         }
     }

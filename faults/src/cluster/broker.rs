@@ -92,6 +92,7 @@ impl Broker {
             .args(["--grpc-address", &format!("0.0.0.0:{}", base + 1)])
             .args(["--internal-address", &format!("0.0.0.0:{}", base + 2)])
             .args(["--http-address", &format!("0.0.0.0:{}", base + 3)])
+            .args(["--tcp-address", &format!("0.0.0.0:{}", base + 5)])
             .args(["--gossip-address", &format!("0.0.0.0:{}", if base == 50_050 { 7946 } else { base + 4 })])
             .args(["--advertise-host", &place.address().to_string(), "--seeds", &self.seeds])
             .args(["--memory-limit", MEMORY_LIMIT, "--journal-slot-size", SLOT_SIZE])

@@ -9,16 +9,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use fulmar_core::batch::Batch;
-use fulmar_core::id::PartitionKey;
-use fulmar_core::offset::Offset;
 use fulmar_proto::v1::PublishRequest;
-use fulmar_proto::v1::start::At;
 
-use super::super::convert::messages_of;
 use super::super::error::Failure;
 use super::super::inflow::Received;
 use super::super::outflow::{self, Outflow};
+use super::super::pull::{Pull, Pulled};
 use super::super::{DEADLINE_DEFAULT, Door};
 use super::document::{Messages, NewMessage, NewMessages, Outcome, Outcomes, Published};
 use super::{Http, body, query};
@@ -28,8 +24,6 @@ const JSON_GROWTH: usize = 8;
 /// One answer's messages, unless said otherwise, and the most.
 const READ_DEFAULT: usize = 100;
 const READ_MAX: usize = 10_000;
-/// About so many bytes in one answer.
-const READ_BYTES: usize = 512 * 1024;
 /// The parameters of a read's query.
 const PARAMETERS: [&str; 4] = ["partition", "offset", "max", "wait"];
 /// How long a reader may wait: proxies give up after a minute.
@@ -209,39 +203,13 @@ async fn look(http: Http, topic: &str, request: &Parts) -> Result<Response, Fail
     let max = query::count("max", query.get("max").map(String::as_str), READ_DEFAULT, READ_MAX)?;
     let wait = wait(query.remove("wait"))?;
     let at = query::start("offset", query.get("offset").map_or("earliest", String::as_str))?;
-    let topic = door.find(topic, false, deadline).await?;
-    let partition = match query.remove("partition") {
-        Some(text) => query::number("partition", &text)?,
-        None if topic.partitions == 1 => 0,
-        None => {
-            let message = format!("partition: one of 0 to {} is needed", topic.partitions.saturating_sub(1));
-            return Err(Failure::invalid("partition", message));
-        }
-    };
-    let key = Door::partition(&topic, partition)?;
-    let offsets = door.offsets(&topic, key, None, deadline).await?;
-    let from = Offset(match at {
-        At::Earliest(_) => offsets.log_start,
-        At::Latest(_) | At::TimeMs(_) => offsets.high_watermark,
-        At::Offset(offset) => offset,
-    });
-    let (log_start, high_watermark) = (Offset(offsets.log_start), Offset(offsets.high_watermark));
-    if from < log_start || from > high_watermark {
-        return Err(Failure::out_of_range(from, log_start, high_watermark));
-    }
+    let partition = query.remove("partition").map(|text| query::number("partition", &text)).transpose()?;
     let connection = request.extensions.get::<Outflow>().cloned();
     let (queue, answered) =
         outflow::stream::<Bytes>(1, door.shared.answers.clone(), connection, door.shared.stall_max);
-    // What is there comes at once, or its leader is waited for; what is not is waited for as long as the reader says.
-    let until = if from < high_watermark { deadline } else { Instant::now() + wait };
-    let (mut document, mut room) = (Messages { messages: Vec::new(), next_offset: from.0 }, None);
-    // A batch without messages is one of the log's own, such as the one that opens a term.
-    while document.messages.is_empty() && (wait > Duration::ZERO || document.next_offset < high_watermark.0) {
-        let next = Offset(document.next_offset);
-        let Some((batches, held)) = door.look(key, next, READ_BYTES, &queue, until).await? else { break };
-        (document, room) = (documented(&topic.name, key, &batches, next, max), Some(held));
-    }
-    door.shared.metrics.delivered(document.messages.len());
+    let pulled = door.pull(topic, Pull { partition, at, max, wait }, &queue, deadline).await?;
+    let Pulled { messages, next, room } = pulled;
+    let document = Messages { messages: messages.into_iter().map(Into::into).collect(), next_offset: next.0 };
     let json = serde_json::to_vec(&document).expect("a document without maps is JSON");
     // The queue is new, and the program may be gone already.
     let _gone = queue.send(Ok(Bytes::from(json)), room).await;
@@ -250,15 +218,6 @@ async fn look(http: Http, topic: &str, request: &Parts) -> Result<Response, Fail
     response.extensions_mut().insert(answered.handed());
     *response.body_mut() = Body::from_stream(answered);
     Ok(response)
-}
-
-fn documented(topic: &str, key: PartitionKey, batches: &[Batch], from: Offset, max: usize) -> Messages {
-    let messages = batches.iter().flat_map(|batch| messages_of(topic, key.partition, batch, from));
-    let messages: Vec<_> = messages.take(max).collect();
-    // Behind the last message that is told; if none is, behind the batches.
-    let next_offset =
-        messages.last().map_or(batches.last().map_or(from, Batch::end).0, |last| last.offset + 1);
-    Messages { messages: messages.into_iter().map(Into::into).collect(), next_offset }
 }
 
 fn wait(text: Option<String>) -> Result<Duration, Failure> {

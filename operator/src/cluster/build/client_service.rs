@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::cluster::validate::Wanted;
-use crate::names::{PORT_GRPC, PORT_HTTP};
+use crate::names::{PORT_GRPC, PORT_HTTP, PORT_TCP};
 
 /// The Service.
 pub(super) fn build(wanted: &Wanted) -> Service {
@@ -21,7 +21,11 @@ pub(super) fn build(wanted: &Wanted) -> Service {
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
             selector: Some(wanted.key.selector()),
-            ports: Some(vec![port("grpc", PORT_GRPC, "kubernetes.io/h2c"), port("http", PORT_HTTP, "http")]),
+            ports: Some(vec![
+                port("grpc", PORT_GRPC, "kubernetes.io/h2c"),
+                port("http", PORT_HTTP, "http"),
+                port("tcp", PORT_TCP, "tcp"),
+            ]),
             ..ServiceSpec::default()
         }),
         ..Service::default()

@@ -1,4 +1,4 @@
-//! The network policy: ingress only. Programs reach 50051 and 8080; the port of mutual TLS is for brokers and the operator,
+//! The network policy: ingress only. Programs reach 50051, 8080 and 9001; the port of mutual TLS is for brokers and the operator,
 //! gossip for brokers.
 
 use k8s_openapi::api::networking::v1::{
@@ -9,14 +9,14 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::cluster::build::selector;
 use crate::cluster::validate::Wanted;
-use crate::names::{LABEL_NAME, OPERATOR, PORT_GOSSIP, PORT_GRPC, PORT_HTTP, PORT_INTERNAL};
+use crate::names::{LABEL_NAME, OPERATOR, PORT_GOSSIP, PORT_GRPC, PORT_HTTP, PORT_INTERNAL, PORT_TCP};
 
 /// The policy.
 pub(super) fn build(wanted: &Wanted) -> NetworkPolicy {
     let programs = NetworkPolicyIngressRule {
         // From anywhere: who may publish is not the network's to decide, and probes come from nodes.
         from: None,
-        ports: Some(vec![port(PORT_GRPC, "TCP"), port(PORT_HTTP, "TCP")]),
+        ports: Some(vec![port(PORT_GRPC, "TCP"), port(PORT_HTTP, "TCP"), port(PORT_TCP, "TCP")]),
     };
     let inside = NetworkPolicyIngressRule {
         from: Some(vec![brokers(wanted), operator(wanted)]),

@@ -18,7 +18,7 @@ use crate::cluster::build::selector;
 use crate::cluster::validate::Wanted;
 use crate::names::{
     BROKER_CONTAINER, DATA_CLAIM, LABEL_MANAGED_BY, OPERATOR, PORT_GOSSIP, PORT_GRPC, PORT_HTTP,
-    PORT_INTERNAL,
+    PORT_INTERNAL, PORT_TCP,
 };
 
 /// Nobody in particular: the image is built for any user.
@@ -100,6 +100,7 @@ fn container(wanted: &Wanted) -> Container {
         ports: Some(vec![
             port("grpc", PORT_GRPC, "TCP"),
             port("http", PORT_HTTP, "TCP"),
+            port("tcp", PORT_TCP, "TCP"),
             port("internal", PORT_INTERNAL, "TCP"),
             port("gossip", PORT_GOSSIP, "UDP"),
         ]),
