@@ -12,6 +12,7 @@ mod subscription;
 mod writer;
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info};
 
 use self::frame::{FrameError, HEAD_BYTES, Head};
 use self::request::{Placement, Request};
@@ -111,7 +112,12 @@ async fn run(socket: TcpStream, address: SocketAddr, door: Door, shares: Shares,
         // Subscriptions say so themselves.
         () = stop.cancelled() => {}
         () = outflow.is_cut() => return writer.abort(),
-        _ended = &mut writer => return,
+        ended = &mut writer => {
+            if let Ok(Err(error)) = ended && error.kind() == ErrorKind::TimedOut {
+                info!(%address, "a program that does not read its answers is cut off");
+            }
+            return;
+        }
     }
     // The writer ends with the last request that is under way.
     drop(connection);
