@@ -51,23 +51,33 @@ struct Run {
     load: Load,
     book: Arc<Book>,
     outcome: Outcome,
+    leaders: Arc<Leaders>,
     story: Arc<Story>,
+    command: String,
+    began: Instant,
 }
 
 impl Run {
     async fn whole(arguments: &Arguments, story: &Arc<Story>) -> Result<bool> {
         let seed = arguments.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000_000));
-        let command = replay(arguments, seed);
         story.say(&format!("seed {seed}, data and logs in {}", arguments.data.display()));
-        let began = Instant::now();
         let cluster =
             Cluster::start(&arguments.data, &arguments.program, arguments.brokers, Arc::clone(story))?;
         let book = Arc::new(Book::default());
         let client = first_client(arguments.brokers).await?;
-        let leaders = Leaders::default();
+        let leaders = Arc::new(Leaders::default());
         let observer = Cluster::client(arguments.brokers).await?;
         let load = Load::start(&client, &book, story, seed).await?;
-        let mut run = Self { cluster, load, book, outcome: Outcome::default(), story: Arc::clone(story) };
+        let mut run = Self {
+            cluster,
+            load,
+            book,
+            outcome: Outcome::default(),
+            leaders: Arc::clone(&leaders),
+            story: Arc::clone(story),
+            command: replay(arguments, seed),
+            began: Instant::now(),
+        };
         let ended = tokio::select! {
             ended = run.blows(arguments, seed) => ended,
             () = leaders.watch(&observer) => Ok(()),
@@ -76,10 +86,7 @@ impl Run {
             run.outcome.violations.push(format!("{error:#}"));
         }
         run.outcome.violations.extend(run.book.violations());
-        run.outcome.leader_changes = leaders.changes();
-        let setting =
-            report::Setting { command: command.clone(), brokers: arguments.brokers, span: began.elapsed() };
-        run.conclude(arguments, &setting)
+        run.conclude(arguments)
     }
 
     async fn blows(&mut self, arguments: &Arguments, seed: u64) -> Result<()> {
@@ -110,6 +117,8 @@ impl Run {
             self.blow(number, &mut schedule).await?;
             if number.is_multiple_of(EXAMINE_EVERY) {
                 self.examine().await?;
+                // A run that is interrupted leaves its figures.
+                self.write(arguments)?;
             }
         }
         self.last_look().await
@@ -170,9 +179,22 @@ impl Run {
         Ok(())
     }
 
-    fn conclude(&self, arguments: &Arguments, setting: &report::Setting) -> Result<bool> {
-        let text = report::text(setting, &self.outcome, &self.book.counts());
-        fs::write(arguments.data.join("report.md"), &text)?;
+    /// Writes the report of what has been so far beside the data.
+    fn write(&mut self, arguments: &Arguments) -> Result<String> {
+        self.outcome.leader_changes = self.leaders.changes();
+        let setting = report::Setting {
+            command: self.command.clone(),
+            brokers: arguments.brokers,
+            span: self.began.elapsed(),
+        };
+        let text = report::text(&setting, &self.outcome, &self.book.counts());
+        let path = arguments.data.join("report.md");
+        fs::write(&path, &text).with_context(|| format!("could not write {}", path.display()))?;
+        Ok(text)
+    }
+
+    fn conclude(&mut self, arguments: &Arguments) -> Result<bool> {
+        let text = self.write(arguments)?;
         println!("\n{text}");
         if self.outcome.violations.is_empty() {
             if let Some(path) = &arguments.report {
@@ -181,7 +203,7 @@ impl Run {
             return Ok(true);
         }
         println!("story, logs and volumes are kept in {}", arguments.data.display());
-        println!("the same schedule again: {}", setting.command);
+        println!("the same schedule again: {}", self.command);
         Ok(false)
     }
 }
