@@ -9,7 +9,7 @@ use fulmar_core::id::Ordinal;
 use fulmar_proto::internal::v1::control_client::ControlClient;
 use fulmar_proto::internal::v1::from_broker::Message as Up;
 use fulmar_proto::internal::v1::from_operator::Message as Down;
-use fulmar_proto::internal::v1::{FromBroker, FromOperator, Heartbeat};
+use fulmar_proto::internal::v1::{FromBroker, FromOperator, GossipView, Heartbeat};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -69,6 +69,15 @@ struct End {
     /// It stood: the next dial goes at once, for it tells whether the broker is there.
     stood: bool,
     message: String,
+}
+
+/// What a broker's heartbeats on this stream said last.
+#[derive(Debug, Default)]
+struct Said {
+    /// The certificates that it uses.
+    worn: String,
+    /// Whom it hears by gossip.
+    hears: Option<GossipView>,
 }
 
 impl End {
@@ -174,13 +183,13 @@ impl Attendant {
         inbound: &mut Streaming<FromBroker>,
         send: &mpsc::Sender<FromOperator>,
     ) -> End {
-        let mut worn = String::new();
+        let mut said = Said::default();
         let mut heartbeat = interval(HEARTBEAT_EVERY);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let down = tokio::select! {
                 up = inbound.message() => match up {
-                    Ok(Some(FromBroker { message: Some(up) })) => match self.read(up, &mut worn) {
+                    Ok(Some(FromBroker { message: Some(up) })) => match self.read(up, &mut said) {
                         Ok(inputs) => {
                             for input in inputs {
                                 self.tell(target.number, input).await;
@@ -211,8 +220,7 @@ impl Attendant {
         }
     }
 
-    /// `worn`: the certificates that the broker said it uses.
-    fn read(&self, up: Up, worn: &mut String) -> Result<Vec<Input>, String> {
+    fn read(&self, up: Up, said: &mut Said) -> Result<Vec<Input>, String> {
         let ordinal = self.ordinal;
         let unreadable = |error: convert::Unreadable| format!("its report cannot be read: {error}");
         let input = match up {
@@ -231,22 +239,28 @@ impl Attendant {
                     .collect::<Result<_, _>>()
                     .map_err(unreadable)?,
             },
-            Up::Heartbeat(heartbeat) => {
-                let beat = Input::Heartbeat { ordinal, storage_rounds: heartbeat.storage_rounds };
-                if heartbeat.certificates == *worn {
-                    return Ok(vec![beat]);
-                }
-                worn.clone_from(&heartbeat.certificates);
-                return Ok(vec![beat, Input::Certificates { ordinal, worn: heartbeat.certificates }]);
-            }
-            Up::Gossip(view) => {
-                let alive =
-                    view.alive.iter().filter_map(|other| u16::try_from(*other).ok()).map(Ordinal).collect();
-                Input::Gossip { ordinal, alive }
-            }
+            Up::Heartbeat(heartbeat) => return Ok(self.read_heartbeat(heartbeat, said)),
             Up::Stopping(_) => Input::Stopping(ordinal),
         };
         Ok(vec![input])
+    }
+
+    /// A heartbeat carries what mostly is as it was: that becomes news only when it is not.
+    fn read_heartbeat(&self, heartbeat: Heartbeat, said: &mut Said) -> Vec<Input> {
+        let ordinal = self.ordinal;
+        let mut inputs = Vec::new();
+        if heartbeat.hears != said.hears {
+            let alive = heartbeat.hears.iter().flat_map(|view| &view.alive);
+            let alive = alive.filter_map(|other| u16::try_from(*other).ok()).map(Ordinal).collect();
+            inputs.push(Input::Gossip { ordinal, alive });
+            said.hears = heartbeat.hears;
+        }
+        inputs.push(Input::Heartbeat { ordinal, storage_rounds: heartbeat.storage_rounds });
+        if heartbeat.certificates != said.worn {
+            said.worn.clone_from(&heartbeat.certificates);
+            inputs.push(Input::Certificates { ordinal, worn: heartbeat.certificates });
+        }
+        inputs
     }
 }
 

@@ -208,10 +208,16 @@ impl Attending {
     async fn beat(&self, silent_beats: &AtomicU32) -> Result<(), String> {
         let mut heartbeat = interval(HEARTBEAT_EVERY);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut gossip = self.attendance.shared.brokers.gossip();
         loop {
-            heartbeat.tick().await;
-            if silent_beats.fetch_add(1, Ordering::Relaxed) >= SILENT_BEATS_MAX {
-                return Err("the operator says nothing".to_owned());
+            tokio::select! {
+                _ = heartbeat.tick() => {
+                    if silent_beats.fetch_add(1, Ordering::Relaxed) >= SILENT_BEATS_MAX {
+                        return Err("the operator says nothing".to_owned());
+                    }
+                }
+                // A death that gossip sees does not wait for the next beat.
+                seen = gossip.changed() => seen.map_err(|_| "the broker is stopping")?,
             }
             self.say(Up::Heartbeat(self.heartbeat())).await?;
         }
@@ -234,8 +240,6 @@ impl Attending {
         let shared = self.attendance.shared.clone();
         let mut changes = shared.replicas.changes();
         changes.mark_changed();
-        let mut gossip = shared.brokers.gossip();
-        gossip.mark_changed();
         let mut stopping = shared.stopping.clone();
         let mut is_stopping = false;
         loop {
@@ -244,11 +248,6 @@ impl Attending {
                     rose.map_err(|_| "the broker is stopping")?;
                     self.report_changes().await?;
                     tokio::time::sleep(REPORTS_APART).await;
-                }
-                seen = gossip.changed() => {
-                    seen.map_err(|_| "the broker is stopping")?;
-                    let alive = gossip.borrow_and_update().keys().map(|ordinal| u32::from(ordinal.0)).collect();
-                    self.say(Up::Gossip(proto::GossipView { alive })).await?;
                 }
                 stops = async { stopping.wait_for(|stops| *stops).await.is_ok() }, if !is_stopping => {
                     is_stopping = true;
@@ -262,9 +261,12 @@ impl Attending {
 
     fn heartbeat(&self) -> proto::Heartbeat {
         let shared = &self.attendance.shared;
+        let alive = shared.brokers.alive().into_iter().map(|ordinal| u32::from(ordinal.0)).collect();
         proto::Heartbeat {
             storage_rounds: shared.replicas.storage().heartbeat().journal,
             certificates: shared.tls.worn(),
+            // With each: a byte or two for each broker. What is said only when it changes says nothing of how old it is.
+            hears: Some(proto::GossipView { alive }),
         }
     }
 

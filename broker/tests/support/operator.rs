@@ -120,8 +120,10 @@ impl Heard {
                     self.answers.push(reports);
                 }
             }
-            Up::Heartbeat(_) => self.heartbeats += 1,
-            Up::Gossip(view) => self.alive = view.alive,
+            Up::Heartbeat(heartbeat) => {
+                self.heartbeats += 1;
+                self.alive = heartbeat.hears.unwrap_or_default().alive;
+            }
             Up::Stopping(_) => self.is_stopping = true,
         }
     }

@@ -36,8 +36,10 @@ pub(super) struct Broker {
     pub(super) rounds: (u64, Duration),
     /// The certificates that it uses, as it calls them; empty: it did not say.
     pub(super) certificates: String,
-    /// Whom it hears by gossip, and when it said so.
-    pub(super) hears: (BTreeSet<Ordinal>, Duration),
+    /// Whom it hears by gossip: what it said of it on this stream holds until it says otherwise, while heartbeats come.
+    pub(super) hears: BTreeSet<Ordinal>,
+    /// When its last heartbeat came.
+    pub(super) beat_at: Duration,
     /// Nobody listens at its address.
     pub(super) dial_refused: bool,
     /// It was told to stop.
@@ -75,6 +77,7 @@ impl Broker {
         self.held.clear();
         self.book = 0;
         self.certificates.clear();
+        self.hears.clear();
     }
 
     /// It takes part, as this replica.

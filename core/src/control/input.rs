@@ -99,7 +99,7 @@ pub enum Input {
         /// Its name for them; opaque.
         worn: String,
     },
-    /// Whom a broker hears by gossip.
+    /// Whom a broker hears by gossip. Said when a stream begins and when it changes; each heartbeat says that it still is so.
     Gossip {
         /// Who says it.
         ordinal: Ordinal,

@@ -15,8 +15,6 @@ use crate::id::Ordinal;
 const SILENCE: Duration = Duration::from_secs(1);
 /// Rounds of the storage loop that stand still for so long mean a hanging disk.
 const STILL: Duration = Duration::from_secs(2);
-/// What gossip says counts for so long; who says it sends it anew each second.
-const GOSSIP_FRESH: Duration = Duration::from_secs(3);
 /// When more than half fall silent at once, it is more likely this process that is cut off: they are asked again for so
 /// long.
 const SELF_DOUBT: Duration = Duration::from_secs(3);
@@ -34,7 +32,7 @@ enum Look {
 impl Controller {
     pub(super) fn note_heartbeat(&mut self, ordinal: Ordinal, rounds: u64) -> bool {
         if let Some(broker) = self.brokers.get_mut(&ordinal) {
-            broker.heard_at = self.now;
+            (broker.heard_at, broker.beat_at) = (self.now, self.now);
             if broker.rounds.0 != rounds {
                 broker.rounds = (rounds, self.now);
             }
@@ -52,7 +50,7 @@ impl Controller {
     pub(super) fn note_gossip(&mut self, ordinal: Ordinal, alive: Vec<Ordinal>) -> bool {
         if let Some(broker) = self.brokers.get_mut(&ordinal) {
             broker.heard_at = self.now;
-            broker.hears = (alive.into_iter().filter(|other| *other != ordinal).collect(), self.now);
+            broker.hears = alive.into_iter().filter(|other| *other != ordinal).collect();
         }
         false
     }
@@ -97,13 +95,13 @@ impl Controller {
         if silent_for < SILENCE || self.is_heard(ordinal) { Look::Alive } else { Look::Silent }
     }
 
-    /// Whether a peer whose stream lives hears it.
+    /// Whether a peer whose stream lives hears it. What a peer said of it is as old as its last heartbeat: it says at once when
+    /// that is true no more.
     fn is_heard(&self, ordinal: Ordinal) -> bool {
         self.brokers.iter().any(|(peer, broker)| {
             let speaks = *peer != ordinal && broker.hello.is_some();
-            let lives = self.now.saturating_sub(broker.heard_at) < SILENCE;
-            let fresh = self.now.saturating_sub(broker.hears.1) < GOSSIP_FRESH;
-            speaks && lives && fresh && broker.hears.0.contains(&ordinal)
+            let fresh = self.now.saturating_sub(broker.beat_at) < SILENCE;
+            speaks && fresh && broker.hears.contains(&ordinal)
         })
     }
 

@@ -99,6 +99,25 @@ impl World {
         }
     }
 
+    /// A round of gossip: who is heard says of whom it has heard, and when.
+    pub(crate) fn gossip(&mut self, node: usize) {
+        let now_ms = self.now_ms;
+        let is_heard = |other: &&crate::node::Node| {
+            let parked = self.network.parked(other.number, node, now_ms).is_some();
+            let reached = !parked && !self.network.is_cut(other.number, node, now_ms);
+            other.broker.is_some() && other.frozen_until <= now_ms && reached
+        };
+        let mut heard_of = self.nodes[node].heard_of.clone();
+        for other in self.nodes.iter().filter(is_heard) {
+            let said = other.heard_of.iter().map(|(ordinal, at)| (*ordinal, *at));
+            for (ordinal, at) in said.chain([(other.ordinal, now_ms)]) {
+                let last = heard_of.entry(ordinal).or_default();
+                *last = at.max(*last);
+            }
+        }
+        self.nodes[node].heard_of = heard_of;
+    }
+
     /// The processes that a volume knows, read again. A ghost's volume lives under another process.
     pub(crate) fn volume(&self, node: usize) -> Vec<Process> {
         let this = &self.nodes[node];

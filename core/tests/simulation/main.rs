@@ -10,6 +10,7 @@
 mod blows;
 mod capricious;
 mod clients;
+mod cut_schedules;
 mod daily;
 mod disk;
 mod event;

@@ -14,6 +14,9 @@ use crate::random::Random;
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(0xc1);
 
+/// Gossip takes a broker for dead that it has heard nothing of for so long.
+const GOSSIP_SILENCE_MS: u64 = 1_000;
+
 pub(crate) struct Node {
     pub(crate) number: usize,
     pub(crate) ordinal: Ordinal,
@@ -51,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) pages: BTreeMap<u32, StoredPage>,
     /// The operator's stream, with its tenure.
     pub(crate) attending: Option<(u64, u64)>,
+    /// When gossip last heard of each broker, through others too.
+    pub(crate) heard_of: BTreeMap<Ordinal, u64>,
     /// Asks that wait for a promise to be stored: stream and request.
     pub(crate) asks: VecDeque<(u64, u64)>,
 }
@@ -79,6 +84,7 @@ impl Node {
             tenure: 0,
             pages: BTreeMap::new(),
             attending: None,
+            heard_of: BTreeMap::new(),
             asks: VecDeque::new(),
         }
     }
@@ -100,6 +106,12 @@ impl Node {
         self.broker.as_ref()?.replica(key)
     }
 
+    /// Whom gossip sees alive.
+    pub(crate) fn hears(&self, now_ms: u64) -> Vec<Ordinal> {
+        let heard = self.heard_of.iter().filter(|(_, at)| now_ms <= **at + GOSSIP_SILENCE_MS);
+        heard.map(|(ordinal, _)| *ordinal).collect()
+    }
+
     /// What survives of a partition.
     pub(crate) fn durable(&self, key: PartitionKey) -> Option<&State> {
         self.disk.durable.states.get(&key)
@@ -119,6 +131,7 @@ impl Node {
         self.started_ms = now_ms;
         (self.frozen_until, self.is_stopping, self.attending) = (0, false, None);
         self.asks.clear();
+        self.heard_of.clear();
         let identity = Identity {
             cluster: self.disk.cluster,
             ordinal: self.ordinal,

@@ -41,6 +41,8 @@ pub(crate) struct Stream {
     up_at: u64,
     down_at: u64,
     heard_ms: u64,
+    /// Whom the broker said last that it hears.
+    hears: Option<Vec<Ordinal>>,
     /// Something was said that did not get through: nothing does any more.
     stalled: bool,
 }
@@ -148,6 +150,7 @@ impl World {
                 up_at: now_ms,
                 down_at: now_ms,
                 heard_ms: now_ms,
+                hears: None,
                 stalled: false,
             },
         );
@@ -447,9 +450,10 @@ impl World {
         }
     }
 
-    /// Heartbeats, and whom this broker hears.
+    /// Heartbeats, and whom this broker hears when that has changed.
     pub(crate) fn speak_to_operator(&mut self, node: usize) {
         let now_ms = self.now_ms;
+        self.gossip(node);
         self.nodes[node].rounds += u64::from(self.nodes[node].hangs_until <= now_ms);
         if !(now_ms / 100).is_multiple_of(3) {
             return;
@@ -473,8 +477,7 @@ impl World {
             let storage_rounds = self.nodes[node].rounds;
             self.say_up(id, control::Input::Heartbeat { ordinal, storage_rounds });
             if self.nodes[node].attending.is_some_and(|(_, own)| own == id) {
-                let alive = self.heard_by(node);
-                self.say_up(id, control::Input::Gossip { ordinal, alive });
+                self.say_whom_it_hears(id, node, ordinal);
                 if self.nodes[node].is_stopping {
                     self.say_up(id, control::Input::Stopping(ordinal));
                 }
@@ -482,12 +485,13 @@ impl World {
         }
     }
 
-    fn heard_by(&self, node: usize) -> Vec<Ordinal> {
-        let heard = self.nodes.iter().filter(|other| {
-            other.broker.is_some()
-                && other.frozen_until <= self.now_ms
-                && !self.network.is_hindered(node, other.number, self.now_ms)
-        });
-        heard.map(|other| other.ordinal).collect()
+    /// Only news: the heartbeats say that it still is so.
+    fn say_whom_it_hears(&mut self, id: u64, node: usize, ordinal: Ordinal) {
+        let alive = self.nodes[node].hears(self.now_ms);
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.hears.as_ref() != Some(&alive) {
+            stream.hears = Some(alive.clone());
+            self.say_up(id, control::Input::Gossip { ordinal, alive });
+        }
     }
 }

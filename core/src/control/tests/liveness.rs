@@ -28,6 +28,22 @@ fn a_silent_broker_that_peers_hear_is_not_deposed() {
 }
 
 #[test]
+fn what_a_peer_said_once_of_whom_it_hears_holds_no_longer_than_its_heartbeats() {
+    let mut world = World::new(5, vec![wish("orders", 5)]);
+    world.run(2 * SECOND);
+    // Both are cut off from the operator; what each said of the other was true, and nobody says that it still is.
+    for broker in [0, 1] {
+        world.brokers.get_mut(&broker).unwrap().silent = true;
+    }
+    for broker in [2, 3, 4] {
+        world.brokers.get_mut(&broker).unwrap().deaf = true;
+    }
+    world.run(2 * SECOND);
+    let state = |broker: usize| world.view.brokers[broker].state;
+    assert_eq!((state(0), state(1)), (BrokerState::Dead, BrokerState::Dead));
+}
+
+#[test]
 fn a_silent_broker_that_nobody_hears_is_deposed_after_a_second() {
     let mut world = World::new(3, vec![wish("orders", 3)]);
     world.gossip = false;

@@ -35,6 +35,8 @@ pub(super) struct FakeBroker {
     pub(super) up: bool,
     /// Cut off from the controller: nothing is refused, nothing is heard.
     pub(super) silent: bool,
+    /// Hears nobody by gossip.
+    pub(super) deaf: bool,
     /// Does not act on pages.
     pub(super) stuck: bool,
     /// The storage loop stands still.
@@ -46,6 +48,8 @@ pub(super) struct FakeBroker {
     book: usize,
     reported: BTreeMap<PartitionKey, Report>,
     asked: Option<u64>,
+    /// Whom it said on this stream that it hears.
+    hears: Option<Vec<Ordinal>>,
     rounds: u64,
     /// In which epoch appends were stopped.
     pub(super) stopped_appends: BTreeMap<PartitionKey, Epoch>,
@@ -139,6 +143,7 @@ impl World {
             replicas: BTreeMap::new(),
             up: true,
             silent: false,
+            deaf: false,
             stuck: false,
             disk_hangs: false,
             volume: format!("claim-{incarnation}"),
@@ -148,6 +153,7 @@ impl World {
             book: 0,
             reported: BTreeMap::new(),
             asked: None,
+            hears: None,
             rounds: 0,
             stopped_appends: BTreeMap::new(),
             opened: BTreeMap::new(),
@@ -249,7 +255,7 @@ impl World {
             }
             let hello = broker.hello();
             let fits = broker.cluster_id.is_none() || broker.cluster_id == greeting.cluster_id;
-            broker.answered = true;
+            (broker.answered, broker.hears) = (true, None);
             if greeting.cluster_id.is_some() && fits && greeting.controller_epoch >= broker.seen {
                 broker.cluster_id = greeting.cluster_id;
                 broker.seen = greeting.controller_epoch;
@@ -266,8 +272,10 @@ impl World {
                 broker.rounds += u64::from(!broker.disk_hangs);
                 let ordinal = Ordinal(*ordinal);
                 self.inbox.push_back(Input::Heartbeat { ordinal, storage_rounds: broker.rounds });
-                if self.gossip {
-                    self.inbox.push_back(Input::Gossip { ordinal, alive: alive.clone() });
+                let hears = if self.gossip && !broker.deaf { alive.clone() } else { Vec::new() };
+                if broker.hears.as_ref() != Some(&hears) {
+                    broker.hears = Some(hears.clone());
+                    self.inbox.push_back(Input::Gossip { ordinal, alive: hears });
                 }
             }
         }
