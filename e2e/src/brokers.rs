@@ -1,24 +1,21 @@
 //! A Cluster with its Topics in a namespace of its own, which goes when the test ends.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use fulmar_client::Client;
-use fulmar_proto::v1::PartitionStatus;
+use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::environment::Environment;
-use crate::nodes::{Process, Signal};
+use crate::namespaces::RESTRICTED;
 use crate::{installation, wait};
 
 /// From `kubectl apply` to Ready: some seconds, and much more on two cores that three brokers, three nodes, a control plane and
 /// whatever else runs there share. Waiting that long costs nothing when all is well.
-pub const READY_WITHIN: Duration = Duration::from_mins(5);
+pub const READY_WITHIN: Duration = Duration::from_mins(8);
 
-/// For a status, a condition or an object that comes in a moment.
-pub const SOON: Duration = Duration::from_mins(2);
-
-/// A broker whose volume was lost is replaced in steps, each a decision that is written down.
-const WHOLE_WITHIN: Duration = Duration::from_mins(5);
+/// For a status, a condition or an object that comes in a moment. After a broker was away the operator may hold details of statuses
+/// back for five minutes.
+pub const SOON: Duration = Duration::from_mins(7);
 
 /// The Cluster's name in every test.
 pub const NAME: &str = "orders";
@@ -26,8 +23,8 @@ pub const NAME: &str = "orders";
 /// A Cluster named [`NAME`] in a namespace.
 #[derive(Debug)]
 pub struct Brokers {
-    environment: &'static Environment,
-    namespace: &'static str,
+    pub(crate) environment: &'static Environment,
+    pub(crate) namespace: &'static str,
 }
 
 /// The YAML of a Cluster of so many brokers, small enough for many tests after each other.
@@ -62,7 +59,8 @@ spec:
 }
 
 impl Brokers {
-    /// Installs the operator unless it is, makes the namespace (restricted Pod Security) and applies the YAML.
+    /// Installs the operator unless it is, makes the namespace (restricted Pod Security) and applies the YAML. What an earlier attempt
+    /// left in this namespace goes first.
     pub fn apply(namespace: &'static str, yaml: &str) -> Result<Self> {
         let environment = Environment::get()?;
         installation::ensure(environment)?;
@@ -75,10 +73,9 @@ impl Brokers {
         namespace: &'static str,
         yaml: &str,
     ) -> Result<Self> {
-        environment.create_namespace(namespace)?;
-        let label = "pod-security.kubernetes.io/enforce=restricted";
+        // First, so that what is half made goes too.
         let brokers = Self { environment, namespace };
-        environment.kubectl(&["label", "namespace", namespace, label])?;
+        environment.create_namespace(namespace, &[RESTRICTED])?;
         environment.apply(namespace, yaml)?;
         Ok(brokers)
     }
@@ -132,7 +129,7 @@ impl Brokers {
     /// A condition of a resource now, if it has it: status, reason and message.
     pub fn condition(&self, resource: &str, kind: &str) -> Result<Option<(String, String, String)>> {
         let object = self.get(resource)?;
-        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         Ok(condition(&object, kind)
             .map(|found| (text(&found["status"]), text(&found["reason"]), text(&found["message"]))))
     }
@@ -140,14 +137,13 @@ impl Brokers {
     /// The notes of all Events with this reason, and how often it was told: Kubernetes counts what is told again.
     pub fn events(&self, reason: &str) -> Result<(Vec<String>, u64)> {
         let field = format!("--field-selector=reason={reason}");
-        let printed = self.kubectl(&["get", "events", &field, "-o", "json"])?;
-        let listed: serde_json::Value = serde_json::from_str(&printed)?;
+        let listed = self.environment.get_json(&["--namespace", self.namespace, "events", &field])?;
         let items = listed["items"].as_array().cloned().unwrap_or_default();
-        let count = |item: &serde_json::Value| {
+        let count = |item: &Value| {
             let counts = [&item["count"], &item["series"]["count"]];
-            counts.into_iter().filter_map(serde_json::Value::as_u64).max().unwrap_or(1)
+            counts.into_iter().filter_map(Value::as_u64).max().unwrap_or(1)
         };
-        let note = |item: &serde_json::Value| item["message"].as_str().unwrap_or_default().to_owned();
+        let note = |item: &Value| item["message"].as_str().unwrap_or_default().to_owned();
         Ok((items.iter().map(note).collect(), items.iter().map(count).sum()))
     }
 
@@ -159,9 +155,8 @@ impl Brokers {
     }
 
     /// A resource as JSON.
-    pub fn get(&self, resource: &str) -> Result<serde_json::Value> {
-        let printed = self.kubectl(&["get", resource, "-o", "json"])?;
-        serde_json::from_str(&printed).with_context(|| format!("kubectl printed no JSON for {resource}"))
+    pub fn get(&self, resource: &str) -> Result<Value> {
+        self.environment.get_json(&["--namespace", self.namespace, resource])
     }
 
     fn describe(&self, resource: &str) -> String {
@@ -169,112 +164,19 @@ impl Brokers {
         let pods = self.kubectl(&["get", "pods", "-o", "wide"]).unwrap_or_else(|error| format!("{error:#}"));
         format!("{described}\n{pods}")
     }
-
-    /// The name of a broker's pod.
-    pub fn pod(ordinal: u32) -> String {
-        format!("{NAME}-{ordinal}")
-    }
-
-    /// A broker's address now; it changes with its pod.
-    pub fn pod_ip(&self, ordinal: u32) -> Result<String> {
-        let ip = self.kubectl(&["get", "pod", &Self::pod(ordinal), "-o", "jsonpath={.status.podIP}"])?;
-        ensure!(!ip.is_empty(), "{} has no address yet", Self::pod(ordinal));
-        Ok(ip)
-    }
-
-    /// A broker's process on its node.
-    pub fn process(&self, ordinal: u32) -> Result<Process> {
-        self.environment.nodes()?.process(self.environment, self.namespace, &Self::pod(ordinal), "broker")
-    }
-
-    /// Kills a broker's process, and waits until its next one is Ready: until kubelet has noticed, the pod says that it is.
-    pub fn kill_and_await(&self, ordinal: u32) -> Result<()> {
-        let killed = self.process(ordinal)?;
-        killed.send(Signal::Kill)?;
-        let what = format!("another process of {}", Self::pod(ordinal));
-        wait::until_so(&what, READY_WITHIN, || Ok(self.process(ordinal)? != killed))?;
-        self.await_pod(ordinal)
-    }
-
-    /// Waits until a broker's pod is Ready.
-    pub fn await_pod(&self, ordinal: u32) -> Result<()> {
-        wait::until_so(&format!("{} is Ready", Self::pod(ordinal)), READY_WITHIN, || {
-            let status = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
-            Ok(self.kubectl(&["get", "pod", &Self::pod(ordinal), "-o", status])? == "True")
-        })
-    }
-
-    /// A client that starts at this broker's gRPC port.
-    pub async fn client(&self, ordinal: u32) -> Result<Client> {
-        let address = format!("http://{}:50051", self.pod_ip(ordinal)?);
-        Client::builder().server(&address).connect().await.with_context(|| format!("connecting to {address}"))
-    }
 }
 
-/// Waits until each partition of a topic is led and all its replicas hold all that is committed; gives the leaders.
-pub async fn await_whole(client: &Client, topic: &str) -> Result<Vec<u32>> {
-    let started = Instant::now();
-    loop {
-        let described = client.admin().describe_topic(topic).await;
-        let whole = |partition: &PartitionStatus| {
-            let complete = partition.serving && partition.in_sync.len() == partition.replicas.len();
-            partition.leader.filter(|_| complete)
-        };
-        if let Ok(described) = &described
-            && let Some(leaders) = described.partitions.iter().map(whole).collect::<Option<Vec<_>>>()
-        {
-            return Ok(leaders);
-        }
-        ensure!(started.elapsed() < WHOLE_WITHIN, "the replicas did not catch up: {described:?}");
-        tokio::time::sleep(wait::LOOK_AGAIN).await;
-    }
-}
-
-fn condition<'a>(object: &'a serde_json::Value, kind: &str) -> Option<&'a serde_json::Value> {
+fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
 
 impl Drop for Brokers {
     fn drop(&mut self) {
-        // What a failed test leaves is collected before: the namespace goes in any case, and the next test does not wait for it.
+        // The namespace goes in any case, and the next test does not wait for it.
         if std::thread::panicking() {
-            let logs = self.environment.logs.join(self.namespace);
-            for ordinal in 0..5 {
-                for previous in ["--previous=false", "--previous=true"] {
-                    if let Ok(log) = self.kubectl(&["logs", &Self::pod(ordinal), previous]) {
-                        let _ = std::fs::create_dir_all(&logs);
-                        let file = format!(
-                            "{}{}.log",
-                            Self::pod(ordinal),
-                            if previous.ends_with("true") { "-previous" } else { "" }
-                        );
-                        let _ = std::fs::write(logs.join(file), log);
-                    }
-                }
-            }
-            for kind in ["flc,flt,partitiontables,pods,pvc", "events"] {
-                if let Ok(yaml) = self.kubectl(&["get", kind, "-o", "yaml"]) {
-                    let _ = std::fs::create_dir_all(&logs);
-                    let _ = std::fs::write(
-                        logs.join(format!("{}.yaml", kind.split(',').next().unwrap_or(kind))),
-                        yaml,
-                    );
-                }
-            }
-            let operator = [
-                "logs",
-                "--namespace",
-                installation::NAMESPACE,
-                "--selector=app.kubernetes.io/name",
-                "--tail=-1",
-            ];
-            if let Ok(log) = self.environment.kubectl(&operator) {
-                let _ = std::fs::create_dir_all(&logs);
-                let _ = std::fs::write(logs.join("operator.log"), log);
-            }
+            self.keep_evidence();
         }
-        let deleted = self.environment.kubectl(&["delete", "namespace", self.namespace, "--wait=false"]);
-        if let Err(error) = deleted {
+        if let Err(error) = self.environment.let_namespace_go(self.namespace) {
             eprintln!("namespace {} stays: {error:#}", self.namespace);
         }
     }

@@ -6,27 +6,40 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::leftovers;
 use crate::nodes::Nodes;
-use crate::wait;
+use crate::wait::LOOK_AGAIN;
 
-/// A controller that has just been started again needs some seconds.
-const NAMESPACE_WITHIN: Duration = Duration::from_mins(3);
-
-/// An API server that is there, and had no time.
-const HICCUPS: [&str; 5] = [
+/// Nothing was asked yet: whatever it was, it is asked again.
+const NOT_ASKED: [&str; 5] = [
+    "connection refused",
+    "was refused - did you specify the right host or port",
     "TLS handshake timeout",
+    "no route to host",
+    "dial tcp",
+];
+
+/// An API server that is there, and had no time, or went away meanwhile: what may be done twice is asked again.
+const CUT_SHORT: [&str; 10] = [
     "etcdserver: request timed out",
     "etcdserver: leader changed",
     "http2: client connection lost",
-    "unexpected EOF",
+    "EOF",
+    "connection reset by peer",
+    "the object has been modified",
+    "unable to handle the request",
+    "unable to return a response in the time allotted",
+    "request did not complete within",
+    "apiserver not ready",
 ];
 
-/// So often it is asked then: each of these takes its seconds already.
-const LOOKS_MAX: usize = 5;
+/// An API server that was stopped is back by then, on a busy machine too.
+const API_SERVER_WITHIN: Duration = Duration::from_mins(2);
 
 /// What a test can use. `KUBECONFIG` is set, too, for what reads it itself.
 #[derive(Debug)]
@@ -74,7 +87,7 @@ impl Environment {
             other => bail!("FULMAR_E2E_CLUSTER is {other:?}; it is one of own, context:NAME"),
         };
         variable("KUBECONFIG")?;
-        Ok(Self {
+        let environment = Self {
             broker_image: text("FULMAR_E2E_BROKER_IMAGE")?,
             operator_image: text("FULMAR_E2E_OPERATOR_IMAGE")?,
             binaries: path("FULMAR_E2E_BINARIES")?,
@@ -86,7 +99,9 @@ impl Environment {
             judge: path("FULMAR_E2E_JUDGE").ok(),
             cluster,
             own,
-        })
+        };
+        leftovers::put_right(&environment)?;
+        Ok(environment)
     }
 
     /// The machines below the cluster: their processes, their network, the API server. There is an error if the cluster is not
@@ -109,36 +124,32 @@ impl Environment {
         })
     }
 
-    /// Runs `kubectl`, gives what it printed. What only looks is run again if a busy machine cost it its connection.
+    /// Runs `kubectl`, gives what it printed. What a busy machine, or an API server that is just coming back, did not answer is
+    /// asked again.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        let looks = arguments.iter().any(|word| matches!(*word, "get" | "logs" | "describe"));
-        let again =
-            |error: &anyhow::Error| looks && HICCUPS.iter().any(|hiccup| error.to_string().contains(hiccup));
-        for _ in 1..LOOKS_MAX {
-            match run(&self.kubectl, arguments, None) {
-                Err(error) if again(&error) => {}
-                outcome => return outcome,
-            }
-        }
+        patiently(&self.kubectl, arguments, None)
+    }
+
+    /// Runs `kubectl` once, where there is to be no answer.
+    pub fn kubectl_once(&self, arguments: &[&str]) -> Result<String> {
         run(&self.kubectl, arguments, None)
     }
 
-    /// Makes a namespace; returns when pods can be made in it, which takes a controller to give it a service account.
-    pub fn create_namespace(&self, name: &str) -> Result<()> {
-        self.kubectl(&["create", "namespace", name])?;
-        wait::until_so("a service account in a new namespace", NAMESPACE_WITHIN, || {
-            self.kubectl(&["get", "serviceaccount", "--namespace", name, "default"]).map(|_| true)
-        })
+    /// A resource, or a list of them, as JSON; `arguments` are those of `kubectl get`.
+    pub fn get_json(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+        let printed = self.kubectl(&[&["get"], arguments, &["-o", "json"]].concat())?;
+        serde_json::from_str(&printed)
+            .with_context(|| format!("kubectl printed no JSON for {}", arguments.join(" ")))
     }
 
     /// `kubectl apply -f -` in a namespace. On a refusal the error has the API server's own words.
     pub fn apply(&self, namespace: &str, yaml: &str) -> Result<String> {
-        run(&self.kubectl, &["apply", "--namespace", namespace, "-f", "-"], Some(yaml))
+        patiently(&self.kubectl, &["apply", "--namespace", namespace, "-f", "-"], Some(yaml))
     }
 
     /// Runs `helm`, gives what it printed.
     pub fn helm(&self, arguments: &[&str]) -> Result<String> {
-        run(&self.helm, arguments, None)
+        patiently(&self.helm, arguments, None)
     }
 
     /// Runs `grpcurl`, gives what it printed.
@@ -157,6 +168,31 @@ impl Environment {
     pub fn binary(&self, name: &str, arguments: &[&str]) -> Result<String> {
         run(&self.binaries.join(name), arguments, None)
     }
+}
+
+/// Runs a program that talks to the API server, again and again while that is not there.
+fn patiently(program: &Path, arguments: &[&str], input: Option<&str>) -> Result<String> {
+    let started = Instant::now();
+    loop {
+        match run(program, arguments, input) {
+            Err(error)
+                if may_pass(&error.to_string(), arguments) && started.elapsed() < API_SERVER_WITHIN =>
+            {
+                thread::sleep(LOOK_AGAIN);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether it may go well if it is asked again, and may be asked again.
+fn may_pass(said: &str, arguments: &[&str]) -> bool {
+    let said_any = |all: &[&str]| all.iter().any(|one| said.contains(one));
+    // The second time there is something of that name already, or nothing any more.
+    let only_once = ["create", "delete", "install", "uninstall", "upgrade"];
+    let is_repeatable = arguments.contains(&"--ignore-not-found")
+        || !arguments.iter().any(|argument| only_once.contains(argument));
+    said_any(&NOT_ASKED) || (is_repeatable && said_any(&CUT_SHORT))
 }
 
 /// Runs a program to its end; the error has what it printed to standard error.
@@ -195,3 +231,7 @@ fn text(name: &str) -> Result<String> {
 fn path(name: &str) -> Result<PathBuf> {
     variable(name).map(PathBuf::from)
 }
+
+#[cfg(test)]
+#[path = "environment_tests.rs"]
+mod tests;

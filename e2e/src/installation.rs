@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::environment::Environment;
 use crate::wait;
@@ -13,18 +14,53 @@ pub const NAMESPACE: &str = "fulmar-system";
 /// A start of the operator with its CRDs, on a busy machine of two cores.
 const INSTALLED_WITHIN: Duration = Duration::from_mins(5);
 
-/// Installs the chart unless it is, and waits until the operator is there.
+/// The release of the chart that tests share, and so its Deployment's name.
+pub const RELEASE: &str = "fulmar";
+
+/// Installs the chart unless it is, and waits until one operator is there, and nodes for brokers: brokers that come while a node is
+/// missed share one of the others for good.
 pub fn ensure(environment: &Environment) -> Result<()> {
-    let installed = ["get", "deployment", "--namespace", NAMESPACE, "--ignore-not-found", "-o", "name"];
-    if environment.kubectl(&installed)?.trim().is_empty() {
-        install(environment)?;
-    }
+    await_nodes(environment)?;
+    ensure_with(environment, &[])?;
     scale(environment, 1)
 }
 
-fn install(environment: &Environment) -> Result<()> {
+/// Installs the chart with these arguments unless it is installed.
+pub fn ensure_with(environment: &Environment, more: &[&str]) -> Result<()> {
+    let installed = ["get", "deployment", "--namespace", NAMESPACE, "--ignore-not-found", "-o", "name"];
+    if !environment.kubectl(&installed)?.trim().is_empty() {
+        return Ok(());
+    }
+    // One that was begun and not finished keeps its name.
+    environment.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait"])?;
     // Definitions that another release installed, in this test run or before, are taken over.
-    release(environment, "install", "fulmar", NAMESPACE, &["--take-ownership"]).map(drop)
+    let more = [&["--take-ownership"], more].concat();
+    release(environment, "install", RELEASE, NAMESPACE, &more)?;
+    // Helm does not wait for these.
+    let established = ["wait", "--for=condition=Established", "--timeout=180s"];
+    environment.kubectl(&[&established[..], &DEFINITIONS].concat()).map(drop)
+}
+
+const DEFINITIONS: [&str; 3] =
+    ["crd/clusters.fulmar.dev", "crd/topics.fulmar.dev", "crd/partitiontables.fulmar.dev"];
+
+/// Waits until pods can come to each of xtask's own nodes.
+fn await_nodes(environment: &Environment) -> Result<()> {
+    if environment.nodes().is_err() {
+        return Ok(());
+    }
+    wait::until_so("each node takes pods", INSTALLED_WITHIN, || {
+        let nodes = environment.get_json(&["nodes"])?;
+        // A node that was missed is tainted a moment longer than it is not Ready.
+        let takes_pods = |node: &Value| is_ready(node) && node["spec"]["taints"].is_null();
+        Ok(nodes["items"].as_array().is_some_and(|nodes| nodes.iter().all(takes_pods)))
+    })
+}
+
+/// Whether a pod or a node is Ready.
+pub(crate) fn is_ready(object: &Value) -> bool {
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// `helm install` or `helm upgrade` of the chart with the images under test; gives what it printed once all of it is up.
@@ -57,14 +93,25 @@ pub fn scale(environment: &Environment, replicas: u32) -> Result<()> {
     let scale = ["scale", "deployment", "--namespace", NAMESPACE, "--all", &count];
     environment.kubectl(&scale)?;
     wait::until_so(&format!("{replicas} operators"), INSTALLED_WITHIN, || {
-        let pods = environment.kubectl(&["get", "pods", "--namespace", NAMESPACE, "-o", POD_READINESS])?;
-        let ready = pods.lines().filter(|line| *line == "True").count();
-        Ok(ready == replicas as usize && pods.lines().count() == ready)
+        let pods = environment.get_json(&["pods", "--namespace", NAMESPACE])?;
+        let pods = pods["items"].as_array().context("a list of pods")?;
+        for pod in pods {
+            check_up(environment, pod)?;
+        }
+        Ok(pods.len() == replicas as usize)
     })
 }
 
-const POD_READINESS: &str =
-    "jsonpath={range .items[*]}{.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";
+/// An error unless this operator is up, and stays. A pod whose node was lost just now says that it is Ready until somebody misses it:
+/// its process is asked for, where it can be.
+fn check_up(environment: &Environment, pod: &Value) -> Result<()> {
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    ensure!(is_ready(pod) && pod["metadata"]["deletionTimestamp"].is_null(), "{name} is not Ready, or stops");
+    if let Ok(nodes) = environment.nodes() {
+        nodes.process(environment, NAMESPACE, name, "operator")?;
+    }
+    Ok(())
+}
 
 /// The operator that holds the Lease: its pod, and the whole identity.
 pub fn acting(environment: &Environment) -> Result<(String, String)> {

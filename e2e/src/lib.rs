@@ -7,10 +7,15 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod brokers;
+pub mod clients;
 pub mod environment;
+mod evidence;
 pub mod installation;
+mod leftovers;
 pub mod load;
+pub mod namespaces;
 pub mod nodes;
+pub mod pods;
 pub mod records;
 pub mod volumes;
 pub mod wait;

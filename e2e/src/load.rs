@@ -12,10 +12,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::task::JoinHandle;
 
+use crate::clients::producer;
 use crate::records::{Acknowledged, Hash, hash, value};
-
-/// A record may wait as long as a broker needs to come back on a busy machine.
-const DELIVERY_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Between two publishes of a partition: twenty a second or so, which fsync on a busy disk can follow.
 const PAUSE: Duration = Duration::from_millis(30);
@@ -60,7 +58,7 @@ impl Load {
         seed: u64,
     ) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let producer = writing.producer(topic).delivery_timeout(DELIVERY_TIMEOUT).build().await?;
+        let producer = producer(writing, topic).await?;
         let acknowledged: Arc<[AtomicU64]> = (0..partitions).map(|_| AtomicU64::new(0)).collect();
         let writer = |partition| {
             let random = StdRng::seed_from_u64(seed ^ (u64::from(partition) << 32));

@@ -10,12 +10,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::environment::{Environment, run};
-
-/// Between two looks at something that is about to happen.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+use crate::wait::{self, LOOK_AGAIN};
 
 /// The component that all others talk to.
 const API_SERVER: &str = "kube-apiserver";
+
+/// In the comment of each rule that cuts pods off.
+const MARK: &str = "fulmar-e2e-cut";
+
+/// So long `iptables` waits for others that change rules: kube-proxy, on a busy machine.
+const LOCKED_SECONDS: &str = "60";
+
+/// A kubelet that starts tells its node's status within some seconds.
+const BACK_WITHIN: Duration = Duration::from_mins(3);
 
 /// The cluster's machinery, as it is seen from inside its namespaces, where the tests run.
 #[derive(Debug)]
@@ -85,10 +92,13 @@ impl Nodes {
         let tasks =
             run(Path::new("ctr"), &["--address", socket, "--namespace", "k8s.io", "tasks", "ls"], None)?;
         let mut fields = tasks.lines().map(str::split_whitespace);
+        // A line of the table: container, process, status. One that has ended may be there for a while.
+        let running = fields.find_map(|mut fields| {
+            let (container, process, status) = (fields.next()?, fields.next()?, fields.next()?);
+            (container == id && status == "RUNNING").then_some(process)
+        });
         let process =
-            fields.find_map(|mut fields| if fields.next() == Some(id) { fields.next() } else { None });
-        let process =
-            process.with_context(|| format!("{node} runs no container {id} of pod {namespace}/{pod}"))?;
+            running.with_context(|| format!("{node} runs no container {id} of pod {namespace}/{pod}"))?;
         Ok(Process { id: process.parse().with_context(|| format!("ctr gave {process:?} for a process id"))? })
     }
 
@@ -106,14 +116,18 @@ impl Nodes {
 
     /// Takes a component away until the guard is dropped: `kube-apiserver`, `coredns`, `kubelet2`, …
     pub fn without(&self, component: &'static str) -> Result<Away<'_>> {
+        // First, so that what is half away comes back too.
+        let away = Away { nodes: self, component };
         self.script("component", &["stop", component])?;
-        Ok(Away { nodes: self, component })
+        Ok(away)
     }
 
-    /// A node loses power until the guard is dropped: its kubelet, its containerd and all its containers are gone at once.
+    /// A node loses power until the guard is dropped: its kubelet, its containerd and all its containers are gone at once. Dropping the
+    /// guard returns when its kubelet has spoken again; its pods are started then.
     pub fn without_node(&self, number: u32) -> Result<NodeAway<'_>> {
+        let away = NodeAway { nodes: self, number };
         self.script("node", &["fail", &number.to_string()])?;
-        Ok(NodeAway { nodes: self, number })
+        Ok(away)
     }
 
     /// No packet passes between two pods, in either direction, until the guard is dropped. Addresses are those of pods.
@@ -131,6 +145,20 @@ impl Nodes {
         cut.add(&["-s", pod, "-j", "DROP"])?;
         cut.add(&["-d", pod, "-j", "DROP"])?;
         Ok(cut)
+    }
+
+    /// Starts every component that is down; gives their names.
+    pub(crate) fn start_all(&self) -> Result<Vec<String>> {
+        let listed = self.script("component", &["list"])?;
+        let down: Vec<String> =
+            listed.lines().filter_map(|line| line.strip_suffix(" is down")).map(str::to_owned).collect();
+        for component in &down {
+            self.script("component", &["start", component])?;
+        }
+        if down.iter().any(|component| component == API_SERVER) {
+            self.script("control-plane", &["settle"])?;
+        }
+        Ok(down)
     }
 
     fn script(&self, name: &str, arguments: &[&str]) -> Result<String> {
@@ -208,9 +236,27 @@ pub struct NodeAway<'a> {
     number: u32,
 }
 
+impl NodeAway<'_> {
+    fn come_back(&self) -> Result<()> {
+        let environment = Environment::get()?;
+        let node = format!("node/node{}", self.number);
+        let spoke = || {
+            let ready = "jsonpath={range .status.conditions[?(@.type==\"Ready\")]}{.status} {.lastHeartbeatTime}{end}";
+            environment.kubectl(&["get", &node, "-o", ready])
+        };
+        let before = spoke().unwrap_or_default();
+        self.nodes.script("node", &["recover", &self.number.to_string()])?;
+        // Its condition may say True all the time: it was away for less than it takes to be missed.
+        wait::until_so(&format!("{node} has spoken again"), BACK_WITHIN, || {
+            let now = spoke()?;
+            Ok(now != before && now.starts_with("True "))
+        })
+    }
+}
+
 impl Drop for NodeAway<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.nodes.script("node", &["recover", &self.number.to_string()]) {
+        if let Err(error) = self.come_back() {
             eprintln!("node{} did not come back, the next tests will suffer: {error:#}", self.number);
         }
     }
@@ -227,12 +273,27 @@ pub struct Cut {
 const CHAINS: [&str; 3] = ["FORWARD", "INPUT", "OUTPUT"];
 
 impl Cut {
+    /// Takes back the rules of all cuts, whose ever they are; gives those that there were.
+    pub(crate) fn mend_all() -> Result<Vec<String>> {
+        let mut mended = Vec::new();
+        for chain in CHAINS {
+            let rules = run(Path::new("iptables"), &["-w", LOCKED_SECONDS, "-S", chain], None)?;
+            let cuts = rules.lines().filter(|rule| rule.split_whitespace().any(|word| word == MARK));
+            for rule in cuts.filter_map(|rule| rule.strip_prefix("-A ")) {
+                let mut arguments = vec!["-w", LOCKED_SECONDS, "-D"];
+                arguments.extend(rule.split_whitespace());
+                run(Path::new("iptables"), &arguments, None)?;
+                mended.push(rule.to_owned());
+            }
+        }
+        Ok(mended)
+    }
+
     fn add(&mut self, rule: &[&str]) -> Result<()> {
         for chain in CHAINS {
-            let mut arguments = vec!["-w", "5", "-I", chain];
-            arguments.extend(rule);
-            run(Path::new("iptables"), &arguments, None)?;
-            self.rules.push([chain].iter().chain(rule).map(|&word| word.to_owned()).collect());
+            let rule = [&[chain, "-m", "comment", "--comment", MARK], rule].concat();
+            run(Path::new("iptables"), &[&["-w", LOCKED_SECONDS, "-I"], &rule[..]].concat(), None)?;
+            self.rules.push(rule.into_iter().map(str::to_owned).collect());
         }
         Ok(())
     }
@@ -241,7 +302,7 @@ impl Cut {
 impl Drop for Cut {
     fn drop(&mut self) {
         for rule in &self.rules {
-            let mut arguments = vec!["-w", "5", "-D"];
+            let mut arguments = vec!["-w", LOCKED_SECONDS, "-D"];
             arguments.extend(rule.iter().map(String::as_str));
             if let Err(error) = run(Path::new("iptables"), &arguments, None) {
                 eprintln!("pods may stay cut off, the next tests will suffer: {error:#}");

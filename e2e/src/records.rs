@@ -1,7 +1,6 @@
 //! Records of mixed size with hashes: publish many while things break, read all back, compare.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use fulmar_client::{Ack, Client, Record, Start};
@@ -9,11 +8,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use sha2::{Digest, Sha256};
 
+use crate::clients::producer;
+
 /// So many publishes of one producer are awaited together: enough to keep batches full, little enough to hold.
 const UNDER_WAY: usize = 2_000;
-
-/// How long a record may take while brokers restart one after the other.
-const DELIVERY_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// SHA-256 of a value.
 pub(crate) type Hash = [u8; 32];
@@ -51,7 +49,7 @@ impl Acknowledged {
     /// Publishes `count` records and keeps where each was acknowledged. An error of any is an error.
     pub async fn publish(&mut self, client: &Client, topic: &str, count: u64, seed: u64) -> Result<()> {
         let mut random = StdRng::seed_from_u64(seed);
-        let producer = client.producer(topic).delivery_timeout(DELIVERY_TIMEOUT).build().await?;
+        let producer = producer(client, topic).await?;
         let mut waiting = Vec::with_capacity(UNDER_WAY);
         for number in 0..count {
             let value = value(&mut random, number);

@@ -30,3 +30,22 @@ pub fn until<T>(what: &str, at_most: Duration, mut look: impl FnMut() -> Result<
 pub fn until_so(what: &str, at_most: Duration, mut look: impl FnMut() -> Result<bool>) -> Result<()> {
     until(what, at_most, || look().map(|so| so.then_some(())))
 }
+
+/// Tries until it goes well, at most so long: for what is asked of brokers, some of which may just be starting. The last error is
+/// the outcome's.
+pub async fn until_well<T>(
+    what: &str,
+    at_most: Duration,
+    mut attempt: impl AsyncFnMut() -> Result<T>,
+) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        match attempt().await {
+            Err(error) if started.elapsed() > at_most => {
+                return Err(error.context(format!("tried for {at_most:?}: {what}")));
+            }
+            Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            done => return done,
+        }
+    }
+}

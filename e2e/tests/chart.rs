@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use fulmar_e2e::environment::Environment;
+use fulmar_e2e::namespaces::{Namespace, RESTRICTED};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -225,16 +226,13 @@ fn operators_pod_is_taken_where_only_restricted_pods_are() {
     let mut spec = deployment["spec"]["template"]["spec"].clone();
     // A ServiceAccount that is there.
     spec["serviceAccountName"] = json!("default");
-    let name = format!("restricted-{}", std::process::id());
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
-        "name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
-    environment.apply("default", &namespace.to_string()).unwrap();
+    let namespace = Namespace::make(environment, "restricted", &[RESTRICTED]).unwrap();
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "operator"}, "spec": spec});
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(pod.to_string().as_bytes()).unwrap();
     let path = file.path().to_str().unwrap();
-    let taken = environment.kubectl(&["create", "--dry-run=server", "--namespace", &name, "-f", path]);
-    environment.kubectl(&["delete", "namespace", &name, "--wait=false"]).unwrap();
+    let taken =
+        environment.kubectl(&["create", "--dry-run=server", "--namespace", &namespace.name, "-f", path]);
     println!("{}", taken.unwrap());
 }
 

@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use fulmar_client::Record;
-use fulmar_e2e::brokers::{Brokers, SOON, await_whole, cluster, topic};
+use fulmar_e2e::brokers::{Brokers, SOON, cluster, topic};
+use fulmar_e2e::clients::producer;
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::installation;
 use fulmar_e2e::records::Acknowledged;
@@ -34,10 +35,10 @@ async fn brokers_serve_restart_and_rejoin_without_an_operator() {
     let mut took = Duration::MAX;
     let mut follower = 0;
     for _ in 0..TRIES {
-        let leader = await_whole(&client, "events").await.unwrap()[0];
+        let leader = brokers.await_whole("events").await.unwrap()[0];
         follower = (leader + 1) % 3;
         // Who looks around does it before: the client may have begun at this very broker.
-        let producer = client.producer("events").build().await.unwrap();
+        let producer = producer(&client, "events").await.unwrap();
         producer.publish(Record::new("while all are well").partition(0)).await.unwrap();
         let frozen = environment.nodes().unwrap().freeze(brokers.process(follower).unwrap()).unwrap();
         let started = Instant::now();
@@ -53,7 +54,7 @@ async fn brokers_serve_restart_and_rejoin_without_an_operator() {
     // A restarted broker comes back by itself, and leads again what it led.
     brokers.kill_and_await(follower).unwrap();
     let client = brokers.client(follower).await.unwrap();
-    let producer = client.producer("events").build().await.unwrap();
+    let producer = producer(&client, "events").await.unwrap();
     for partition in 0..3 {
         producer.publish(Record::new("after the restart").partition(partition)).await.unwrap();
     }

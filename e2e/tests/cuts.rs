@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use fulmar_e2e::brokers::{Brokers, await_whole, cluster, topic};
+use fulmar_e2e::brokers::{Brokers, cluster, topic};
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::load::Load;
 use fulmar_e2e::wait::LOOK_AGAIN;
@@ -64,16 +64,15 @@ async fn a_leader_cut_from_everybody_is_replaced_next_ack_within_15_s_and_no_cut
     );
 
     let outcome = load.stop().await.unwrap();
+    brokers.await_whole(TOPIC).await.unwrap();
     let client = brokers.client(2).await.unwrap();
-    await_whole(&client, TOPIC).await.unwrap();
     println!("{} records acknowledged", outcome.acknowledged.count());
     outcome.acknowledged.compare(&client, TOPIC).await.unwrap();
 }
 
-/// Who leads partition 0, when all is well.
+/// Who leads partition 0, when all is well: who was cut off knows it by then, too.
 async fn leader(brokers: &Brokers) -> u32 {
-    let client = brokers.client(0).await.unwrap();
-    await_whole(&client, TOPIC).await.unwrap()[0]
+    brokers.await_whole(TOPIC).await.unwrap()[0]
 }
 
 /// How long it takes from now until the load has its next acknowledgement of partition 0.

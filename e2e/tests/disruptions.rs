@@ -4,7 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use anyhow::{Context, Result};
-use fulmar_e2e::brokers::{Brokers, READY_WITHIN, SOON, await_whole, cluster, topic};
+use fulmar_e2e::brokers::{Brokers, READY_WITHIN, SOON, cluster, topic};
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::load::Load;
 use fulmar_e2e::records::Acknowledged;
@@ -20,19 +20,17 @@ async fn a_volume_that_is_lost_is_learnt_again_from_the_others() {
     let load = Load::start(&client, &brokers.client(1).await.unwrap(), TOPIC, 3, 11).await.unwrap();
     // Each in turn: at the end no record is on a volume that it was written to first.
     for ordinal in 0..3 {
-        let client = brokers.client((ordinal + 1) % 3).await.unwrap();
-        await_whole(&client, TOPIC).await.unwrap();
+        brokers.await_whole(TOPIC).await.unwrap();
         let before = incarnation(&brokers, ordinal).unwrap();
         brokers.lose_volumes(&[ordinal]).unwrap();
         brokers.await_pod(ordinal).unwrap();
-        await_whole(&client, TOPIC)
-            .await
-            .with_context(|| format!("after the volume of broker {ordinal}"))
-            .unwrap();
+        // Until its successor is known, all may seem to be well.
         wait::until_so("the Cluster names another incarnation", SOON, || {
             Ok(incarnation(&brokers, ordinal)? != before)
         })
         .unwrap();
+        let learnt = brokers.await_whole(TOPIC).await;
+        learnt.with_context(|| format!("after the volume of broker {ordinal}")).unwrap();
     }
     let outcome = load.stop().await.unwrap();
     let client = brokers.client(2).await.unwrap();
@@ -73,7 +71,7 @@ async fn a_drained_node_stops_nobody() {
     acknowledged.publish(&client, TOPIC, 1_000, 22).await.unwrap();
     drop(drained);
     brokers.await_pod(1).unwrap();
-    await_whole(&client, TOPIC).await.unwrap();
+    brokers.await_whole(TOPIC).await.unwrap();
     acknowledged.compare(&client, TOPIC).await.unwrap();
 }
 
@@ -87,7 +85,8 @@ async fn an_operator_that_wakes_up_late_changes_nothing() {
         wait::until("an operator acts", READY_WITHIN, || installation::acting(environment).map(Some))
             .unwrap();
     let nodes = environment.nodes().unwrap();
-    let process = nodes.process(environment, installation::NAMESPACE, &pod, "operator").unwrap();
+    let running = || nodes.process(environment, installation::NAMESPACE, &pod, "operator").map(Some);
+    let process = wait::until("its process", READY_WITHIN, running).unwrap();
     let frozen = nodes.freeze(process).unwrap();
     wait::until_so("the other operator acts", READY_WITHIN, || {
         Ok(installation::acting(environment)?.1 != holder)
@@ -99,14 +98,21 @@ async fn an_operator_that_wakes_up_late_changes_nothing() {
     brokers.await_ready("flt/later").unwrap();
     brokers.kill_and_await(1).unwrap();
     let client = brokers.client(0).await.unwrap();
-    await_whole(&client, TOPIC).await.unwrap();
-    let (tenure, successor) = (deciding(&brokers).unwrap(), installation::acting(environment).unwrap().1);
+    brokers.await_whole(TOPIC).await.unwrap();
+    let (tenure, successor) = wait::until("one operator acts, and decides", READY_WITHIN, || {
+        let (before, tenure) = (installation::acting(environment)?.1, deciding(&brokers)?);
+        Ok((installation::acting(environment)?.1 == before).then_some((tenure, before)))
+    })
+    .unwrap();
 
     drop(frozen);
     process.await_end(READY_WITHIN).unwrap();
     let mut acknowledged = Acknowledged::default();
     acknowledged.publish(&client, TOPIC, 500, 31).await.unwrap();
-    let (decides, acts) = (deciding(&brokers).unwrap(), installation::acting(environment).unwrap().1);
+    let (decides, acts) = wait::until("an operator acts", READY_WITHIN, || {
+        Ok(Some((deciding(&brokers)?, installation::acting(environment)?.1)))
+    })
+    .unwrap();
     assert_ne!(acts, holder, "who woke up acts no more");
     // A machine that stands still for seconds costs the other one its Lease too: then a third one decides.
     assert!(decides == tenure || acts != successor, "who woke up decided nothing: {decides}, not {tenure}");

@@ -4,10 +4,12 @@
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use fulmar_client::Record;
-use fulmar_e2e::brokers::{Brokers, READY_WITHIN, await_whole, cluster, topic};
+use fulmar_e2e::brokers::{Brokers, READY_WITHIN, cluster, topic};
+use fulmar_e2e::clients::producer;
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::load::Load;
 use fulmar_e2e::nodes::Signal;
@@ -31,6 +33,9 @@ const NEXT_ACK_OF_A_LOST_NODE_WITHIN: Duration = Duration::from_secs(5);
 /// An operator on the same node is replaced first: by the one that waits, when the Lease has run out.
 const NEXT_ACK_OF_THE_OPERATORS_NODE_WITHIN: Duration = Duration::from_secs(15);
 
+/// A minute of health, and the moves themselves.
+const HOME_WITHIN: Duration = Duration::from_mins(8);
+
 /// It has to be so in one of so many tries.
 const TRIES: usize = 3;
 
@@ -48,10 +53,9 @@ async fn leader_kill_next_ack_within_3_s() {
     let kills = std::env::var("FULMAR_E2E_KILLS").ok().map_or(KILLS, |kills| kills.parse().unwrap());
     let (mut took, mut spoilt) = (Vec::with_capacity(kills), Vec::new());
     while took.len() < kills && spoilt.len() <= SPOILT_MAX {
-        let client = brokers.client(0).await.unwrap();
-        let leader = await_whole(&client, TOPIC).await.unwrap()[0];
+        let leader = brokers.await_whole(TOPIC).await.unwrap()[0];
         let client = brokers.client((leader + 1) % 3).await.unwrap();
-        let producer = client.producer(TOPIC).build().await.unwrap();
+        let producer = producer(&client, TOPIC).await.unwrap();
         producer.publish(Record::new("before")).await.unwrap();
 
         brokers.process(leader).unwrap().send(Signal::Kill).unwrap();
@@ -65,8 +69,7 @@ async fn leader_kill_next_ack_within_3_s() {
         }
 
         // A pod of its own for the next life: one that was killed often is started again ever later.
-        brokers.kubectl(&["delete", "pod", &Brokers::pod(leader), "--wait=true"]).unwrap();
-        brokers.await_pod(leader).unwrap();
+        brokers.replace_pod(leader).unwrap();
     }
     assert!(spoilt.len() <= SPOILT_MAX, "beyond {NEXT_ACK_WITHIN:?}: {spoilt:?}; within: {took:?}");
     took.sort();
@@ -78,6 +81,8 @@ async fn node_loss_next_ack_within_5_s_and_15_s_where_the_operator_was_too() {
     // Three partitions, so that one is led on a node that the operator is not on.
     let brokers = Brokers::apply("lost-node", &(cluster(3) + &topic(TOPIC, 3, ""))).unwrap();
     brokers.await_ready("flt/events").unwrap();
+    let on: BTreeSet<String> = (0..3).map(|ordinal| brokers.node(ordinal).unwrap()).collect();
+    assert_eq!(on.len(), 3, "each broker is on a node of its own");
     within(NEXT_ACK_OF_A_LOST_NODE_WITHIN, &brokers, Lost::WithoutTheOperator).await;
     let environment = Environment::get().unwrap();
     apart(environment).unwrap();
@@ -96,7 +101,6 @@ async fn within(limit: Duration, brokers: &Brokers, which: Lost) {
     let mut took = Duration::MAX;
     for _ in 0..TRIES {
         took = took.min(lose_a_leaders_node(brokers, which).await);
-        brokers.await_ready("flc/orders").unwrap();
         if took <= limit {
             return;
         }
@@ -125,31 +129,58 @@ fn apart(environment: &Environment) -> anyhow::Result<()> {
     })
 }
 
+/// A partition whose leader's node the operator is on, or is not.
+struct Victim {
+    partition: u32,
+    leader: u32,
+    node: String,
+    /// The acting operator's pod.
+    operator: String,
+}
+
+/// Waits until all is well, and until there is such a partition: leaders that an earlier loss moved go home after a minute.
+async fn victim(brokers: &Brokers, which: Lost) -> Victim {
+    let environment = Environment::get().unwrap();
+    let operators = if which == Lost::WithTheOperator { 2 } else { 1 };
+    wait::until_well(&format!("a leader to lose {which:?}"), HOME_WITHIN, async || {
+        // Its pods say that they are Ready until somebody has missed the node: they are asked themselves.
+        installation::scale(environment, operators)?;
+        let leaders = brokers.await_whole(TOPIC).await?;
+        let (operator, _) = installation::acting(environment)?;
+        let operators_node = place(installation::NAMESPACE, &operator, ".spec.nodeName")?;
+        for (partition, leader) in (0..).zip(leaders) {
+            let node = brokers.node(leader)?;
+            if (node == operators_node) == (which == Lost::WithTheOperator) {
+                return Ok(Victim { partition, leader, node, operator });
+            }
+        }
+        anyhow::bail!("the acting operator is on {operators_node}, and no leader is where it should be")
+    })
+    .await
+    .unwrap()
+}
+
+/// A field of a pod.
+fn place(namespace: &str, pod: &str, what: &str) -> anyhow::Result<String> {
+    let template = format!("jsonpath={{{what}}}");
+    let found =
+        Environment::get()?.kubectl(&["get", "pod", "--namespace", namespace, pod, "-o", &template])?;
+    anyhow::ensure!(!found.is_empty(), "pod {pod} has no {what} yet");
+    Ok(found)
+}
+
 /// From the loss of a leader's node to the next acknowledgement of its partition.
 async fn lose_a_leaders_node(brokers: &Brokers, which: Lost) -> Duration {
-    let environment = Environment::get().unwrap();
-    let client = brokers.client(0).await.unwrap();
-    let leaders = await_whole(&client, TOPIC).await.unwrap();
-    let (operator, _) = installation::acting(environment).unwrap();
-    let place = |namespace: &str, pod: &str, what: &str| {
-        let template = format!("jsonpath={{{what}}}");
-        environment.kubectl(&["get", "pod", "--namespace", namespace, pod, "-o", &template]).unwrap()
-    };
-    let operators_node = place(installation::NAMESPACE, &operator, ".spec.nodeName");
-    let node_of = |leader: u32| place(brokers.namespace(), &Brokers::pod(leader), ".spec.nodeName");
-    let wanted =
-        |(_, leader): &(u32, u32)| (node_of(*leader) == operators_node) == (which == Lost::WithTheOperator);
-    let (partition, leader) = (0..).zip(leaders).find(wanted).expect("the three nodes have a leader each");
-    let node = node_of(leader);
+    let Victim { partition, leader, node, operator } = victim(brokers, which).await;
     let number = node.strip_prefix("node").and_then(|number| number.parse().ok()).unwrap();
     let client = brokers.client((leader + 1) % 3).await.unwrap();
-    let producer = client.producer(TOPIC).build().await.unwrap();
+    let producer = producer(&client, TOPIC).await.unwrap();
     producer.publish(Record::new("before").partition(partition)).await.unwrap();
     // A packet to a node that is gone is answered by nobody; killed processes alone would refuse connections.
-    let nodes = environment.nodes().unwrap();
+    let nodes = Environment::get().unwrap().nodes().unwrap();
     let mut silence = vec![nodes.isolate(&brokers.pod_ip(leader).unwrap()).unwrap()];
     if which == Lost::WithTheOperator {
-        let address = place(installation::NAMESPACE, &operator, ".status.podIP");
+        let address = place(installation::NAMESPACE, &operator, ".status.podIP").unwrap();
         silence.push(nodes.isolate(&address).unwrap());
     }
     let lost = Instant::now();
@@ -174,10 +205,10 @@ async fn evictions_in_turn_cost_no_publish_an_error_and_planned_moves_stall_250_
     let load = Load::start(&client, &brokers.client(1).await.unwrap(), TOPIC, PARTITIONS, 51).await.unwrap();
     let mut moved = Vec::new();
     for ordinal in 0..3 {
-        let client = brokers.client((ordinal + 1) % 3).await.unwrap();
-        let leaders = await_whole(&client, TOPIC).await.unwrap();
+        let leaders = brokers.await_whole(TOPIC).await.unwrap();
         let led: Vec<u32> =
             (0..).zip(leaders).filter(|(_, leader)| *leader == ordinal).map(|(one, _)| one).collect();
+        let evicted = brokers.pod_uid(ordinal).unwrap();
         wait::until_so("the eviction is granted", READY_WITHIN, || {
             let from = Instant::now();
             let granted = brokers.evict(ordinal)? == Eviction::Granted;
@@ -189,10 +220,11 @@ async fn evictions_in_turn_cost_no_publish_an_error_and_planned_moves_stall_250_
         .unwrap();
         // One at a time, whoever asks.
         assert_eq!(brokers.evict((ordinal + 1) % 3).unwrap(), Eviction::Refused);
-        await_another_pod(&brokers, ordinal);
+        // A pod that was told to end is Ready for a while yet.
+        brokers.await_other_pod(ordinal, &evicted).unwrap();
     }
+    brokers.await_whole(TOPIC).await.unwrap();
     let client = brokers.client(0).await.unwrap();
-    await_whole(&client, TOPIC).await.unwrap();
     let outcome = load.stop().await.unwrap();
     outcome.acknowledged.compare(&client, TOPIC).await.unwrap();
     let mut best = Duration::MAX;
@@ -206,18 +238,6 @@ async fn evictions_in_turn_cost_no_publish_an_error_and_planned_moves_stall_250_
     }
     println!("{} publishes, no error", outcome.acknowledged.count());
     assert!(best <= STALL_MAX, "{best:?} in the best of three rounds");
-}
-
-/// A pod that was told to end is Ready for a while yet.
-fn await_another_pod(brokers: &Brokers, ordinal: u32) {
-    let going = || {
-        let at = "jsonpath={.metadata.deletionTimestamp}";
-        let pod = ["get", "pod", &Brokers::pod(ordinal), "--ignore-not-found", "-o", at];
-        Ok(!brokers.kubectl(&pod)?.is_empty())
-    };
-    wait::until_so("the evicted pod is gone", READY_WITHIN, || going().map(|going| !going)).unwrap();
-    wait::until_so("there is another", READY_WITHIN, || brokers.pod_ip(ordinal).map(|_| true)).unwrap();
-    brokers.await_pod(ordinal).unwrap();
 }
 
 /// Sorted times, for people.

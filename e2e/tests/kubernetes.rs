@@ -9,7 +9,9 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use anyhow::{Context, ensure};
 use fulmar_e2e::environment::Environment;
+use fulmar_e2e::namespaces::{Namespace, RESTRICTED};
 use fulmar_e2e::nodes::Signal;
 use fulmar_e2e::wait;
 
@@ -23,9 +25,14 @@ const NAME_SERVER: &str = "10.87.0.1:53";
 fn three_nodes_are_ready_in_three_zones() {
     let environment = Environment::get().unwrap();
     let template = "jsonpath={range .items[*]}{.metadata.labels.topology\\.kubernetes\\.io/zone}={.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";
-    let printed = environment.kubectl(&["get", "nodes", "-o", template]).unwrap();
-    let zones: BTreeSet<&str> = printed.lines().collect();
-    assert_eq!(zones, BTreeSet::from(["zone-1=True", "zone-2=True", "zone-3=True"]));
+    // One that another test has just given back may not be yet.
+    wait::until_so("three nodes in three zones are Ready", WITHIN, || {
+        let printed = environment.kubectl(&["get", "nodes", "-o", template])?;
+        let zones: BTreeSet<&str> = printed.lines().collect();
+        ensure!(zones == BTreeSet::from(["zone-1=True", "zone-2=True", "zone-3=True"]), "{zones:?}");
+        Ok(true)
+    })
+    .unwrap();
 }
 
 #[test]
@@ -34,16 +41,21 @@ fn a_name_lives_thirty_seconds_and_so_does_its_absence() {
     // One that does not run out while it is watched.
     let ttl = wait::until("an answer with some life left", WITHIN, || {
         let (code, ttl) = ask("kubernetes.default.svc.cluster.local");
-        assert_eq!(code, 0, "the name of the API server is known");
+        ensure!(code == 0, "the name of the API server is answered with code {code}");
         assert!((1..=30).contains(&ttl), "ttl {ttl}");
         Ok((ttl > 10).then_some(ttl))
     })
     .unwrap();
-    let (code, _) = ask("nobody.default.svc.cluster.local");
-    assert_eq!(code, 3, "a name that nobody has is said not to exist");
+    wait::until_so("a name that nobody has is said not to exist", WITHIN, || {
+        let (code, _) = ask("nobody.default.svc.cluster.local");
+        ensure!(code == 3, "it is answered with code {code}");
+        Ok(true)
+    })
+    .unwrap();
     // Asked again and again, a cached answer ages. (Where nothing is cached it never does.)
     wait::until_so("a cached answer has aged", WITHIN, || {
-        Ok(ask("kubernetes.default.svc.cluster.local").1 < ttl.min(29))
+        let (code, now) = ask("kubernetes.default.svc.cluster.local");
+        Ok(code == 0 && now < ttl.min(29))
     })
     .unwrap();
 }
@@ -51,22 +63,25 @@ fn a_name_lives_thirty_seconds_and_so_does_its_absence() {
 #[test]
 fn a_volume_belongs_to_the_group_of_a_pod_that_is_not_root() {
     let environment = Environment::get().unwrap();
-    let namespace = Namespace::make(environment, "volumes", "restricted");
+    let namespace = Namespace::make(environment, "volumes", &[RESTRICTED]).unwrap();
     for class in ["local", "local-disk"] {
         environment.apply(&namespace.name, &probe(environment, class)).unwrap();
         await_ready(environment, &namespace.name, class);
-        let log = environment.kubectl(&["logs", "--namespace", &namespace.name, class]).unwrap();
-        assert_eq!(
-            log, "process uid=65532 gid=65532\nfolder uid=0 gid=65532 mode=2775\nwritable yes\n",
-            "class {class}"
-        );
+        // It is Ready before it has looked.
+        wait::until_so("the volume is the group's", WITHIN, || {
+            let log = environment.kubectl(&["logs", "--namespace", &namespace.name, class])?;
+            let told = "process uid=65532 gid=65532\nfolder uid=0 gid=65532 mode=2775\nwritable yes\n";
+            ensure!(log == told, "class {class}: {log}");
+            Ok(true)
+        })
+        .unwrap();
     }
 }
 
 #[test]
 fn a_pod_that_asks_for_more_than_restricted_is_refused() {
     let environment = Environment::get().unwrap();
-    let namespace = Namespace::make(environment, "security", "restricted");
+    let namespace = Namespace::make(environment, "security", &[RESTRICTED]).unwrap();
     let pod = "{apiVersion: v1, kind: Pod, metadata: {name: root}, spec: {containers: [{name: root, image: local/probe:1}]}}";
     let refused = environment.apply(&namespace.name, pod).unwrap_err().to_string();
     assert!(refused.contains("violates PodSecurity \"restricted:latest\""), "{refused}");
@@ -79,20 +94,26 @@ fn the_audit_log_tells_who_was_refused_what() {
     let verb =
         ["get", "secrets", "--namespace", "kube-system", "--as", "system:serviceaccount:default:audit-test"];
     environment.kubectl(&verb).unwrap_err();
-    let log = std::fs::read_to_string(nodes.log("audit.log")).unwrap();
-    let entry = log.lines().rev().find(|line| line.contains("audit-test")).unwrap();
-    let entry: serde_json::Value = serde_json::from_str(entry).unwrap();
-    assert_eq!(entry["responseStatus"]["code"], 403, "{entry}");
+    // The answer may be here before the line is there.
+    wait::until_so("the log tells it", WITHIN, || {
+        let log = std::fs::read_to_string(nodes.log("audit.log"))?;
+        let entry = log.lines().rev().find(|line| line.contains("audit-test")).context("no line yet")?;
+        let entry: serde_json::Value = serde_json::from_str(entry)?;
+        ensure!(entry["responseStatus"]["code"] == 403, "{entry}");
+        Ok(true)
+    })
+    .unwrap();
 }
 
 #[test]
 fn a_process_is_found_and_frozen_and_a_killed_one_is_started_again() {
     let environment = Environment::get().unwrap();
     let nodes = environment.nodes().unwrap();
-    let namespace = Namespace::make(environment, "processes", "restricted");
+    let namespace = Namespace::make(environment, "processes", &[RESTRICTED]).unwrap();
     environment.apply(&namespace.name, &probe(environment, "local")).unwrap();
     await_ready(environment, &namespace.name, "local");
-    let process = nodes.process(environment, &namespace.name, "local", "probe").unwrap();
+    let running = || nodes.process(environment, &namespace.name, "local", "probe").map(Some);
+    let process = wait::until("its process", WITHIN, running).unwrap();
     let frozen = nodes.freeze(process).unwrap();
     wait::until_so("it stands still", WITHIN, || {
         Ok(std::fs::read_to_string(format!("/proc/{}/stat", process.id))?.contains(") T "))
@@ -110,18 +131,19 @@ fn a_process_is_found_and_frozen_and_a_killed_one_is_started_again() {
 #[test]
 fn no_packet_reaches_an_isolated_pod() {
     let environment = Environment::get().unwrap();
-    let namespace = Namespace::make(environment, "packets", "restricted");
+    let namespace = Namespace::make(environment, "packets", &[RESTRICTED]).unwrap();
     environment.apply(&namespace.name, &probe(environment, "local")).unwrap();
     await_ready(environment, &namespace.name, "local");
     let address = ["get", "pod", "--namespace", &namespace.name, "local", "-o", "jsonpath={.status.podIP}"];
     let pod = environment.kubectl(&address).unwrap();
     let closed_port = SocketAddr::new(pod.parse().unwrap(), 1);
     let knock = || TcpStream::connect_timeout(&closed_port, Duration::from_secs(2)).unwrap_err().kind();
-    assert_eq!(knock(), ErrorKind::ConnectionRefused, "nobody listens, but the pod answers");
+    let answers = || Ok(knock() == ErrorKind::ConnectionRefused);
+    wait::until_so("nobody listens, but the pod answers", WITHIN, answers).unwrap();
     let cut = environment.nodes().unwrap().isolate(&pod).unwrap();
     assert_eq!(knock(), ErrorKind::TimedOut, "the pod is cut off");
     drop(cut);
-    assert_eq!(knock(), ErrorKind::ConnectionRefused, "the pod is back");
+    wait::until_so("the pod is back", WITHIN, answers).unwrap();
 }
 
 #[test]
@@ -139,35 +161,12 @@ fn a_node_that_lost_power_is_not_ready_and_comes_back() {
 fn the_api_server_goes_away_and_comes_back() {
     let environment = Environment::get().unwrap();
     let away = environment.nodes().unwrap().without_api_server().unwrap();
-    environment.kubectl(&["get", "nodes", "--request-timeout=5s"]).unwrap_err();
+    environment.kubectl_once(&["get", "nodes", "--request-timeout=5s"]).unwrap_err();
     drop(away);
     wait::until_so("the API server is back", WITHIN, || {
         environment.kubectl(&["get", "--raw", "/readyz"]).map(|_| true)
     })
     .unwrap();
-}
-
-/// A namespace of this run, deleted afterwards; nobody waits for that.
-struct Namespace<'a> {
-    name: String,
-    environment: &'a Environment,
-}
-
-impl<'a> Namespace<'a> {
-    fn make(environment: &'a Environment, name: &str, security: &str) -> Self {
-        let name = format!("{name}-{}", std::process::id());
-        environment.create_namespace(&name).unwrap();
-        let label = format!("pod-security.kubernetes.io/enforce={security}");
-        environment.kubectl(&["label", "namespace", &name, &label]).unwrap();
-        Self { name, environment }
-    }
-}
-
-impl Drop for Namespace<'_> {
-    fn drop(&mut self) {
-        let deleted = self.environment.kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
-        println!("{}", deleted.unwrap_or_else(|error| format!("{error:#}")));
-    }
 }
 
 /// A pod as brokers are: not root, no privileges, a volume. It has the name of the storage class.

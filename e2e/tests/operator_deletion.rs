@@ -8,7 +8,7 @@ use fulmar_e2e::environment::Environment;
 use fulmar_e2e::wait;
 
 /// Deletion gets stuck nowhere.
-const DELETED_WITHIN: &str = "--timeout=180s";
+const DELETED_WITHIN: &str = "--timeout=420s";
 
 #[test]
 fn a_topic_that_deletes_its_records_is_another_one_when_it_comes_back() {
@@ -31,7 +31,7 @@ fn a_topic_whose_cluster_is_gone_is_deleted_at_once() {
     brokers.await_ready("flt/events").unwrap();
     brokers.kubectl(&["delete", "flc/orders", DELETED_WITHIN]).unwrap();
     brokers.await_condition("flt/events", "Ready", "False", SOON).unwrap();
-    brokers.kubectl(&["delete", "flt/events", "--timeout=180s"]).unwrap();
+    brokers.kubectl(&["delete", "flt/events", DELETED_WITHIN]).unwrap();
 }
 
 #[test]

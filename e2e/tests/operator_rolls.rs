@@ -98,6 +98,8 @@ fn a_roll_with_200_topics_writes_at_most_50_statuses_and_leaders_go_home() {
     let started = Instant::now();
     brokers.kubectl(&["rollout", "restart", "statefulset/orders"]).unwrap();
     wait::until_so("the roll has begun", READY_WITHIN, || Ok(away(&brokers)?.0 > 0)).unwrap();
+    // Each pod is looked at: the condition may say a moment longer what it said before.
+    brokers.await_rolled().unwrap();
     brokers.await_condition("flc/orders", "RolloutComplete", "True", Duration::from_mins(10)).unwrap();
     println!("rolled in {:?}; away: {:?}", started.elapsed(), away(&brokers).unwrap());
     let rolled = Instant::now();

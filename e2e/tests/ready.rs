@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use fulmar_client::Record;
 use fulmar_e2e::brokers::{Brokers, cluster, topic};
+use fulmar_e2e::clients::producer;
 use fulmar_e2e::environment::Environment;
 
 /// So long a lie would have to be kept up to be seen: many times what becoming Ready takes.
@@ -30,6 +31,6 @@ async fn a_topic_is_not_ready_before_a_stopped_broker_acknowledges() {
     }
     drop(frozen);
     brokers.await_ready("flt/all-three").unwrap();
-    let producer = brokers.client(0).await.unwrap().producer("all-three").build().await.unwrap();
+    let producer = producer(&brokers.client(0).await.unwrap(), "all-three").await.unwrap();
     producer.publish(Record::new("now")).await.unwrap();
 }

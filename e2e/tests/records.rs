@@ -6,7 +6,6 @@
 use std::time::Instant;
 
 use fulmar_e2e::brokers::{Brokers, cluster, topic};
-use fulmar_e2e::nodes::Signal;
 use fulmar_e2e::records::Acknowledged;
 
 const RECORDS: u64 = 100_000;
@@ -31,10 +30,8 @@ async fn a_hundred_thousand_records_outlive_restarts_and_kills_of_every_broker()
         // Every broker at least once each way, and on while records are published.
         while rounds < 1 || !publishing.is_finished() {
             for ordinal in 0..3 {
-                brokers.kubectl(&["delete", "pod", &Brokers::pod(ordinal), "--wait=true"]).unwrap();
-                brokers.await_pod(ordinal).unwrap();
-                brokers.process(ordinal).unwrap().send(Signal::Kill).unwrap();
-                brokers.await_pod(ordinal).unwrap();
+                brokers.replace_pod(ordinal).unwrap();
+                brokers.kill_and_await(ordinal).unwrap();
             }
             rounds += 1;
         }

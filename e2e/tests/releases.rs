@@ -24,13 +24,25 @@ impl Releases {
     }
 }
 
+impl Releases {
+    /// The usual release goes, and what an earlier attempt of this test left.
+    fn leave_nothing(&self) {
+        let of_others = (installation::RELEASE, installation::NAMESPACE);
+        for (name, namespace) in [("first", FIRST), ("second", SECOND), of_others] {
+            self.uninstall(name, namespace);
+        }
+        for namespace in [FIRST, SECOND] {
+            self.0.remove_namespace(namespace).unwrap();
+        }
+    }
+}
+
 impl Drop for Releases {
     fn drop(&mut self) {
         self.uninstall("first", FIRST);
         self.uninstall("second", SECOND);
         for namespace in [FIRST, SECOND] {
-            let arguments = ["delete", "namespace", namespace, "--ignore-not-found", "--wait=false"];
-            if let Err(error) = self.0.kubectl(&arguments) {
+            if let Err(error) = self.0.let_namespace_go(namespace) {
                 println!("namespace {namespace} stays: {error:#}");
             }
         }
@@ -61,7 +73,7 @@ fn owner(environment: &Environment) -> String {
 async fn another_release_takes_over_definitions_and_brokers_and_nothing_of_them_is_lost() {
     let environment = Environment::get().unwrap();
     let releases = Releases(environment);
-    releases.uninstall("fulmar", installation::NAMESPACE);
+    releases.leave_nothing();
     let release = |verb, name, namespace, more: &[&str]| {
         installation::release(environment, verb, name, namespace, more).map(|printed| println!("{printed}"))
     };

@@ -9,13 +9,16 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use anyhow::{Context, ensure};
 use fulmar_crds::corpus::{self, Case};
 use fulmar_e2e::environment::Environment;
-use fulmar_e2e::installation;
+use fulmar_e2e::installation::{self, RELEASE};
+use fulmar_e2e::namespaces::Namespace;
+use fulmar_e2e::wait;
 use serde_json::Value;
 
-/// The release of the chart, whose name its Deployment has.
-const RELEASE: &str = "fulmar";
+/// What the API server has just been given is in force, and what it had no time for is done.
+const WITHIN: Duration = Duration::from_mins(3);
 
 /// The kinds by names that no other product has.
 const KINDS: &str = "clusters.fulmar.dev,topics.fulmar.dev,partitiontables.fulmar.dev";
@@ -24,7 +27,7 @@ const KINDS: &str = "clusters.fulmar.dev,topics.fulmar.dev,partitiontables.fulma
 fn every_manifest_of_the_corpus_gets_its_verdict_and_its_words() {
     let environment = Environment::get().unwrap();
     let quiet = Quiet::make(environment);
-    let namespace = Namespace::make(environment, "corpus");
+    let namespace = Namespace::make(environment, "corpus", &[]).unwrap();
     let (good, bad) = (corpus::good().unwrap(), corpus::bad().unwrap());
     let mut wrong: Vec<String> = Vec::new();
     for case in good.iter().chain(&bad) {
@@ -55,18 +58,26 @@ fn definitions_are_taken_without_complaint() {
 fn explain_says_what_each_field_means() {
     let environment = Environment::get().unwrap();
     let _quiet = Quiet::make(environment);
-    let printed = environment.kubectl(&["explain", "topics.fulmar.dev.spec.partitions"]).unwrap();
-    assert!(printed.contains("How many partitions the topic has, from 1 to 1024."), "{printed}");
-    let printed = environment.kubectl(&["explain", "clusters.fulmar.dev.spec.storage.whenDeleted"]).unwrap();
-    assert!(printed.contains("What happens to the volumes when the Cluster is deleted."), "{printed}");
-    assert!(printed.contains("ENUM:\n    Retain\n    Delete\n"), "{printed}");
+    // The API server tells of definitions a moment after it has taken them.
+    let explains = |field: &str, words: &[&str]| {
+        wait::until_so(&format!("{field} is explained"), WITHIN, || {
+            let printed = environment.kubectl(&["explain", field])?;
+            ensure!(words.iter().all(|words| printed.contains(words)), "{printed}");
+            Ok(true)
+        })
+        .unwrap();
+    };
+    explains("topics.fulmar.dev.spec.partitions", &["How many partitions the topic has, from 1 to 1024."]);
+    let words =
+        ["What happens to the volumes when the Cluster is deleted.", "ENUM:\n    Retain\n    Delete\n"];
+    explains("clusters.fulmar.dev.spec.storage.whenDeleted", &words);
 }
 
 #[test]
 fn columns_show_what_a_status_says() {
     let environment = Environment::get().unwrap();
     let _quiet = Quiet::make(environment);
-    let namespace = Namespace::make(environment, "columns");
+    let namespace = Namespace::make(environment, "columns", &[]).unwrap();
     let yaml = "{apiVersion: fulmar.dev/v1alpha1, kind: Cluster, metadata: {name: orders}}\n---\n\
         {apiVersion: fulmar.dev/v1alpha1, kind: Topic, metadata: {name: orders.v1}, spec: {clusterRef: {name: orders}, partitions: 12}}";
     environment.apply(&namespace.name, yaml).unwrap();
@@ -108,11 +119,19 @@ fn columns_show_what_a_status_says() {
 fn nobody_but_the_operator_writes_a_partition_table() {
     let environment = Environment::get().unwrap();
     let quiet = Quiet::make(environment);
-    let namespace = Namespace::make(environment, "tables");
+    let namespace = Namespace::make(environment, "tables", &[]).unwrap();
     let page =
         corpus::good().unwrap().into_iter().find(|case| case.path.ends_with("table-page.yaml")).unwrap();
-    let refused = environment.apply(&namespace.name, &page.documents[0]).unwrap_err().to_string();
-    assert!(refused.contains("only the operator writes a PartitionTable"), "{refused}");
+    // A policy that was just installed is in force some seconds later.
+    wait::until_so("everybody else is refused", WITHIN, || {
+        let Err(refused) = environment.apply(&namespace.name, &page.documents[0]) else {
+            environment.kubectl(&["delete", KINDS, "--all", "--namespace", &namespace.name])?;
+            return Ok(false);
+        };
+        ensure!(refused.to_string().contains("only the operator writes a PartitionTable"), "{refused}");
+        Ok(true)
+    })
+    .unwrap();
     quiet.apply_as_operator(&namespace.name, &page.documents[0]).unwrap();
 }
 
@@ -221,93 +240,44 @@ struct Quiet<'a> {
     environment: &'a Environment,
     /// The user that the operator is to the API server.
     operator: String,
-    replicas_before: Option<String>,
+    replicas_before: String,
 }
 
 impl<'a> Quiet<'a> {
     fn make(environment: &'a Environment) -> Self {
+        installation::ensure_with(environment, &["--set", "replicas=0"]).unwrap();
         let deployment = ["get", "deployment", RELEASE, "--namespace", installation::NAMESPACE];
-        let replicas =
-            environment.kubectl(&[&deployment[..], &["-o", "jsonpath={.spec.replicas}"]].concat()).ok();
-        if replicas.is_none() {
-            install(environment);
-        }
+        let replicas = [&deployment[..], &["-o", "jsonpath={.spec.replicas}"]].concat();
         let operator = format!("system:serviceaccount:{}:{RELEASE}", installation::NAMESPACE);
-        let quiet = Self { environment, operator, replicas_before: replicas };
-        quiet.scale("0");
-        quiet.await_no_operator();
+        let quiet = Self { environment, operator, replicas_before: environment.kubectl(&replicas).unwrap() };
+        installation::scale(environment, 0).unwrap();
+        quiet.await_rights();
         quiet
+    }
+
+    /// Roles that were just given work some moments later.
+    fn await_rights(&self) {
+        let may = ["auth", "can-i", "create", "partitiontables.fulmar.dev", "--all-namespaces", "--as"];
+        wait::until_so("the operator has its rights", WITHIN, || {
+            self.environment.kubectl(&[&may[..], &[&self.operator]].concat()).map(|_| true)
+        })
+        .unwrap();
     }
 
     fn apply_as_operator(&self, namespace: &str, yaml: &str) -> anyhow::Result<String> {
         let mut file = tempfile::NamedTempFile::new()?;
         file.write_all(yaml.as_bytes())?;
-        let path = file.path().to_str().unwrap();
+        let path = file.path().to_str().context("the path of a temporary file is UTF-8")?;
         self.environment.kubectl(&["apply", "--namespace", namespace, "-f", path, "--as", &self.operator])
-    }
-
-    fn scale(&self, replicas: &str) {
-        let replicas = format!("--replicas={replicas}");
-        self.environment
-            .kubectl(&["scale", "deployment", RELEASE, "--namespace", installation::NAMESPACE, &replicas])
-            .unwrap();
-    }
-
-    fn await_no_operator(&self) {
-        let selector = "app.kubernetes.io/name=fulmar-operator";
-        let pods =
-            ["get", "pods", "--namespace", installation::NAMESPACE, "--selector", selector, "-o", "name"];
-        for _ in 0..900 {
-            if self.environment.kubectl(&pods).unwrap().trim().is_empty() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        panic!("there is still an operator after 3 min at zero replicas");
     }
 }
 
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {
-        if let Some(replicas) = &self.replicas_before {
-            self.scale(replicas);
+        let replicas = format!("--replicas={}", self.replicas_before);
+        let scale = ["scale", "deployment", RELEASE, "--namespace", installation::NAMESPACE, &replicas];
+        if let Err(error) = self.environment.kubectl(&scale) {
+            println!("there is no operator, until the next test wants one: {error:#}");
         }
-    }
-}
-
-/// The chart without an operator, but with the images that the tests after these need.
-fn install(environment: &Environment) {
-    let image = |value: &str, image: &str| {
-        let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
-        format!("{value}.repository={repository},{value}.tag={tag}")
-    };
-    let operator = image("image", &environment.operator_image);
-    let broker = image("brokerImage", &environment.broker_image);
-    let chart = environment.chart.to_str().unwrap();
-    let release = ["install", RELEASE, chart, "--namespace", installation::NAMESPACE, "--create-namespace"];
-    // The definitions may be another test's release's.
-    let values =
-        ["--set-string", &operator, "--set-string", &broker, "--set", "replicas=0", "--take-ownership"];
-    environment.helm(&[&release[..], &values].concat()).unwrap();
-}
-
-/// A namespace of this run, deleted afterwards; nobody waits for that.
-struct Namespace<'a> {
-    name: String,
-    environment: &'a Environment,
-}
-
-impl<'a> Namespace<'a> {
-    fn make(environment: &'a Environment, name: &str) -> Self {
-        let name = format!("{name}-{}", std::process::id());
-        environment.kubectl(&["create", "namespace", &name]).unwrap();
-        Self { name, environment }
-    }
-}
-
-impl Drop for Namespace<'_> {
-    fn drop(&mut self) {
-        let deleted = self.environment.kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
-        println!("{}", deleted.unwrap_or_else(|error| format!("{error:#}")));
     }
 }

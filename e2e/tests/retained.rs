@@ -9,7 +9,7 @@ use fulmar_e2e::records::Acknowledged;
 use fulmar_e2e::wait;
 
 /// Deletion gets stuck nowhere.
-const DELETED_WITHIN: &str = "--timeout=180s";
+const DELETED_WITHIN: &str = "--timeout=420s";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_topic_and_a_deleted_cluster_come_back_with_their_records() {
