@@ -136,6 +136,38 @@ fn choice(tests: &Tests<'_>) -> Vec<String> {
     arguments
 }
 
+/// What nextest says at the end of a run.
+#[derive(Default)]
+struct Told {
+    counts: String,
+    /// Who failed at first, and passed when tried again.
+    flaky: Vec<String>,
+}
+
+impl Told {
+    /// One more line of what it prints.
+    fn note(&mut self, line: &str) {
+        let after_bracket =
+            |text: &str| text.split_once(']').map_or(text, |(_, rest)| rest).trim().to_owned();
+        if let Some((_, counts)) = line.split_once("Summary") {
+            self.counts = after_bracket(counts);
+        } else if let Some(again) = line.trim_start().strip_prefix("FLAKY ") {
+            // `FLAKY 2/2 [ 12.3s] (7/56) fulmar-e2e::failover its_name`
+            let named = after_bracket(again);
+            let name = named.split_once(") ").map_or(named.as_str(), |(_, name)| name);
+            self.flaky.push(name.to_owned());
+        }
+    }
+
+    /// For the table: a test that passed in its second attempt is named, for that is a fault to mend.
+    fn summary(&self) -> String {
+        match self.flaky.as_slice() {
+            [] => self.counts.clone(),
+            flaky => format!("{}; FLAKY, to be mended: {}", self.counts, flaky.join(", ")),
+        }
+    }
+}
+
 /// Runs nextest, passes on what it prints, and gives its summary for the table.
 pub(crate) fn run_told(command: &mut Command) -> Result<String> {
     let mut child = command
@@ -144,20 +176,48 @@ pub(crate) fn run_told(command: &mut Command) -> Result<String> {
         .spawn()
         .with_context(|| format!("could not start {}", process::line(command)))?;
     let printed = child.stderr.take().expect("standard error was asked to be piped");
-    let mut summary = String::new();
+    let mut told = Told::default();
     for line in BufReader::new(printed).split(b'\n') {
         let line = line.context("could not read what nextest prints")?;
         let line = String::from_utf8_lossy(&line);
         eprintln!("{line}");
-        if let Some((_, counts)) = line.split_once("Summary") {
-            let counts = counts.split_once(']').map_or(counts, |(_, counts)| counts);
-            counts.trim().clone_into(&mut summary);
-        }
+        told.note(&line);
     }
+    let summary = told.summary();
     let status = child.wait().context("could not wait for nextest")?;
     if !status.success() {
         let said = if summary.is_empty() { format!("nextest ended with {status}") } else { summary };
         bail!("{said}");
     }
     Ok(summary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Told;
+
+    fn told(lines: &[&str]) -> String {
+        let mut told = Told::default();
+        for line in lines {
+            told.note(line);
+        }
+        told.summary()
+    }
+
+    #[test]
+    fn who_passed_only_when_tried_again_is_named_in_the_table() {
+        let lines = [
+            "  TRY 2 PASS [   0.017s] (2/2) fulmar-e2e::failover leader_kill",
+            "     Summary [   0.097s] 2 tests run: 2 passed (1 flaky), 0 skipped",
+            "   FLAKY 2/2 [   0.017s] (2/2) fulmar-e2e::failover leader_kill",
+        ];
+        let named = "2 tests run: 2 passed (1 flaky), 0 skipped; FLAKY, to be mended: fulmar-e2e::failover leader_kill";
+        assert_eq!(told(&lines), named);
+    }
+
+    #[test]
+    fn a_run_without_luck_is_told_by_its_counts_alone() {
+        let lines = ["     Summary [  12.0s] 56 tests run: 56 passed, 0 skipped"];
+        assert_eq!(told(&lines), "56 tests run: 56 passed, 0 skipped");
+    }
 }
