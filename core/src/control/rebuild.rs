@@ -121,6 +121,8 @@ impl Controller {
             return;
         }
         self.notice_an_older_table(&highest);
+        // What somebody reported is settled by that, or waits: never by the table alone, which may be older.
+        let is_reported: BTreeSet<PartitionKey> = highest.keys().copied().collect();
         let mut fills: Option<BTreeMap<u32, usize>> = None;
         for (key, reported) in highest {
             if !self.partitions.get(&key).is_some_and(|state| state.settled) {
@@ -131,7 +133,9 @@ impl Controller {
                 self.decide(entry, true);
             }
         }
-        let unsettled = |key: &&PartitionKey| !self.partitions.get(key).is_some_and(|state| state.settled);
+        let unsettled = |key: &&PartitionKey| {
+            !is_reported.contains(key) && !self.partitions.get(key).is_some_and(|state| state.settled)
+        };
         let rest: Vec<PartitionKey> = self.plan.entries.keys().filter(unsettled).copied().collect();
         for key in rest {
             self.settle_one(key, None, &mut fills);
