@@ -33,16 +33,20 @@ fn parse_uuid(text: &str) -> Result<u128, InvalidUuid> {
 }
 
 fn print_uuid(value: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let part = |shift: u32, digits: u32| value >> shift & ((1u128 << (digits * 4)) - 1);
-    write!(
-        f,
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        part(96, 8),
-        part(80, 4),
-        part(64, 4),
-        part(48, 4),
-        part(0, 12)
-    )
+    // Digit by digit: when thousands of partitions change their leader each of them prints some dozens of these, and the formatter
+    // of integers was a tenth of all that a broker did then.
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for byte in value.to_be_bytes() {
+        if matches!(at, 8 | 13 | 18 | 23) {
+            at += 1;
+        }
+        text[at] = DIGITS[usize::from(byte >> 4)];
+        text[at + 1] = DIGITS[usize::from(byte & 15)];
+        at += 2;
+    }
+    f.write_str(std::str::from_utf8(&text).expect("digits are ASCII"))
 }
 
 macro_rules! uuid_type {

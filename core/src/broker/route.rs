@@ -460,10 +460,10 @@ impl Broker {
                 }
             }
         }
-        let effects: Vec<_> = effects.into_iter().map(|effect| (key, effect)).collect();
-        self.note_changes(&effects);
         self.dirty.insert(key);
-        out.extend(effects);
+        let from = out.len();
+        out.extend(effects.into_iter().map(|effect| (key, effect)));
+        self.note_changes(&out[from..]);
     }
 
     fn note_changes(&mut self, effects: &[(PartitionKey, Effect)]) {

@@ -32,7 +32,7 @@ const LOOKS_APART_PARTITIONS: u32 = 3_000;
 const LOOKS_APART_MAX: Duration = Duration::from_secs(1);
 /// What is due by what was decided or told waits for a part of that, so that looks do not crowd out what they wait for. A death does
 /// not wait.
-const LOOKS_APART_WHEN_DUE: u32 = 4;
+const LOOKS_APART_WHEN_DUE: u32 = 2;
 /// So many times as far apart while nothing comes and nothing is under way: then only hours pass.
 const LOOKS_APART_AT_REST: u32 = 5;
 
