@@ -21,6 +21,8 @@ use crate::serve::http::Phase;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// So many times as long as a look took, if that is longer: a broker with tens of thousands of replicas has better things to do.
+const LOOK_SHARE: u32 = 20;
 
 /// Of the whole server, and of each service by its name.
 const SERVICES: [&str; 4] = ["", "fulmar.v1.PubSub", "fulmar.v1.Log", "fulmar.v1.Admin"];
@@ -45,6 +47,7 @@ pub(crate) async fn watch(
     let began = Instant::now();
     let mut behind: Option<BTreeSet<PartitionKey>> = None;
     loop {
+        let looks = Instant::now();
         let now = directory.borrow().clone();
         let left = behind.get_or_insert_with(|| concerned(&replicas, &now));
         left.retain(|key| !has_caught_up(&replicas, &peers, &now, *key));
@@ -54,7 +57,7 @@ pub(crate) async fn watch(
             info!(behind = left.len(), "the broker is ready");
             break;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(LOOK_EVERY.max(looks.elapsed() * LOOK_SHARE)).await;
     }
     phase.send_if_modified(|phase| {
         let starts = *phase == Phase::Starting;

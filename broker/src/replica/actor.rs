@@ -13,7 +13,7 @@ use fulmar_core::offset::Offset;
 use fulmar_core::partition::{self, Effect, Refusal, Report, Ticket, Write, WriteSeq};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::doorkeeper::Doorkeeper;
 use super::ship::Shipper;
@@ -29,6 +29,10 @@ const FORGET_EVERY: Duration = Duration::from_secs(1);
 const TURN_MAX: usize = 512;
 /// About so many bytes of batches in one turn's write: as much as one group of the journal takes.
 const TURN_BYTES_MAX: usize = 8 << 20;
+
+/// Behind a turn of so long a time whoever shares the actor's thread goes first: thousands of terms are opened in turns of tenths of a
+/// second, and heartbeats must not wait for the last of them.
+const TURN_LONG: Duration = Duration::from_millis(5);
 
 type PendingWrite = Pin<Box<dyn Future<Output = Result<(), WriteError>> + Send>>;
 type Waiting = oneshot::Sender<Result<Offset, Refusal>>;
@@ -141,7 +145,9 @@ impl Actor {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match self.wake(&mut tick).await {
+            let woken = self.wake(&mut tick).await;
+            let began = Instant::now();
+            match woken {
                 Woken::Event(event) => self.event(event)?,
                 Woken::Command(command) => self.command(*command),
                 Woken::Said(said) => self.said(said),
@@ -155,6 +161,11 @@ impl Actor {
             }
             self.drain()?;
             self.end_turn()?;
+            let took = began.elapsed();
+            if took >= TURN_LONG {
+                debug!(took_ms = took.as_millis(), "a long turn");
+                tokio::task::yield_now().await;
+            }
         }
     }
 
