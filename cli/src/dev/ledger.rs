@@ -3,11 +3,11 @@
 //! A document is a file: a line `fulmar-table 1`, then `revision`, `cluster` and `epoch`, then the document's own lines.
 //! Each is replaced whole and synced, by compare-and-swap over its revision; the folder's lock keeps other processes out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use fulmar_steward::{Document, DocumentName, Ledger, LedgerError, Revision};
@@ -20,7 +20,7 @@ const FIRST_LINE: &str = "fulmar-table 1";
 #[derive(Debug, Clone)]
 pub(crate) struct FileLedger {
     folder: PathBuf,
-    /// Taken for the whole of each change.
+    /// Taken to begin a change and to end it, not while the disk works: documents are written side by side.
     state: Arc<Mutex<State>>,
 }
 
@@ -30,6 +30,8 @@ struct State {
     revisions: BTreeMap<DocumentName, u64>,
     /// The highest that was given or found: none is given twice, also after a removal.
     last: u64,
+    /// What is being changed. Whoever wants to change it meanwhile has not seen what it becomes.
+    changing: BTreeSet<DocumentName>,
 }
 
 impl FileLedger {
@@ -56,7 +58,7 @@ impl FileLedger {
     }
 
     fn load_all(&self) -> Result<Vec<(Document, Revision)>, LedgerError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let unavailable =
             |error: io::Error| LedgerError::Unavailable(format!("{}: {error}", self.folder.display()));
         let mut documents = Vec::new();
@@ -79,15 +81,30 @@ impl FileLedger {
         Ok(documents)
     }
 
-    fn store(&self, document: &Document, expected: Option<&Revision>) -> Result<Revision, LedgerError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let present = state.revisions.get(&document.name).map(u64::to_string);
-        if present.as_deref() != expected.map(|revision| revision.0.as_str()) {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the document for a change, if it is as expected; gives the change its number.
+    fn begin(&self, name: DocumentName, expected: Option<&Revision>) -> Result<u64, LedgerError> {
+        let mut state = self.state();
+        let present = state.revisions.get(&name).map(u64::to_string);
+        let is_expected = present.as_deref() == expected.map(|revision| revision.0.as_str());
+        if !is_expected || !state.changing.insert(name) {
             return Err(LedgerError::Conflict);
         }
-        let next = state.last + 1;
-        let path = self.path(document.name);
-        replace(&path, print(document, next).as_bytes()).map_err(|error| match error.kind() {
+        state.last += 1;
+        Ok(state.last)
+    }
+
+    fn store(&self, document: &Document, expected: Option<&Revision>) -> Result<Revision, LedgerError> {
+        let name = document.name;
+        let next = self.begin(name, expected)?;
+        let path = self.path(name);
+        let replaced = replace(&path, print(document, next).as_bytes());
+        let mut state = self.state();
+        state.changing.remove(&name);
+        replaced.map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull
             | io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem => {
@@ -96,18 +113,16 @@ impl FileLedger {
             // It may have been renamed, and the sync have failed.
             _ => LedgerError::OutcomeUnknown(format!("{}: {error}", path.display())),
         })?;
-        state.last = next;
-        state.revisions.insert(document.name, next);
+        state.revisions.insert(name, next);
         Ok(Revision(next.to_string()))
     }
 
     fn remove(&self, name: DocumentName, expected: &Revision) -> Result<(), LedgerError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.revisions.get(&name).map(u64::to_string).as_ref() != Some(&expected.0) {
-            return Err(LedgerError::Conflict);
-        }
+        self.begin(name, Some(expected))?;
         let path = self.path(name);
         let removed = fs::remove_file(&path).and_then(|()| sync_folder_of(&path));
+        let mut state = self.state();
+        state.changing.remove(&name);
         removed.map_err(|error| LedgerError::OutcomeUnknown(format!("{}: {error}", path.display())))?;
         state.revisions.remove(&name);
         Ok(())

@@ -41,3 +41,30 @@ async fn a_damaged_document_is_named() {
     let Err(LedgerError::Refused(why)) = ledger.load().await else { panic!("it is damaged") };
     assert!(why.contains("root is damaged"), "{why}");
 }
+
+#[tokio::test]
+async fn documents_are_written_side_by_side_and_each_of_them_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = FileLedger::new(dir.path().to_owned());
+    let writes = |document: Document| {
+        let ledger = ledger.clone();
+        tokio::spawn(async move { ledger.write(document, None).await })
+    };
+    let pages: Vec<_> = (0..20).map(|page| writes(document(DocumentName::Page(page), &["x"]))).collect();
+    let rivals: Vec<_> = (0..20).map(|_| writes(document(DocumentName::Root, &["y"]))).collect();
+    let mut revisions = std::collections::BTreeSet::new();
+    for page in pages {
+        assert!(revisions.insert(page.await.unwrap().unwrap().0), "a number was given twice");
+    }
+    let mut won = 0;
+    for rival in rivals {
+        match rival.await.unwrap() {
+            Ok(revision) => {
+                won += 1;
+                assert!(revisions.insert(revision.0), "a number was given twice");
+            }
+            Err(error) => assert_eq!(error, LedgerError::Conflict),
+        }
+    }
+    assert_eq!((won, ledger.load().await.unwrap().len()), (1, 21));
+}
