@@ -275,8 +275,9 @@ impl Seen {
                 ));
             }
         }
-        self.now = next;
-        self.past.entry(accepted.epoch).or_insert(history);
+        // Who leads may lack an earlier loss, too; others have gone through that one and not through this.
+        let held = std::mem::replace(&mut self.now, next);
+        self.past.entry(accepted.epoch).or_insert(held);
         Ok(())
     }
 }
