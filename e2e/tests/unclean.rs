@@ -4,6 +4,7 @@
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+use anyhow::ensure;
 use fulmar_client::Record;
 use fulmar_crds::topic::ACCEPT_DATA_LOSS;
 use fulmar_e2e::brokers::{Brokers, READY_WITHIN, SOON, cluster, topic};
@@ -41,15 +42,18 @@ async fn ruin(brokers: &Brokers) -> Ruin {
     Ruin { kept, gone, survivor }
 }
 
-/// What the condition says once it has a line to type, and both new volumes are there.
-fn told(brokers: &Brokers) -> String {
+/// What the condition says once it has a line to type, both new volumes are there, and the operator has heard what is `left`: brokers
+/// report their logs now and then, and the condition may be of an older report.
+fn told(brokers: &Brokers, left: &str) -> String {
     wait::until("the condition has a line to type", READY_WITHIN, || {
         let ready = brokers.condition(RESOURCE, "Ready")?;
         let message = ready.map(|ready| ready.2).unwrap_or_default();
         let replaced = message.matches("(its volume was replaced)").count();
         // The line is of the table as it is now.
         let newest = brokers.epochs()?.iter().all(|epoch| message.ends_with(&format!("=0:{epoch}")));
-        Ok((replaced == 2 && message.contains(ACCEPT_DATA_LOSS) && newest).then_some(message))
+        let is_whole = replaced == 2 && message.contains(ACCEPT_DATA_LOSS) && newest;
+        ensure!(is_whole && message.contains(left), "it says: {message}; not all of it, or not {left:?}");
+        Ok(Some(message))
     })
     .unwrap()
 }
@@ -116,12 +120,11 @@ async fn a_word_that_names_partition_and_epoch_gives_up_what_is_lost_once_and_no
     brokers.await_ready(RESOURCE).unwrap();
     let Ruin { mut kept, gone, survivor } = ruin(&brokers).await;
 
-    let message = told(&brokers);
-    println!("told: {message}");
     let end = kept.last(0).unwrap() + 1;
-    assert!(message.starts_with("partition 0 has no quorum: broker "), "{message}");
     let left = format!("broker {survivor} has the longest log that is left, up to {end}");
-    assert!(message.contains(&left), "{left}: {message}");
+    let message = told(&brokers, &left);
+    println!("told: {message}");
+    assert!(message.starts_with("partition 0 has no quorum: broker "), "{message}");
     let stalled = brokers.condition(RESOURCE, "Stalled").unwrap().unwrap();
     assert_eq!((&*stalled.0, &*stalled.1), ("True", "QuorumLost"));
     let (_, command) = message.split_once("give up what only it has: kubectl ").expect("a line to type");
