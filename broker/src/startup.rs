@@ -125,6 +125,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
         pages: pages.clone(),
         brokers: brokers.clone(),
         gossip,
+        peers: peers.clone(),
         tls: tls.clone(),
         stopping: stops,
         verdicts: verdict,
@@ -155,9 +156,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
     let (directory, followed) = (pages.directory(), peers.clone());
     let ready = readiness::watch(replicas.clone(), directory, followed, phase.clone(), refused, health);
     let mut tasks = upkeep(&replicas, &pages, config);
-    tasks.push(AbortOnDropHandle::new(tokio::spawn(tls.watch())));
-    tasks.push(AbortOnDropHandle::new(tokio::spawn(peers.keep_dialling())));
-    tasks.push(AbortOnDropHandle::new(tokio::spawn(ready)));
+    let tending = [tokio::spawn(tls.watch()), tokio::spawn(peers.keep_dialling()), tokio::spawn(ready)];
+    tasks.extend(tending.map(AbortOnDropHandle::new));
     info!(name = config.name.text, %addresses.grpc, %addresses.http, %addresses.tcp, %addresses.internal, %addresses.gossip, "the broker serves");
     Ok(Broker {
         addresses,

@@ -9,7 +9,7 @@ use fulmar_core::id::Ordinal;
 use fulmar_proto::internal::v1::control_client::ControlClient;
 use fulmar_proto::internal::v1::from_broker::Message as Up;
 use fulmar_proto::internal::v1::from_operator::Message as Down;
-use fulmar_proto::internal::v1::{FromBroker, FromOperator, GossipView, Heartbeat};
+use fulmar_proto::internal::v1::{FromBroker, FromOperator, GossipView, Heartbeat, Links};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -78,6 +78,30 @@ struct Said {
     worn: String,
     /// Whom it hears by gossip.
     hears: Option<GossipView>,
+    /// With whom it is connected.
+    links: Option<Links>,
+}
+
+impl Said {
+    /// A heartbeat carries what mostly is as it was: that becomes news only when it is not.
+    fn news(&mut self, ordinal: Ordinal, heartbeat: Heartbeat) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        if heartbeat.hears != self.hears {
+            let alive = heartbeat.hears.as_ref().map(|view| ordinals(&view.alive)).unwrap_or_default();
+            inputs.push(Input::Gossip { ordinal, alive });
+            self.hears = heartbeat.hears;
+        }
+        if let Some(links) = heartbeat.links.filter(|links| self.links.as_ref() != Some(links)) {
+            inputs.push(Input::Links { ordinal, linked: ordinals(&links.linked) });
+            self.links = Some(links);
+        }
+        inputs.push(Input::Heartbeat { ordinal, storage_rounds: heartbeat.storage_rounds });
+        if heartbeat.certificates != self.worn {
+            self.worn.clone_from(&heartbeat.certificates);
+            inputs.push(Input::Certificates { ordinal, worn: heartbeat.certificates });
+        }
+        inputs
+    }
 }
 
 impl End {
@@ -239,29 +263,16 @@ impl Attendant {
                     .collect::<Result<_, _>>()
                     .map_err(unreadable)?,
             },
-            Up::Heartbeat(heartbeat) => return Ok(self.read_heartbeat(heartbeat, said)),
+            Up::Heartbeat(heartbeat) => return Ok(said.news(ordinal, heartbeat)),
             Up::Stopping(_) => Input::Stopping(ordinal),
         };
         Ok(vec![input])
     }
+}
 
-    /// A heartbeat carries what mostly is as it was: that becomes news only when it is not.
-    fn read_heartbeat(&self, heartbeat: Heartbeat, said: &mut Said) -> Vec<Input> {
-        let ordinal = self.ordinal;
-        let mut inputs = Vec::new();
-        if heartbeat.hears != said.hears {
-            let alive = heartbeat.hears.iter().flat_map(|view| &view.alive);
-            let alive = alive.filter_map(|other| u16::try_from(*other).ok()).map(Ordinal).collect();
-            inputs.push(Input::Gossip { ordinal, alive });
-            said.hears = heartbeat.hears;
-        }
-        inputs.push(Input::Heartbeat { ordinal, storage_rounds: heartbeat.storage_rounds });
-        if heartbeat.certificates != said.worn {
-            said.worn.clone_from(&heartbeat.certificates);
-            inputs.push(Input::Certificates { ordinal, worn: heartbeat.certificates });
-        }
-        inputs
-    }
+/// A number beyond an ordinal's names no broker.
+fn ordinals(numbers: &[u32]) -> Vec<Ordinal> {
+    numbers.iter().filter_map(|number| u16::try_from(*number).ok()).map(Ordinal).collect()
 }
 
 /// Whether the broker will have none of this operator.
@@ -271,3 +282,7 @@ fn is_refusal(status: &tonic::Status) -> bool {
         Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented
     )
 }
+
+#[cfg(test)]
+#[path = "attend_tests.rs"]
+mod tests;

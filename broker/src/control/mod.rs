@@ -24,7 +24,7 @@ pub use self::pages::{Pages, StoredEpochs};
 use crate::brokers::Brokers;
 use crate::gossip::Gossip;
 use crate::replica::Replicas;
-use crate::replica::peers::Verdict;
+use crate::replica::peers::{Peers, Verdict};
 use crate::serve::listen::Caller;
 use crate::tls::Tls;
 
@@ -51,6 +51,7 @@ struct Shared {
     pages: Pages,
     brokers: Brokers,
     gossip: Arc<Gossip>,
+    peers: Peers,
     tls: Tls,
     tenure: Mutex<Option<Tenure>>,
     attached: watch::Sender<bool>,
@@ -72,6 +73,8 @@ pub struct Parts {
     pub brokers: Brokers,
     /// For the zone, and the view that goes up.
     pub gossip: Arc<Gossip>,
+    /// Of the connections to whom the operator hears.
+    pub peers: Peers,
     /// The certificates, of which the operator hears which are in use.
     pub tls: Tls,
     /// Becomes true when the broker was told to stop.
@@ -83,7 +86,7 @@ pub struct Parts {
 impl Attendance {
     /// Nobody attends yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { replicas, pages, brokers, gossip, tls, stopping, verdicts } = parts;
+        let Parts { replicas, pages, brokers, gossip, peers, tls, stopping, verdicts } = parts;
         let (attached, _) = watch::channel(false);
         let (refused, _) = watch::channel(false);
         let tenure = Mutex::new(None);
@@ -93,6 +96,7 @@ impl Attendance {
                 pages,
                 brokers,
                 gossip,
+                peers,
                 tls,
                 tenure,
                 attached,

@@ -261,12 +261,14 @@ impl Attending {
 
     fn heartbeat(&self) -> proto::Heartbeat {
         let shared = &self.attendance.shared;
-        let alive = shared.brokers.alive().into_iter().map(|ordinal| u32::from(ordinal.0)).collect();
+        let numbers =
+            |brokers: Vec<Ordinal>| brokers.into_iter().map(|ordinal| u32::from(ordinal.0)).collect();
         proto::Heartbeat {
             storage_rounds: shared.replicas.storage().heartbeat().journal,
             certificates: shared.tls.worn(),
             // With each: a byte or two for each broker. What is said only when it changes says nothing of how old it is.
-            hears: Some(proto::GossipView { alive }),
+            hears: Some(proto::GossipView { alive: numbers(shared.brokers.alive()) }),
+            links: Some(proto::Links { linked: numbers(shared.peers.linked()) }),
         }
     }
 

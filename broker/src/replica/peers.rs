@@ -87,6 +87,11 @@ impl Peers {
         self.shared.linked.lock().contains_key(&ordinal)
     }
 
+    /// The brokers to which a stream stands.
+    pub fn linked(&self) -> Vec<Ordinal> {
+        self.shared.linked.lock().keys().copied().collect()
+    }
+
     /// Keeps a stream to each peer that a partition is shared with, for ever.
     pub async fn keep_dialling(self) {
         let me = self.shared.replicas.me().ordinal;

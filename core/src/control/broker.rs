@@ -38,6 +38,8 @@ pub(super) struct Broker {
     pub(super) certificates: String,
     /// Whom it hears by gossip: what it said of it on this stream holds until it says otherwise, while heartbeats come.
     pub(super) hears: BTreeSet<Ordinal>,
+    /// With whom it said on this stream that it is connected; nothing: it did not say.
+    pub(super) linked: Option<BTreeSet<Ordinal>>,
     /// When its last heartbeat came.
     pub(super) beat_at: Duration,
     /// Nobody listens at its address.
@@ -78,6 +80,7 @@ impl Broker {
         self.book = 0;
         self.certificates.clear();
         self.hears.clear();
+        self.linked = None;
     }
 
     /// It takes part, as this replica.

@@ -106,6 +106,13 @@ pub enum Input {
         /// Whom it hears.
         alive: Vec<Ordinal>,
     },
+    /// With whom a broker is connected, so that their replicas can talk. Said when a stream begins and when it changes.
+    Links {
+        /// Who says it.
+        ordinal: Ordinal,
+        /// The brokers at the other ends.
+        linked: Vec<Ordinal>,
+    },
     /// The broker was told to stop: its leaders are to be moved away.
     Stopping(Ordinal),
     /// Random numbers of 128 bits, unique for ever (UUIDs), for things to be minted.

@@ -18,6 +18,7 @@ mod members;
 mod openings;
 mod placement;
 mod plan;
+mod reach;
 mod readiness;
 mod rebuild;
 mod shelf;

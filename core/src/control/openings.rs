@@ -1,5 +1,5 @@
 //! Who was named and lives, but does not open its term: another one is named after a bounded time, each time later than
-//! before, so that two who cannot do not take turns for ever.
+//! before, so that two who cannot do not take turns for ever. Also who opened it, and is cut off from those whom it needs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,37 +23,65 @@ const OPEN_THOUSAND: Duration = Duration::from_secs(2);
 /// As a preferred leader it is not trusted for as long as after so many moves that failed: eight minutes, then an hour.
 const UNOPENED_COUNTS: u32 = 3;
 
+/// A leader that is cut off from those whom it needs to commit, while others are not, is replaced after so long: connections that
+/// broke for another reason are made anew within two seconds, and those of a broker that starts, too.
+const CUT_OFF_MAX: Duration = Duration::from_secs(5);
+/// It has failed once: as a preferred leader it is trusted after two minutes, then after four, and so on.
+const CUT_OFF_COUNTS: u32 = 1;
+
+/// Why a leader that lives does not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    /// It has not opened its term.
+    Unopened,
+    /// It reaches too few of the others.
+    CutOff,
+}
+
 impl Controller {
-    /// Replaces who has not opened its term in time, if so many others live that they can open one without it.
+    /// Replaces who has not opened its term in time, or cannot commit in it, if so many others live that they can do without it.
     pub(super) fn replace_unopened(&mut self) {
         let entries = self.plan.entries.iter().filter(|(_, entry)| !is_deleted(entry));
-        let looks: Vec<(PartitionKey, Option<ReplicaId>)> =
-            entries.map(|(key, entry)| (*key, self.unopened(entry))).collect();
+        let look = |entry| {
+            let unopened = self.unopened(entry).map(|leader| (leader, Trouble::Unopened));
+            unopened.or_else(|| Some((self.cut_off(entry)?, Trouble::CutOff)))
+        };
+        let looks: Vec<(PartitionKey, Option<(ReplicaId, Trouble)>)> =
+            entries.map(|(key, entry)| (*key, look(entry))).collect();
         let mut to_open: BTreeMap<ReplicaId, u32> = BTreeMap::new();
-        for leader in looks.iter().filter_map(|(_, leader)| *leader) {
+        for (leader, _) in looks.iter().filter_map(|(_, look)| *look) {
             *to_open.entry(leader).or_default() += 1;
         }
         let mut leads: Option<BTreeMap<Ordinal, usize>> = None;
-        let mut replaced: BTreeMap<Ordinal, usize> = BTreeMap::new();
-        for (key, leader) in looks {
-            let Some(leader) = leader else {
+        let mut replaced: BTreeMap<(Ordinal, Trouble), usize> = BTreeMap::new();
+        for (key, look) in looks {
+            let Some((leader, trouble)) = look else {
                 self.note_opened(key);
                 continue;
             };
-            if !self.is_overdue(key, leader, to_open[&leader]) {
+            if !self.is_overdue(key, leader, trouble, to_open[&leader]) {
                 continue;
             }
             // Once a pass, and only if it is needed: this goes over all partitions.
             let mut counted = leads.take().unwrap_or_else(|| self.count_leaders());
-            if self.replace(key, leader, &mut counted) {
-                *replaced.entry(leader.ordinal).or_default() += 1;
+            if self.replace(key, leader, trouble, &mut counted) {
+                *replaced.entry((leader.ordinal, trouble)).or_default() += 1;
             }
             leads = Some(counted);
         }
-        for (ordinal, partitions) in replaced {
-            let message = format!(
-                "broker {ordinal} lives, and has not opened the terms of {partitions} partitions in time: others lead them now"
-            );
+        self.tell_of_the_replaced(replaced);
+    }
+
+    fn tell_of_the_replaced(&mut self, replaced: BTreeMap<(Ordinal, Trouble), usize>) {
+        for ((ordinal, trouble), partitions) in replaced {
+            let message = match trouble {
+                Trouble::Unopened => format!(
+                    "broker {ordinal} lives, and has not opened the terms of {partitions} partitions in time: others lead them now"
+                ),
+                Trouble::CutOff => format!(
+                    "broker {ordinal} is cut off from brokers that it needs to commit in {partitions} partitions: others lead them now"
+                ),
+            };
             self.event(EventKind::Warning, "LeadersReplaced", None, message);
         }
     }
@@ -78,7 +106,7 @@ impl Controller {
         }
     }
 
-    fn is_overdue(&mut self, key: PartitionKey, leader: ReplicaId, to_open: u32) -> bool {
+    fn is_overdue(&mut self, key: PartitionKey, leader: ReplicaId, trouble: Trouble, to_open: u32) -> bool {
         let (now, epoch) = (self.now, self.plan.entries[&key].epoch);
         let opened_at = self.brokers.get(&leader.ordinal).map_or(now, |broker| broker.opened_at);
         let state = self.partitions.entry(key).or_default();
@@ -87,6 +115,9 @@ impl Controller {
             _ => now,
         };
         state.unopened = Some((epoch, since));
+        if trouble == Trouble::CutOff {
+            return now.saturating_sub(since) >= CUT_OFF_MAX;
+        }
         let wait = OPEN_MAX.saturating_mul(1 << state.vain.min(10)) + OPEN_THOUSAND * (to_open / 1_000);
         let wait = wait.min(OPEN_MAX_MAX);
         let busy = now.saturating_sub(opened_at) < wait && now.saturating_sub(since) < OPEN_MAX_MAX;
@@ -97,15 +128,22 @@ impl Controller {
         &mut self,
         key: PartitionKey,
         leader: ReplicaId,
+        trouble: Trouble,
         leads: &mut BTreeMap<Ordinal, usize>,
     ) -> bool {
         let entry = &self.plan.entries[&key];
+        let members = entry.members.replicas();
+        let reaching: Vec<ReplicaId> =
+            members.into_iter().filter(|one| self.can_do_without(entry, leader, *one)).collect();
         let lives = |replica: ReplicaId| {
             replica != leader && self.serving(replica).is_some_and(|broker| !broker.stopping)
         };
-        if !entry.opened_by(lives) {
+        if !entry.opened_by(lives) || trouble == Trouble::CutOff && reaching.is_empty() {
             return false;
         }
+        // Who reaches enough others comes before who does not, or does not say.
+        let lives =
+            |replica: ReplicaId| lives(replica) && (reaching.is_empty() || reaching.contains(&replica));
         let failures = |replica: ReplicaId| {
             let failed = self.partitions.get(&key).and_then(|state| state.failed.get(&replica));
             failed.copied().unwrap_or_default()
@@ -115,7 +153,12 @@ impl Controller {
         // Who failed least and longest ago; of those the longest log, as ever.
         let fit = |replica| lives(replica) && Some(failures(replica)) == fewest;
         let Some(target) = self.candidate(key, fit, leads) else { return false };
-        self.note_failure(key, leader, UNOPENED_COUNTS);
+        let times = match trouble {
+            Trouble::Unopened => UNOPENED_COUNTS,
+            // A network that heals is no fault of its.
+            Trouble::CutOff => CUT_OFF_COUNTS,
+        };
+        self.note_failure(key, leader, times);
         if let Some(state) = self.partitions.get_mut(&key) {
             state.vain = state.vain.saturating_add(1);
         }

@@ -67,6 +67,7 @@ impl World {
                     self.network.cut(operator, node, until);
                 }
             }
+            Blow::CutLeader => self.cut_leader(node),
             Blow::Isolate => self.isolate(node),
             Blow::Disconnect => self.disconnect(node, other),
             Blow::Freeze => self.nodes[node].frozen_until = until,
@@ -371,6 +372,23 @@ impl World {
                 self.network.cut(other, node, until);
             } else {
                 self.network.park(other, node, until);
+            }
+        }
+    }
+
+    /// Whoever leads something, else that broker.
+    fn cut_leader(&mut self, node: usize) {
+        let keys = self.observer.keys();
+        let key = self.random.pick(&keys).copied();
+        let node = key.and_then(|key| self.leader(key)).map_or(node, |leader| leader.number);
+        let until = self.now_ms + self.random.between(2000, 25_000);
+        let (out, back) = *self.random.pick(&[(true, true), (true, false), (false, true)]).expect("three");
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            if out {
+                self.network.cut(node, other, until);
+            }
+            if back {
+                self.network.cut(other, node, until);
             }
         }
     }

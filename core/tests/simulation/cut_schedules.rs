@@ -67,3 +67,54 @@ fn a_broker_that_nobody_hears_is_dead_within_3_s_and_another_leads() {
     let now = world.leader(only_entry(&world).key).map(|node| node.number);
     assert!(now.is_some_and(|now| now != leader), "{now:?} leads");
 }
+
+/// The directions that are cut between a leader and its followers.
+const WAYS: [(bool, bool); 3] = [(true, true), (true, false), (false, true)];
+
+#[test]
+fn a_leader_that_is_cut_from_its_followers_alone_is_replaced_and_the_next_one_commits() {
+    // With five, others that reach both sides let gossip go round the cut.
+    for (brokers, (out, back)) in [3, 5].into_iter().flat_map(|brokers| WAYS.map(|way| (brokers, way))) {
+        let (mut world, first) = set(brokers);
+        let key = only_entry(&world).key;
+        let (from, until) = (world.now_ms, world.now_ms + 60_000);
+        let followers = only_entry(&world).members.replicas().into_iter();
+        for other in followers.map(|one| usize::from(one.ordinal.0)).filter(|other| *other != first) {
+            if out {
+                world.network.cut(first, other, until);
+            }
+            if back {
+                world.network.cut(other, first, until);
+            }
+        }
+        let leads = |world: &World| world.leader(key).map(|node| node.number).filter(|one| *one != first);
+        while leads(&world).is_none() {
+            world.pass(100).unwrap();
+            let late = world.now_ms > from + 15_000;
+            assert!(!late, "{brokers} {out} {back}\n{}", world.story.last_lines(60, false));
+        }
+        let (acknowledged, entry) = (world.totals.of("acknowledgements"), only_entry(&world));
+        world.pass(until - world.now_ms + 20_000).unwrap();
+        assert!(world.totals.of("acknowledgements") > acknowledged + 10, "it commits");
+        assert_eq!(only_entry(&world), entry, "it is neither given back nor passed on");
+        world.pass(240_000).unwrap();
+        assert_eq!(leads(&world), None, "the first one leads again when all is well for long");
+        world.calm = true;
+        world.pass(SECONDS_20).unwrap();
+        world.rests().unwrap();
+        world.final_check().unwrap();
+    }
+}
+
+#[test]
+fn no_leader_is_replaced_that_reaches_enough_or_that_nobody_could_do_without() {
+    for pairs in [&[(0, 1)][..], &[(1, 2)], &[(0, 2)], &[(0, 1), (1, 2), (0, 2)]] {
+        let (mut world, _) = set(3);
+        let before = only_entry(&world);
+        for (node, other) in pairs {
+            cut(&mut world, *node, [*other], 60_000);
+        }
+        world.pass(60_000).unwrap();
+        assert_eq!(only_entry(&world), before, "{pairs:?}");
+    }
+}

@@ -37,6 +37,10 @@ impl World {
 
     /// Brokers dial each other; both judge the other's hello.
     pub(crate) fn connect(&mut self) {
+        for (a, b) in self.network.given_up(self.now_ms) {
+            self.totals.count("connections given up since nothing passed");
+            self.disconnect(a, b);
+        }
         for a in 0..self.nodes.len() {
             for b in a + 1..self.nodes.len() {
                 let talks = |node: usize| {

@@ -29,7 +29,12 @@ pub(crate) struct Network {
     pub(crate) parked: BTreeMap<(usize, usize), u64>,
     /// Connections: both ends are up and have accepted each other.
     pub(crate) connected: BTreeSet<(usize, usize)>,
+    /// Connections over which nothing passes at least one way, since then.
+    pub(crate) dead_since: BTreeMap<(usize, usize), u64>,
 }
+
+/// Each end of a connection asks now and then whether the other one is there, and waits so long for an answer.
+const KEEPALIVE_MS: u64 = 3000;
 
 fn pair(a: usize, b: usize) -> (usize, usize) {
     (a.min(b), a.max(b))
@@ -59,6 +64,16 @@ impl Network {
     pub(crate) fn is_hindered(&self, a: usize, b: usize, now_ms: u64) -> bool {
         let one = |a, b| self.is_cut(a, b, now_ms) || self.parked(a, b, now_ms).is_some();
         one(a, b) || one(b, a)
+    }
+
+    /// Connections that both ends have given up by now, since nothing passes over them.
+    pub(crate) fn given_up(&mut self, now_ms: u64) -> Vec<(usize, usize)> {
+        let is_dead = |(a, b): &(usize, usize)| self.is_cut(*a, *b, now_ms) || self.is_cut(*b, *a, now_ms);
+        let dead: Vec<(usize, usize)> = self.connected.iter().copied().filter(is_dead).collect();
+        let since = |pair| (pair, self.dead_since.get(&pair).copied().unwrap_or(now_ms));
+        self.dead_since = dead.into_iter().map(since).collect();
+        let is_over = |(_, since): &(&(usize, usize), &u64)| now_ms >= **since + KEEPALIVE_MS;
+        self.dead_since.iter().filter(is_over).map(|(pair, _)| *pair).collect()
     }
 
     pub(crate) fn heal(&mut self) {

@@ -183,6 +183,7 @@ pub(crate) fn heard(input: &control::Input) -> Option<String> {
         Input::Tick
         | Input::Heartbeat { .. }
         | Input::Gossip { .. }
+        | Input::Links { .. }
         | Input::Ids(_)
         | Input::Certificates { .. } => return None,
         Input::Desired(desired) => {

@@ -43,6 +43,8 @@ pub(crate) struct Stream {
     heard_ms: u64,
     /// Whom the broker said last that it hears.
     hears: Option<Vec<Ordinal>>,
+    /// … and that it is connected with.
+    linked: Option<Vec<Ordinal>>,
     /// Something was said that did not get through: nothing does any more.
     stalled: bool,
 }
@@ -151,6 +153,7 @@ impl World {
                 down_at: now_ms,
                 heard_ms: now_ms,
                 hears: None,
+                linked: None,
                 stalled: false,
             },
         );
@@ -485,13 +488,20 @@ impl World {
         }
     }
 
-    /// Only news: the heartbeats say that it still is so.
+    /// And with whom it is connected. Only news: the heartbeats say that it still is so.
     fn say_whom_it_hears(&mut self, id: u64, node: usize, ordinal: Ordinal) {
         let alive = self.nodes[node].hears(self.now_ms);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if stream.hears.as_ref() != Some(&alive) {
             stream.hears = Some(alive.clone());
             self.say_up(id, control::Input::Gossip { ordinal, alive });
+        }
+        let others = self.nodes.iter().filter(|other| self.network.is_connected(node, other.number));
+        let linked: Vec<Ordinal> = others.map(|other| other.ordinal).collect();
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.linked.as_ref() != Some(&linked) {
+            stream.linked = Some(linked.clone());
+            self.say_up(id, control::Input::Links { ordinal, linked });
         }
     }
 }

@@ -16,6 +16,8 @@ pub(crate) enum Blow {
     Cut,
     CutOneWay,
     CutOperator,
+    /// A leader is cut from all other brokers, one way or both, for long; operators reach it.
+    CutLeader,
     /// A broker is alone for long; what is said to it waits.
     Isolate,
     Disconnect,
@@ -73,6 +75,7 @@ const WEIGHTS: &[(Blow, u64)] = &[
     (Blow::Retain, 80),
     (Blow::Rot, 60),
     (Blow::Move, 60),
+    (Blow::CutLeader, 30),
 ];
 
 /// One world's mix.

@@ -120,3 +120,52 @@ fn who_has_a_thousand_terms_to_open_is_given_the_time_for_it() {
         assert!(world.told("LeadersReplaced"), "who opens nothing at all is replaced");
     }
 }
+
+#[test]
+fn a_leader_that_is_cut_off_from_its_followers_and_not_from_the_operator_is_replaced() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    let first = leader(&world);
+    let others = [(first + 1) % 3, (first + 2) % 3];
+    world.cuts = others.map(|other| (first, other)).into();
+    world.run(4 * SECOND);
+    assert_eq!(leader(&world), first, "a moment is no reason");
+    world.run(2 * SECOND);
+    let second = leader(&world);
+    assert!(others.contains(&second), "{second}");
+    assert!(world.told("LeadersReplaced"));
+    world.run(3 * 60 * SECOND);
+    assert_eq!(leader(&world), second, "it is not given back while the cut lasts");
+    world.cuts.clear();
+    world.run(30 * SECOND);
+    assert_eq!(leader(&world), second, "nor as soon as it is over");
+    world.run(3 * 60 * SECOND);
+    assert_eq!(leader(&world), first, "but then it is");
+}
+
+#[test]
+fn a_leader_is_left_alone_that_reaches_enough_or_that_nobody_else_could_replace() {
+    for cuts in [vec![(0, 1), (1, 2), (0, 2)], vec![(0, 1)], vec![(1, 2)], vec![(0, 2)]] {
+        let mut world = World::new(3, vec![wish("orders", 6)]);
+        world.run(2 * SECOND);
+        let entries = world.entries();
+        world.cuts.clone_from(&cuts);
+        world.run(60 * SECOND);
+        assert!(!world.told("LeadersReplaced"), "{cuts:?}");
+        assert_eq!(world.entries(), entries, "{cuts:?}: each has one other, or nobody has");
+    }
+}
+
+#[test]
+fn a_leader_is_left_alone_that_reaches_followers_which_do_not_follow() {
+    let mut world = World::new(3, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    let first = leader(&world);
+    for ordinal in [(first + 1) % 3, (first + 2) % 3] {
+        // They live and are reached: under another leader they would not follow either.
+        world.brokers.get_mut(&ordinal).unwrap().stuck = true;
+    }
+    let entries = world.entries();
+    world.run(60 * SECOND);
+    assert_eq!(world.entries(), entries);
+}

@@ -50,6 +50,7 @@ pub(super) struct FakeBroker {
     asked: Option<u64>,
     /// Whom it said on this stream that it hears.
     hears: Option<Vec<Ordinal>>,
+    linked: Option<Vec<Ordinal>>,
     rounds: u64,
     /// In which epoch appends were stopped.
     pub(super) stopped_appends: BTreeMap<PartitionKey, Epoch>,
@@ -76,6 +77,8 @@ pub(super) struct World {
     pub(super) trouble: VecDeque<(WriteFailure, bool)>,
     pub(super) ledger_away: bool,
     pub(super) gossip: bool,
+    /// Brokers between which no packet passes.
+    pub(super) cuts: Vec<(u16, u16)>,
     /// No leader says that a follower holds the whole log.
     pub(super) never_whole: bool,
     /// What waits is told together.
@@ -85,6 +88,10 @@ pub(super) struct World {
     revisions: u64,
     ids: u128,
     inbox: VecDeque<Input>,
+}
+
+fn is_cut(cuts: &[(u16, u16)], one: u16, other: u16) -> bool {
+    cuts.contains(&(one, other)) || cuts.contains(&(other, one))
 }
 
 pub(super) fn wish(name: &str, partitions: u32) -> TopicWish {
@@ -117,6 +124,7 @@ impl World {
             trouble: VecDeque::new(),
             ledger_away: false,
             gossip: true,
+            cuts: Vec::new(),
             never_whole: false,
             grouped: false,
             stops: Vec::new(),
@@ -154,6 +162,7 @@ impl World {
             reported: BTreeMap::new(),
             asked: None,
             hears: None,
+            linked: None,
             rounds: 0,
             stopped_appends: BTreeMap::new(),
             opened: BTreeMap::new(),
@@ -255,7 +264,7 @@ impl World {
             }
             let hello = broker.hello();
             let fits = broker.cluster_id.is_none() || broker.cluster_id == greeting.cluster_id;
-            (broker.answered, broker.hears) = (true, None);
+            (broker.answered, broker.hears, broker.linked) = (true, None, None);
             if greeting.cluster_id.is_some() && fits && greeting.controller_epoch >= broker.seen {
                 broker.cluster_id = greeting.cluster_id;
                 broker.seen = greeting.controller_epoch;
@@ -276,6 +285,12 @@ impl World {
                 if broker.hears.as_ref() != Some(&hears) {
                     broker.hears = Some(hears.clone());
                     self.inbox.push_back(Input::Gossip { ordinal, alive: hears });
+                }
+                let linked = alive.iter().copied().filter(|other| !is_cut(&self.cuts, ordinal.0, other.0));
+                let linked: Vec<Ordinal> = linked.filter(|other| *other != ordinal).collect();
+                if broker.linked.as_ref() != Some(&linked) {
+                    broker.linked = Some(linked.clone());
+                    self.inbox.push_back(Input::Links { ordinal, linked });
                 }
             }
         }
@@ -327,7 +342,8 @@ impl World {
                     .replicas
                     .get(&entry.key)
                     .is_some_and(|other| other.entry == *entry && !other.tombstone);
-                peer.up && !peer.stuck && peer.replica == replica && same
+                let is_reached = !is_cut(&self.cuts, broker.replica.ordinal.0, replica.ordinal.0);
+                peer.up && is_reached && !peer.stuck && peer.replica == replica && same
             })
         };
         let leads =
