@@ -2,6 +2,9 @@ use std::time::Duration;
 
 use super::world::{World, wish};
 use crate::control::DocumentName;
+use crate::entry::{Entry, Members, ReplicaSet};
+use crate::id::ReplicaId;
+use crate::term::Epoch;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -126,6 +129,36 @@ fn a_first_decision_waits_for_an_open_quorum_of_reports() {
     world.run(6 * SECOND);
     assert_ne!(world.topic("orders").partitions[0].leader.unwrap().0, leader);
     assert!(world.topic("orders").ready);
+}
+
+#[test]
+fn a_higher_entry_whose_quorum_has_not_reported_is_not_passed_over_for_the_stored_one() {
+    let mut world = World::new(5, vec![wish("orders", 1)]);
+    world.run(2 * SECOND);
+    let before = world.entries();
+    let (key, stored) = before.first_key_value().unwrap();
+    let (Members::One(old), Some(leader)) = (&stored.members, stored.leader) else { panic!("{stored}") };
+    let others = world.brokers.values().map(|broker| broker.replica);
+    let mut joining: Vec<ReplicaId> = others.filter(|one| !old.replicas().contains(one)).collect();
+    joining.push(leader);
+    let new = ReplicaSet::new(joining.clone(), 2).unwrap();
+    let epoch = Epoch { counter: stored.epoch.counter + 1, ..stored.epoch };
+    let joint = Entry { epoch, members: Members::Joint { old: old.clone(), new }, ..stored.clone() };
+    let member = *old.replicas().iter().find(|one| **one != leader).unwrap();
+    world.brokers.get_mut(&member.ordinal.0).unwrap().replicas.get_mut(key).unwrap().entry = joint;
+    // The table went back behind a change of members, and an open quorum of the old set answers, none of the new one.
+    for away in &joining {
+        world.brokers.get_mut(&away.ordinal.0).unwrap().silent = true;
+    }
+    world.restart_controller();
+    world.run(20 * SECOND);
+    assert_eq!(world.entries(), before, "who is away may have committed what these lack");
+    for away in &joining {
+        world.brokers.get_mut(&away.ordinal.0).unwrap().silent = false;
+    }
+    world.run(20 * SECOND);
+    assert!(world.topic("orders").ready, "{}", world.topic("orders").message);
+    assert!(world.entries()[key].epoch > epoch);
 }
 
 #[test]
