@@ -32,7 +32,7 @@ impl Controller {
                 broker.refusal = None;
                 broker.restored = false;
                 broker.lost = None;
-                broker.known_since = now;
+                (broker.known_since, broker.suspected_since) = (now, None);
             }
         }
         self.sightings = sightings;

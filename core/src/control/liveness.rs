@@ -91,7 +91,9 @@ impl Controller {
         } else if self.sightings.get(&ordinal).is_some_and(|sighting| !sighting.running) {
             return Look::Gone("its container has ended");
         }
-        let silent_for = now.saturating_sub(broker.heard_at.max(broker.known_since));
+        // Who was asked again is given no new time, or nobody would ever be called dead.
+        let known_since = if broker.suspected_since.is_some() { Duration::ZERO } else { broker.known_since };
+        let silent_for = now.saturating_sub(broker.heard_at.max(known_since));
         if silent_for < SILENCE || self.is_heard(ordinal) { Look::Alive } else { Look::Silent }
     }
 
@@ -126,9 +128,11 @@ impl Controller {
             _ if was_dead => return,
             Look::Gone(why) => why,
             Look::Silent => {
+                // Who was asked again has its time to answer, whoever of the others did meanwhile.
+                let is_asked = broker.suspected_since.is_some();
                 let since = *broker.suspected_since.get_or_insert(now);
                 let asked_again = now.saturating_sub(since);
-                if doubt && asked_again < SELF_DOUBT {
+                if (doubt || is_asked) && asked_again < SELF_DOUBT {
                     if asked_again == Duration::ZERO {
                         self.ask_again(ordinal);
                     }

@@ -44,6 +44,24 @@ fn what_a_peer_said_once_of_whom_it_hears_holds_no_longer_than_its_heartbeats() 
 }
 
 #[test]
+fn when_more_than_half_fall_silent_they_are_asked_again_for_three_seconds_and_then_dead() {
+    let mut world = World::new(5, vec![wish("orders", 5)]);
+    world.run(2 * SECOND);
+    for broker in [0, 1, 2] {
+        world.brokers.get_mut(&broker).unwrap().silent = true;
+    }
+    for broker in [3, 4] {
+        world.brokers.get_mut(&broker).unwrap().deaf = true;
+    }
+    let state = |world: &World, broker: usize| world.view.brokers[broker].state;
+    world.run(3 * SECOND);
+    assert!((0..3).all(|broker| state(&world, broker) != BrokerState::Dead), "it may be this process that is cut off");
+    world.run(3 * SECOND);
+    assert!((0..3).all(|broker| state(&world, broker) == BrokerState::Dead));
+    assert!((3..5).all(|broker| state(&world, broker) != BrokerState::Dead));
+}
+
+#[test]
 fn a_silent_broker_that_nobody_hears_is_deposed_after_a_second() {
     let mut world = World::new(3, vec![wish("orders", 3)]);
     world.gossip = false;
