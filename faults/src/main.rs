@@ -16,6 +16,7 @@ mod load;
 mod outcome;
 mod report;
 mod room;
+mod round;
 mod run;
 mod settle;
 mod story;

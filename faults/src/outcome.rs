@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::blows::Kind;
+use crate::load::book::Counts;
 
 /// One kind's row.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,11 +20,13 @@ pub(crate) struct Row {
 }
 
 /// All of it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Outcome {
     pub(crate) rows: BTreeMap<Kind, Row>,
     /// What brokers said when they refused a volume, and how often: those words are part of the promise.
     pub(crate) refusals: BTreeMap<String, u32>,
+    /// What programs counted in the rounds that are over.
+    pub(crate) counts: Counts,
     /// How often a partition's leader was seen to be another one than before.
     pub(crate) leader_changes: u64,
     /// Full comparisons of everything that was read.
@@ -40,6 +43,12 @@ impl Outcome {
         row.stall_max = row.stall_max.max(stall);
         row.stall_sum += stall;
         row.settled_max = row.settled_max.max(settled);
+    }
+
+    /// A round is over.
+    pub(crate) fn finish(&mut self, counts: &Counts, leader_changes: u64) {
+        self.counts.add(counts);
+        self.leader_changes += leader_changes;
     }
 
     /// How many blows fell.

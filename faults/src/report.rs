@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::load::book::Counts;
 use crate::outcome::Outcome;
 
 /// What the report says beside the counts.
@@ -11,6 +10,8 @@ use crate::outcome::Outcome;
 pub(crate) struct Setting {
     pub(crate) command: String,
     pub(crate) brokers: u16,
+    /// After so many blows the brokers begin anew.
+    pub(crate) round: u32,
     pub(crate) span: Duration,
 }
 
@@ -28,14 +29,16 @@ fn seconds(duration: Duration) -> String {
 }
 
 /// The text.
-pub(crate) fn text(setting: &Setting, outcome: &Outcome, counts: &Counts) -> String {
+pub(crate) fn text(setting: &Setting, outcome: &Outcome) -> String {
+    let counts = &outcome.counts;
     let mut text = String::new();
     let _ = write!(
         text,
         "# Blows against real brokers\n\nWritten by `{}` on {}. {} brokers as processes, each with an address and an ext4 volume of its \
          own; producers and readers ran throughout. {} blows in {}; after each, everything had to come back by itself, and every \
          acknowledged record was compared by its hash. The whole log was read back {} times. Leaders were replaced {} times by \
-         others (one for each partition, as programs see it).\n\n",
+         others (one for each partition, as programs see it). After each {} blows everything is read from each side once more, and other brokers \
+         begin with empty volumes.\n\n",
         setting.command,
         machine(),
         setting.brokers,
@@ -43,6 +46,7 @@ pub(crate) fn text(setting: &Setting, outcome: &Outcome, counts: &Counts) -> Str
         humantime::format_duration(Duration::from_secs(setting.span.as_secs())),
         outcome.examinations,
         outcome.leader_changes,
+        setting.round,
     );
     let _ = write!(
         text,

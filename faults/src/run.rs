@@ -3,30 +3,28 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use rand::RngExt;
 use tokio::time::Instant;
 
 use crate::arguments::Arguments;
 use crate::blows::{self, Field, Kind, Schedule};
-use crate::cluster::{Cluster, EVENTS, TOPICS};
+use crate::cluster::{Cluster, EVENTS};
 use crate::examine;
-use crate::leaders::Leaders;
-use crate::load::Load;
-use crate::load::book::Book;
 use crate::outcome::Outcome;
 use crate::report;
 use crate::room;
+use crate::round::Round;
 use crate::settle::{self, Ends};
 use crate::story::Story;
 
 /// The whole log is read back after so many blows.
 const EXAMINE_EVERY: u32 = 10;
-/// A Cluster of empty brokers needs no longer to come up.
-const FIRST_CLIENT_WITHIN: Duration = Duration::from_mins(3);
+/// After so many a Cluster of empty brokers takes the place of the old one: a log that only grows makes each volume that is learnt
+/// anew slower, and fills the disk.
+const ROUND: u32 = 200;
 
 /// Runs; `false` if something was violated.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
@@ -47,13 +45,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 struct Run {
-    cluster: Cluster,
-    load: Load,
-    book: Arc<Book>,
+    round: Round,
+    schedule: Schedule,
+    /// The blows so far.
+    number: u32,
     outcome: Outcome,
-    leaders: Arc<Leaders>,
     story: Arc<Story>,
     command: String,
+    seed: u64,
     began: Instant,
 }
 
@@ -61,83 +60,88 @@ impl Run {
     async fn whole(arguments: &Arguments, story: &Arc<Story>) -> Result<bool> {
         let seed = arguments.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000_000));
         story.say(&format!("seed {seed}, data and logs in {}", arguments.data.display()));
-        let cluster =
-            Cluster::start(&arguments.data, &arguments.program, arguments.brokers, Arc::clone(story))?;
-        let book = Arc::new(Book::default());
-        let client = first_client(arguments.brokers).await?;
-        let leaders = Arc::new(Leaders::default());
-        let observer = Cluster::client(arguments.brokers).await?;
-        let load = Load::start(&client, &book, story, seed).await?;
+        let round = Round::begin(arguments, story, seed).await?;
         let mut run = Self {
-            cluster,
-            load,
-            book,
+            schedule: Schedule::new(seed, kinds(arguments, &round.cluster)?, arguments.brokers),
+            round,
+            number: 0,
             outcome: Outcome::default(),
-            leaders: Arc::clone(&leaders),
             story: Arc::clone(story),
             command: replay(arguments, seed),
+            seed,
             began: Instant::now(),
         };
-        let ended = tokio::select! {
-            ended = run.blows(arguments, seed) => ended,
-            () = leaders.watch(&observer) => Ok(()),
-        };
-        if let Err(error) = ended {
-            run.outcome.violations.push(format!("{error:#}"));
+        loop {
+            let (leaders, observer) = (Arc::clone(&run.round.leaders), run.round.observer.clone());
+            let ended = tokio::select! {
+                ended = run.blows(arguments) => ended,
+                () = leaders.watch(&observer) => Ok(()),
+            };
+            if let Err(error) = ended {
+                run.outcome.violations.push(format!("{error:#}"));
+            }
+            run.outcome.violations.extend(run.round.book.violations());
+            if run.is_over(arguments) || !run.outcome.violations.is_empty() {
+                return run.conclude(arguments);
+            }
+            run = run.go_on(arguments).await?;
         }
-        run.outcome.violations.extend(run.book.violations());
-        run.conclude(arguments)
     }
 
-    async fn blows(&mut self, arguments: &Arguments, seed: u64) -> Result<()> {
-        let settled =
-            settle::settle(&mut self.cluster, &mut self.load, &self.book, Ends::Unexplained).await?;
+    fn is_over(&self, arguments: &Arguments) -> bool {
+        arguments.span().is_some_and(|span| self.began.elapsed() >= span)
+            || arguments.blows.is_some_and(|most| self.number >= most)
+    }
+
+    /// With another Cluster.
+    async fn go_on(self, arguments: &Arguments) -> Result<Self> {
+        let Self { round, mut outcome, number, story, .. } = self;
+        outcome.finish(&round.book.counts(), round.leaders.changes());
+        round.end(&arguments.data).await?;
+        let seed = self.seed.wrapping_add(u64::from(number / ROUND));
+        let round = Round::begin(arguments, &story, seed).await?;
+        Ok(Self { round, number, outcome, story, ..self })
+    }
+
+    /// Those of one round.
+    async fn blows(&mut self, arguments: &Arguments) -> Result<()> {
+        let Round { cluster, load, book, .. } = &mut self.round;
+        let settled = settle::settle(cluster, load, book, Ends::Unexplained).await?;
         self.story.say(&format!(
             "{} brokers are ready after {:.1} s",
             arguments.brokers,
             settled.as_secs_f64()
         ));
-        let kinds = if arguments.kinds.is_empty() {
-            Kind::value_variants().to_vec()
-        } else {
-            arguments.kinds.clone()
-        };
-        let is_possible = |kind: &Kind| self.cluster.has_file_systems || !kind.needs_file_systems();
-        let kinds: Vec<Kind> = kinds.into_iter().filter(is_possible).collect();
-        if kinds.is_empty() {
-            bail!("none of these kinds is possible here");
-        }
-        let mut schedule = Schedule::new(seed, kinds, arguments.brokers);
-        let began = Instant::now();
-        let mut number = 0;
-        while arguments.span().is_none_or(|span| began.elapsed() < span)
-            && arguments.blows.is_none_or(|most| number < most)
-        {
-            number += 1;
-            self.blow(number, &mut schedule).await?;
-            if number.is_multiple_of(EXAMINE_EVERY) {
+        while !self.is_over(arguments) {
+            self.number += 1;
+            self.blow().await?;
+            if self.number.is_multiple_of(EXAMINE_EVERY) {
                 self.examine().await?;
                 // A run that is interrupted leaves its figures.
                 self.write(arguments)?;
+            }
+            if self.number.is_multiple_of(ROUND) {
+                break;
             }
         }
         self.last_look().await
     }
 
-    async fn blow(&mut self, number: u32, schedule: &mut Schedule) -> Result<()> {
-        let mut blow = schedule.next();
-        if blow.kind.destroys() && self.cluster.holder_of_alone().await? == blow.target {
+    async fn blow(&mut self) -> Result<()> {
+        let number = self.number;
+        let mut blow = self.schedule.next();
+        if blow.kind.destroys() && self.round.cluster.holder_of_alone().await? == blow.target {
             std::mem::swap(&mut blow.target, &mut blow.other);
         }
-        self.book.take_waits();
+        self.round.book.take_waits();
         self.story.note(&format!("#{number} {blow}"));
-        let mut field =
-            Field { cluster: &mut self.cluster, book: &self.book, refusals: &mut self.outcome.refusals };
+        let Round { cluster, load, book, .. } = &mut self.round;
+        let mut field = Field { cluster, book, refusals: &mut self.outcome.refusals };
         blows::strike(&mut field, &blow).await.with_context(|| format!("blow {number}: {blow}"))?;
         self.story.note(&format!("#{number} has fallen"));
-        let settling = settle::settle(&mut self.cluster, &mut self.load, &self.book, blow.kind.ends());
+        let settling = settle::settle(cluster, load, book, blow.kind.ends());
         let settled = settling.await.with_context(|| format!("after blow {number}: {blow}"))?;
-        let stall = self.book.take_waits().get(EVENTS).copied().unwrap_or_default();
+        let stall = self.round.book.take_waits().get(EVENTS).copied().unwrap_or_default();
         self.outcome.blow(blow.kind, stall, settled);
         self.story.say(&format!(
             "#{number:<4} {blow}: stall {:.2} s, settled in {:.1} s",
@@ -149,7 +153,7 @@ impl Run {
 
     /// Ends the run at the first violation: what comes after it only covers it up.
     fn check(&mut self, after: &str) -> Result<()> {
-        let violations = self.book.violations();
+        let violations = self.round.book.violations();
         if violations.is_empty() {
             return Ok(());
         }
@@ -159,7 +163,7 @@ impl Run {
 
     async fn examine(&mut self) -> Result<()> {
         let began = Instant::now();
-        let count = examine::read_back(&self.cluster, &self.book).await?;
+        let count = examine::read_back(&self.round.cluster, &self.round.book).await?;
         self.outcome.examinations += 1;
         self.story.say(&format!("      {count} records read back in {:.1} s", began.elapsed().as_secs_f64()));
         self.check("reading everything back")
@@ -167,33 +171,37 @@ impl Run {
 
     /// Each broker once away, so that each partition is read from others too.
     async fn last_look(&mut self) -> Result<()> {
-        self.load.stop_writing();
+        self.round.load.stop_writing();
         self.examine().await?;
-        for index in 0..self.cluster.brokers.len() {
-            let how = self.cluster.brokers[index].terminate().await?;
+        for index in 0..self.round.cluster.brokers.len() {
+            let broker = &mut self.round.cluster.brokers[index];
+            let how = broker.terminate().await?;
+            broker.start()?;
             self.story.note(&format!("broker {index} {how}"));
-            self.cluster.brokers[index].start()?;
             self.examine().await?;
-            settle::settle(&mut self.cluster, &mut self.load, &self.book, Ends::Unexplained).await?;
+            let Round { cluster, load, book, .. } = &mut self.round;
+            settle::settle(cluster, load, book, Ends::Unexplained).await?;
         }
         Ok(())
     }
 
     /// Writes the report of what has been so far beside the data.
-    fn write(&mut self, arguments: &Arguments) -> Result<String> {
-        self.outcome.leader_changes = self.leaders.changes();
+    fn write(&self, arguments: &Arguments) -> Result<String> {
+        let mut sum = self.outcome.clone();
+        sum.finish(&self.round.book.counts(), self.round.leaders.changes());
         let setting = report::Setting {
             command: self.command.clone(),
             brokers: arguments.brokers,
+            round: ROUND,
             span: self.began.elapsed(),
         };
-        let text = report::text(&setting, &self.outcome, &self.book.counts());
+        let text = report::text(&setting, &sum);
         let path = arguments.data.join("report.md");
         fs::write(&path, &text).with_context(|| format!("could not write {}", path.display()))?;
         Ok(text)
     }
 
-    fn conclude(&mut self, arguments: &Arguments) -> Result<bool> {
+    fn conclude(&self, arguments: &Arguments) -> Result<bool> {
         let text = self.write(arguments)?;
         println!("\n{text}");
         if self.outcome.violations.is_empty() {
@@ -206,6 +214,15 @@ impl Run {
         println!("the same schedule again: {}", self.command);
         Ok(false)
     }
+}
+
+/// What may fall here.
+fn kinds(arguments: &Arguments, cluster: &Cluster) -> Result<Vec<Kind>> {
+    let wished = if arguments.kinds.is_empty() { Kind::value_variants() } else { &arguments.kinds[..] };
+    let is_possible = |kind: &&Kind| cluster.has_file_systems || !kind.needs_file_systems();
+    let kinds: Vec<Kind> = wished.iter().filter(is_possible).copied().collect();
+    ensure!(!kinds.is_empty(), "none of these kinds is possible here");
+    Ok(kinds)
 }
 
 /// The command that gives the same schedule.
@@ -226,26 +243,4 @@ fn replay(arguments: &Arguments, seed: u64) -> String {
         let _ = write!(command, " --blows {most}");
     }
     command
-}
-
-async fn first_client(brokers: u16) -> Result<fulmar_client::Client> {
-    let deadline = Instant::now() + FIRST_CLIENT_WITHIN;
-    loop {
-        let answered = async {
-            let client = Cluster::client(brokers).await?;
-            for (topic, _) in TOPICS {
-                client.admin().describe_topic(topic).await?;
-            }
-            anyhow::Ok(client)
-        };
-        match answered.await {
-            Ok(client) => return Ok(client),
-            Err(error) if Instant::now() > deadline => {
-                return Err(
-                    error.context(format!("the Cluster did not come up within {FIRST_CLIENT_WITHIN:?}"))
-                );
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
-        }
-    }
 }

@@ -92,6 +92,18 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Ends every process and gives the volumes back.
+    pub(crate) async fn end(mut self) -> Result<()> {
+        self.steward.process.kill().await?;
+        for ordinal in 0..self.size() {
+            self.brokers[usize::from(ordinal)].process.kill().await?;
+            if self.has_file_systems {
+                system(&format!("umount {}", broker::mount(&self.folder, ordinal).display()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// How many brokers.
     pub(crate) fn size(&self) -> u16 {
         u16::try_from(self.brokers.len()).expect("at most 9")

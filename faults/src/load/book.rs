@@ -105,6 +105,41 @@ pub(crate) struct Counts {
     pub(crate) raised: u64,
 }
 
+impl Counts {
+    /// Together with those of another round.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self {
+            sent,
+            acknowledged,
+            unknown,
+            absent,
+            read,
+            lost,
+            duplicated,
+            disordered,
+            late,
+            changed,
+            raised,
+        } = other;
+        let sums = [
+            (&mut self.sent, sent),
+            (&mut self.acknowledged, acknowledged),
+            (&mut self.unknown, unknown),
+            (&mut self.absent, absent),
+            (&mut self.read, read),
+            (&mut self.lost, lost),
+            (&mut self.duplicated, duplicated),
+            (&mut self.disordered, disordered),
+            (&mut self.late, late),
+            (&mut self.changed, changed),
+            (&mut self.raised, raised),
+        ];
+        for (sum, more) in sums {
+            *sum += more;
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
