@@ -60,11 +60,11 @@ pub struct Config {
     pub lease_name: String,
 
     /// After how many seconds without renewal another operator may take over: 2 to 60.
-    #[arg(long, env = "FULMAR_LEASE_SECONDS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=60))]
+    #[arg(long, env = "FULMAR_LEASE_SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u16).range(2..=60))]
     pub lease_seconds: u16,
 
     /// How often the Lease is renewed, in milliseconds: 100 to 10000, and less than half of its seconds.
-    #[arg(long, env = "FULMAR_LEASE_RENEW_MILLISECONDS", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(100..=10_000))]
+    #[arg(long, env = "FULMAR_LEASE_RENEW_MILLISECONDS", default_value_t = 500, value_parser = clap::value_parser!(u16).range(100..=10_000))]
     pub lease_renew_milliseconds: u16,
 }
 

@@ -1,4 +1,4 @@
-//! Which of several operators acts: a Lease, renewed each second.
+//! Which of several operators acts: a Lease, renewed twice a second.
 //!
 //! Owns the election and nothing that follows from it. A Lease does not fence: an operator that was paused may believe for
 //! a moment that it still holds it. What fences is the partition table's controllerEpoch, raised by compare-and-swap.
@@ -25,7 +25,7 @@ pub struct Candidate {
     pub name: String,
     /// After so long without renewal others may take over.
     pub duration: Duration,
-    /// How often it is renewed; also the time that one attempt may take.
+    /// How often it is renewed, and how often others look whether it was.
     pub renewal: Duration,
 }
 
@@ -42,14 +42,19 @@ pub struct Held {
 /// other machines say nothing.
 struct Seen {
     version: Option<String>,
-    since: Instant,
+    over_at: Instant,
 }
 
 impl Candidate {
+    /// The time that one attempt may take: an API server that is slow loses nobody the Lease, and one attempt that fails does not.
+    fn attempt_max(&self) -> Duration {
+        self.duration / 3
+    }
+
     /// Waits until the Lease is ours.
     pub async fn elected(self, client: &Client) -> Held {
         let api: Api<Lease> = Api::namespaced(client.clone(), &self.namespace);
-        let mut seen = Seen { version: None, since: Instant::now() };
+        let mut seen = Seen { version: None, over_at: Instant::now() };
         let mut told = None;
         loop {
             match self.attempt(&api, &mut seen).await {
@@ -69,34 +74,43 @@ impl Candidate {
                     tracing::warn!(%error, lease = %self.name, "cannot stand for election, trying again");
                 }
             }
-            tokio::time::sleep(self.renewal).await;
+            tokio::time::sleep(self.pause(&seen)).await;
         }
     }
 
+    /// Until the next look: no longer than the Lease that was seen can hold.
+    fn pause(&self, seen: &Seen) -> Duration {
+        let left = seen.over_at.saturating_duration_since(Instant::now());
+        if left.is_zero() { self.renewal } else { left.min(self.renewal) }
+    }
+
     async fn attempt(&self, api: &Api<Lease>, seen: &mut Seen) -> Result<Attempt, ApiError> {
-        let found = match call_within("read the Lease", self.renewal, api.get(&self.name)).await {
+        let found = match call_within("read the Lease", self.attempt_max(), api.get(&self.name)).await {
             Ok(lease) => lease,
             Err(error) if error.is_not_found() => {
                 let (parameters, lease) = (parameters(), self.write(None));
                 let created = api.create(&parameters, &lease);
-                let lease = call_within("create the Lease", self.renewal, created).await?;
+                let lease = call_within("create the Lease", self.attempt_max(), created).await?;
                 return Ok(Attempt::Won(Box::new(lease)));
             }
             Err(error) => return Err(error),
         };
-        if found.metadata.resource_version != seen.version {
-            *seen = Seen { version: found.metadata.resource_version.clone(), since: Instant::now() };
-        }
         let spec = found.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.unwrap_or_default();
         let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        let duration = seconds.map_or(self.duration, Duration::from_secs);
-        if !holder.is_empty() && holder != self.identity && seen.since.elapsed() < duration {
+        if found.metadata.resource_version != seen.version {
+            let duration = seconds.map_or(self.duration, Duration::from_secs);
+            let version = found.metadata.resource_version.clone();
+            *seen = Seen { version, over_at: Instant::now() + duration };
+        }
+        if !holder.is_empty() && holder != self.identity && Instant::now() < seen.over_at {
             return Ok(Attempt::HeldBy(holder));
         }
         let (parameters, lease) = (parameters(), self.write(Some(&found)));
         let written = api.replace(&self.name, &parameters, &lease);
-        call_within("take the Lease", self.renewal, written).await.map(|lease| Attempt::Won(Box::new(lease)))
+        call_within("take the Lease", self.attempt_max(), written)
+            .await
+            .map(|lease| Attempt::Won(Box::new(lease)))
     }
 
     /// The Lease as ours, over `found`, with its resourceVersion: whoever is slower gets a conflict.
@@ -162,7 +176,7 @@ impl Held {
                 Err(error) => tracing::info!(%error, "cannot renew the Lease, trying again"),
             }
             // One attempt's time before others may take it: what is under way must have ended by then.
-            if self.renewed.elapsed() + self.candidate.renewal >= self.candidate.duration {
+            if self.renewed.elapsed() + self.candidate.attempt_max() >= self.candidate.duration {
                 let why = format!("it was last renewed {} ms ago", self.renewed.elapsed().as_millis());
                 return Lost { name, why };
             }
@@ -178,7 +192,7 @@ impl Held {
         self.lease.metadata.managed_fields = None;
         let parameters = parameters();
         let written = self.api.replace(&self.candidate.name, &parameters, &self.lease);
-        if let Err(error) = call_within("release the Lease", self.candidate.renewal, written).await {
+        if let Err(error) = call_within("release the Lease", self.candidate.attempt_max(), written).await {
             tracing::debug!(%error, "the Lease was not released");
         }
     }
@@ -186,13 +200,14 @@ impl Held {
     async fn renew(&self) -> Result<Lease, ApiError> {
         let (parameters, lease) = (parameters(), self.candidate.write(Some(&self.lease)));
         let written = self.api.replace(&self.candidate.name, &parameters, &lease);
-        call_within("renew the Lease", self.candidate.renewal, written).await
+        call_within("renew the Lease", self.candidate.attempt_max(), written).await
     }
 
     /// After a conflict: an earlier renewal of ours may have got through though its answer did not. Whether it is ours.
     async fn reread(&mut self) -> Result<bool, ApiError> {
         let read =
-            call_within("read the Lease", self.candidate.renewal, self.api.get(&self.candidate.name)).await;
+            call_within("read the Lease", self.candidate.attempt_max(), self.api.get(&self.candidate.name))
+                .await;
         match read {
             Ok(lease) => {
                 let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());

@@ -4,6 +4,7 @@
 //! create; server-side apply would cost more and guard less. No object has a Cluster as its controller: the table goes when
 //! the volumes go. Never: what a document says, and never a cache, for another operator may have written meanwhile.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use fulmar_crds::partition_table::{PageRole, PartitionTable, PartitionTableSpec}
 use fulmar_steward::{Document, DocumentName, Ledger, LedgerError, Revision};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::{ApiError, call};
@@ -57,6 +59,17 @@ fn document_name(key: &ClusterKey, object: &str) -> Option<DocumentName> {
         return Some(DocumentName::Root);
     }
     rest.strip_prefix('-')?.parse().ok().map(DocumentName::Page)
+}
+
+/// What the watch of these objects' metadata shows. It may be behind: enough to ask, not to decide.
+pub fn shown(
+    key: &ClusterKey,
+    tables: &[Arc<PartialObjectMeta<PartitionTable>>],
+) -> BTreeMap<DocumentName, Revision> {
+    let revision = |table: &PartialObjectMeta<PartitionTable>| {
+        Some((document_name(key, &table.name_any())?, Revision(table.resource_version()?)))
+    };
+    tables.iter().filter_map(|table| revision(table)).collect()
 }
 
 fn to_object(

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fulmar_core::control::{
-    ControlEvent, Controller, Desired, Document, Effect, EventKind, Greeting, Input, Revision, Sighting,
-    View, WriteFailure,
+    ControlEvent, Controller, Desired, Document, DocumentName, Effect, EventKind, Greeting, Input, Revision,
+    Sighting, View, WriteFailure,
 };
 use fulmar_core::id::Ordinal;
 use fulmar_proto::internal::v1::from_operator::Message as Down;
@@ -46,6 +46,7 @@ pub(crate) struct Engine {
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) desired: watch::Receiver<Option<Desired>>,
     pub(crate) sightings: watch::Receiver<Option<Vec<Sighting>>>,
+    pub(crate) shown: watch::Receiver<Option<BTreeMap<DocumentName, Revision>>>,
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) events: mpsc::Sender<ControlEvent>,
     pub(crate) stop: oneshot::Receiver<()>,
@@ -96,6 +97,10 @@ impl Engine {
                 Ok(()) = parts.sightings.changed() => {
                     let Some(sightings) = parts.sightings.borrow_and_update().clone() else { continue };
                     Input::Sightings(sightings)
+                }
+                Ok(()) = parts.shown.changed() => {
+                    let Some(revisions) = parts.shown.borrow_and_update().clone() else { continue };
+                    Input::Shown(revisions)
                 }
                 Some(heard) = inbox.recv() => match running.current(heard) {
                     Some(input) => input,

@@ -10,6 +10,7 @@ mod dial;
 mod engine;
 mod ledger;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fulmar_core::control::{ControlEvent, Desired, View};
@@ -45,6 +46,7 @@ impl StewardConfig {
 pub struct Steward {
     desired: watch::Sender<Option<Desired>>,
     sightings: watch::Sender<Option<Vec<Sighting>>>,
+    shown: watch::Sender<Option<BTreeMap<DocumentName, Revision>>>,
     view: watch::Receiver<Arc<View>>,
     events: Option<mpsc::Receiver<ControlEvent>>,
     stop: oneshot::Sender<()>,
@@ -56,6 +58,7 @@ impl Steward {
     pub fn start(config: StewardConfig, ledger: Arc<dyn Ledger>) -> Self {
         let (desired, desired_seen) = watch::channel(None);
         let (sightings, sightings_seen) = watch::channel(None);
+        let (shown, shown_seen) = watch::channel(None);
         let (view, view_seen) = watch::channel(Arc::new(View::default()));
         let (events, told) = mpsc::channel(EVENTS_MAX);
         let (stop, stopped) = oneshot::channel();
@@ -64,12 +67,13 @@ impl Steward {
             ledger,
             desired: desired_seen,
             sightings: sightings_seen,
+            shown: shown_seen,
             view,
             events,
             stop: stopped,
         };
         let task = tokio::spawn(engine.run());
-        Self { desired, sightings, view: view_seen, events: Some(told), stop, task }
+        Self { desired, sightings, shown, view: view_seen, events: Some(told), stop, task }
     }
 
     /// What is wished from now on.
@@ -80,6 +84,11 @@ impl Steward {
     /// All processes of brokers that can be seen now.
     pub fn sightings(&self, sightings: Vec<Sighting>) {
         self.sightings.send_replace(Some(sightings));
+    }
+
+    /// All documents of the ledger that a watch of it shows now. It may be late; who has no watch never calls it.
+    pub fn shown(&self, revisions: BTreeMap<DocumentName, Revision>) {
+        self.shown.send_replace(Some(revisions));
     }
 
     /// What is known, as it changes.

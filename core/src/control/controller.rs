@@ -11,6 +11,7 @@ use crate::control::homing::Homing;
 use crate::control::input::{Input, Sighting};
 use crate::control::plan::Plan;
 use crate::control::shelf::Shelf;
+use crate::control::shown::Shown;
 use crate::control::table::TopicRecord;
 use crate::control::tenure::Phase;
 use crate::control::view::{ControlEvent, EventKind, View};
@@ -90,6 +91,7 @@ pub struct Controller {
     pub(super) requests: u64,
     pub(super) plan: Plan,
     pub(super) shelf: Shelf,
+    pub(super) shown: Shown,
     pub(super) brokers: BTreeMap<Ordinal, Broker>,
     pub(super) partitions: BTreeMap<PartitionKey, Partition>,
     /// Planned moves to preferred leaders.
@@ -138,6 +140,7 @@ impl Controller {
             requests: 0,
             plan: Plan::default(),
             shelf: Shelf::default(),
+            shown: Shown::default(),
             brokers: BTreeMap::new(),
             partitions: BTreeMap::new(),
             homing: Homing::default(),
@@ -192,6 +195,7 @@ impl Controller {
             Input::Sightings(sightings) => self.note_sightings(sightings),
             Input::Loaded { documents, clock_us, salt } => self.note_loaded(documents, clock_us, salt),
             Input::LoadFailed(why) => self.note_load_failed(&why),
+            Input::Shown(revisions) => self.note_shown(revisions),
             Input::Written { name, revision } => self.note_written(name, revision),
             Input::WriteFailed { name, failure } => self.note_write_failed(name, failure),
             Input::Answered { ordinal, hello } => self.note_answered(ordinal, &hello),
@@ -221,6 +225,7 @@ impl Controller {
 
     /// One pass over everything, in the order in which one thing makes the next possible.
     fn proceed(&mut self) {
+        self.doubt_ledger();
         self.advance_tenure();
         self.attend();
         if self.rules() {

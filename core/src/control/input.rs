@@ -1,5 +1,6 @@
 //! What the controller is told.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::control::desired::Desired;
@@ -28,6 +29,9 @@ pub enum Input {
     },
     /// The load failed; the controller asks again after a while.
     LoadFailed(String),
+    /// Every document of this Cluster that a watch of the ledger shows, instead of those before. It may be late; what it shows only
+    /// makes the controller read. A shell without a watch never says it.
+    Shown(BTreeMap<DocumentName, Revision>),
     /// A [`Effect::Write`](super::Effect::Write) is stored.
     Written {
         /// Which document.

@@ -22,6 +22,7 @@ mod reach;
 mod readiness;
 mod rebuild;
 mod shelf;
+mod shown;
 pub mod table;
 mod tenure;
 mod topics;

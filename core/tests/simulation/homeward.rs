@@ -63,15 +63,7 @@ impl World {
             Members::Joint { .. } => false,
         };
         let entries = self.ledger.pages().into_iter().flat_map(|page| page.entries);
-        let served = entries.filter(|entry| self.is_served(entry.key));
-        served.map(|entry| self.carried_out(entry)).filter(|entry| !is_home(entry)).collect()
-    }
-
-    /// What the leader was told, if that is newer: a document that went back stays so until it is written again.
-    fn carried_out(&self, entry: Entry) -> Entry {
-        let replica = self.leader(entry.key).and_then(|node| node.replica(entry.key));
-        let told = replica.and_then(|replica| replica.promise().entry.clone());
-        told.filter(|told| told.epoch > entry.epoch).unwrap_or(entry)
+        entries.filter(|entry| self.is_served(entry.key) && !is_home(entry)).collect()
     }
 
     pub(crate) fn why_no_rest(&self) -> String {

@@ -48,6 +48,11 @@ impl Ledger {
         all.map(|(document, at)| (document.clone(), Revision(at.to_string()))).collect()
     }
 
+    /// What a watch shows.
+    pub(crate) fn revisions(&self) -> BTreeMap<DocumentName, Revision> {
+        self.documents.iter().map(|(name, (_, at))| (*name, Revision(at.to_string()))).collect()
+    }
+
     pub(crate) fn was_stored(&self, page: u32, lines: &[String]) -> bool {
         self.stored.contains(&(page, lines.to_vec()))
     }

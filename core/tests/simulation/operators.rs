@@ -34,6 +34,7 @@ pub(crate) struct Operator {
     /// What its watches last brought.
     sightings: Vec<Sighting>,
     desired: Option<Desired>,
+    shown: BTreeMap<DocumentName, Revision>,
     /// What its watches bring comes in order.
     watched_ms: u64,
     /// Its watches are broken until then.
@@ -52,6 +53,7 @@ impl Operator {
             lines: BTreeMap::new(),
             sightings: Vec::new(),
             desired: None,
+            shown: BTreeMap::new(),
             watched_ms: 0,
             blind_until: 0,
             view: Arc::new(View::default()),
@@ -152,6 +154,7 @@ impl World {
         operator.lines.clear();
         operator.sightings.clear();
         operator.desired = None;
+        operator.shown.clear();
         operator.view = Arc::new(View::default());
         self.story.line(self.now_ms, || format!("operator {number} ends"));
         let own = self.streams.iter().filter(|(_, stream)| stream.operator == number).map(|(id, _)| *id);
@@ -182,6 +185,13 @@ impl World {
             let desired = self.desired.clone();
             self.operators[number].desired = Some(desired.clone());
             self.bring(number, life, Input::Desired(desired));
+        }
+        if !self.is_ledger_away() {
+            let shown = self.ledger.revisions();
+            if self.operators[number].shown != shown {
+                self.operators[number].shown.clone_from(&shown);
+                self.bring(number, life, Input::Shown(shown));
+            }
         }
     }
 

@@ -208,6 +208,10 @@ pub(crate) fn heard(input: &control::Input) -> Option<String> {
                 .collect();
             format!("sees {}", seen.join(", "))
         }
+        Input::Shown(all) => {
+            let all: Vec<String> = all.iter().map(|(name, at)| format!("{name} {}", at.0)).collect();
+            format!("is shown {}", all.join(", "))
+        }
         Input::Loaded { documents, .. } => format!("loaded {} documents", documents.len()),
         Input::LoadFailed(why) => format!("load failed: {why}"),
         Input::Written { name, revision } => format!("{name} is written, {}", revision.0),

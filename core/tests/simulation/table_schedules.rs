@@ -147,6 +147,24 @@ fn schedule_2_a_table_that_goes_back_decides_nothing_from_a_set_that_was_left() 
 }
 
 #[test]
+fn a_document_that_goes_back_under_a_living_operator_is_put_right() {
+    let mut stage = Stage::set();
+    let before = stage.world.ledger.past();
+    stage.world.desired.topics[0].ack_quorum = Some(3);
+    stage.world.pass(SECONDS_20).unwrap();
+    let changed = only_entry(&stage.world);
+    let page = stage.world.ledger.pages()[0].number;
+    stage.world.ledger.restore(before, Some(DocumentName::Page(page)));
+    assert!(only_entry(&stage.world).epoch < changed.epoch, "the document says what it said before");
+    // Nothing happens that would have the operator write.
+    stage.world.pass(SECONDS_20).unwrap();
+    let now = only_entry(&stage.world);
+    assert!(now.epoch >= changed.epoch, "{now} after {changed}");
+    assert_eq!(now.members, changed.members);
+    stage.recover();
+}
+
+#[test]
 fn schedule_3_reports_from_before_a_tenure_do_not_count_in_it() {
     let mut stage = Stage::set();
     // The operator knows what A and B reported long ago, sleeps through the move, and finds no table.

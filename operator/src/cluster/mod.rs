@@ -37,6 +37,7 @@ use crate::api::ApiError;
 use crate::certificates::{Certificates, IssueError};
 use crate::context::Context;
 use crate::events::Story;
+use crate::ledger;
 use crate::names::ClusterKey;
 use crate::pods::{self, BrokerPod};
 use crate::topic;
@@ -193,7 +194,7 @@ impl Attendant {
         let nodes = &self.context.watches.nodes;
         let pods =
             pods::brokers(&self.key, &wanted.settings.zone_topology_key, &seen.pods, &seen.claims, nodes);
-        self.steer(&wanted, &claims, &pods, &certificates).await?;
+        self.steer(&wanted, &claims, seen, &pods, &certificates).await?;
         self.refresh(&wanted, &pods, &certificates).await;
         let roll = self.roll(&wanted, seen, &pods, scale).await?;
         let finalizers = self.keep_finalizers(&claims).await;
@@ -237,11 +238,12 @@ impl Attendant {
         scale(wanted.settings.replicas, running, floor)
     }
 
-    /// Tells the steward what is wished and where the brokers are; starts one if the certificates are in place.
+    /// Tells the steward what is wished, where the brokers are and what the watch shows of the table; starts one if the certificates are in place.
     async fn steer(
         &mut self,
         wanted: &Wanted,
         claims: &[Claimed],
+        seen: &Seen,
         pods: &[BrokerPod],
         certificates: &Certificates,
     ) -> Result<(), ReconcileError> {
@@ -260,6 +262,7 @@ impl Attendant {
         if let Some(stewardship) = &mut self.stewardship {
             stewardship.desire(topic::desire::desire(wanted.settings.replicas, claims));
             stewardship.sight(pods);
+            stewardship.show(ledger::shown(&self.key, &seen.tables));
         }
         Ok(())
     }

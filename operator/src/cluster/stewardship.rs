@@ -3,13 +3,14 @@
 //!
 //! Owns the steward's life. Never: what it decides.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fulmar_core::control::{ControlEvent, Desired, View};
 use fulmar_core::id::Ordinal;
-use fulmar_steward::{Credentials, Ledger, Sighting, Steward, StewardConfig};
+use fulmar_steward::{Credentials, DocumentName, Ledger, Revision, Sighting, Steward, StewardConfig};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
@@ -34,6 +35,7 @@ pub struct Stewardship {
     desired: Option<Desired>,
     desired_at: Instant,
     sightings: Vec<Sighting>,
+    shown: BTreeMap<DocumentName, Revision>,
     /// The CAs that it trusts, and the one that had signed the brokers' certificate.
     trusted: String,
     signer: String,
@@ -69,6 +71,7 @@ impl Stewardship {
             desired: None,
             desired_at: Instant::now(),
             sightings: Vec::new(),
+            shown: BTreeMap::new(),
             trusted: identity.ca,
             signer: certificates.signer().to_owned(),
             owner,
@@ -112,6 +115,14 @@ impl Stewardship {
         if self.sightings != sightings {
             self.steward.sightings(sightings.clone());
             self.sightings = sightings;
+        }
+    }
+
+    /// Tells which documents of the table the watch shows, if that has changed.
+    pub fn show(&mut self, shown: BTreeMap<DocumentName, Revision>) {
+        if self.shown != shown {
+            self.steward.shown(shown.clone());
+            self.shown = shown;
         }
     }
 

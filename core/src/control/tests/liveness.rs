@@ -55,7 +55,10 @@ fn when_more_than_half_fall_silent_they_are_asked_again_for_three_seconds_and_th
     }
     let state = |world: &World, broker: usize| world.view.brokers[broker].state;
     world.run(3 * SECOND);
-    assert!((0..3).all(|broker| state(&world, broker) != BrokerState::Dead), "it may be this process that is cut off");
+    assert!(
+        (0..3).all(|broker| state(&world, broker) != BrokerState::Dead),
+        "it may be this process that is cut off"
+    );
     world.run(3 * SECOND);
     assert!((0..3).all(|broker| state(&world, broker) == BrokerState::Dead));
     assert!((3..5).all(|broker| state(&world, broker) != BrokerState::Dead));

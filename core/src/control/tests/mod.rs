@@ -9,6 +9,7 @@ mod members;
 mod openings;
 mod rebuild;
 mod scale;
+mod shown;
 mod tenure;
 mod topics;
 mod world;

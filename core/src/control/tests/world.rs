@@ -76,6 +76,8 @@ pub(super) struct World {
     /// What the next write of a page meets instead of success; the document is stored all the same if `stored`.
     pub(super) trouble: VecDeque<(WriteFailure, bool)>,
     pub(super) ledger_away: bool,
+    /// How often the ledger was read.
+    pub(super) loads: usize,
     pub(super) gossip: bool,
     /// Brokers between which no packet passes.
     pub(super) cuts: Vec<(u16, u16)>,
@@ -123,6 +125,7 @@ impl World {
             writes: 0,
             trouble: VecDeque::new(),
             ledger_away: false,
+            loads: 0,
             gossip: true,
             cuts: Vec::new(),
             never_whole: false,
@@ -187,6 +190,18 @@ impl World {
             running: true,
         });
         self.inbox.push_back(Input::Sightings(sightings.collect()));
+    }
+
+    /// Tells what a watch of the ledger shows while it says what is here.
+    pub(super) fn show(&mut self, ledger: &BTreeMap<DocumentName, (Document, u64)>) {
+        let shown = ledger.iter().map(|(name, (_, at))| (*name, Revision(at.to_string())));
+        self.inbox.push_back(Input::Shown(shown.collect()));
+    }
+
+    /// What a restore makes of a document: what it said, at a revision that never was.
+    pub(super) fn restore(&mut self, name: DocumentName, document: Document) {
+        self.revisions += 1;
+        self.ledger.insert(name, (document, self.revisions));
     }
 
     /// A new controller takes over from the old one.
@@ -383,6 +398,7 @@ impl World {
         match effect {
             Effect::Load if self.ledger_away => self.inbox.push_back(Input::LoadFailed("away".to_owned())),
             Effect::Load => {
+                self.loads += 1;
                 let all =
                     self.ledger.values().map(|(document, at)| (document.clone(), Revision(at.to_string())));
                 self.inbox.push_back(Input::Loaded {
