@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use fulmar_core::id::Ordinal;
+use fulmar_logging::{Filter, Lines};
 
 /// Less than this holds neither the storage's smallest buffers nor two of the largest batches.
 pub const MEMORY_LIMIT_MIN: u64 = 128 * 1024 * 1024;
@@ -65,7 +66,7 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or filters such as `info,fulmar_broker=debug`
     #[arg(long, env = "FULMAR_LOG_LEVEL", default_value = "info")]
-    pub log_level: String,
+    pub log_level: Filter,
 }
 
 /// How log lines look.
@@ -75,6 +76,15 @@ pub enum LogFormat {
     Text,
     /// One object a line.
     Json,
+}
+
+impl From<LogFormat> for Lines {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 /// A broker's name and the ordinal at its end.

@@ -10,7 +10,6 @@ pub mod dial;
 pub mod directory;
 pub mod gossip;
 pub mod inspection;
-pub mod logging;
 pub mod memory;
 mod readiness;
 pub mod replica;

@@ -1,10 +1,11 @@
 //! `fulmar-broker`: a broker, or a look at what a volume holds.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use fulmar_broker::{Config, logging};
+use fulmar_broker::Config;
 
 #[derive(Debug, Parser)]
 #[command(name = "fulmar-broker", version, about = "A broker of Fulmar", subcommand_negates_reqs = true)]
@@ -24,6 +25,14 @@ enum Command {
         /// How to print it
         #[arg(short, long, value_enum, default_value = "text")]
         output: Output,
+    },
+    /// Show or change what the broker in this pod, or on this machine, logs
+    LogLevel {
+        #[command(flatten)]
+        ask: fulmar_logging::Ask,
+        /// Where it answers HTTP
+        #[arg(long, env = "FULMAR_HTTP_ADDRESS", default_value = "127.0.0.1:8080")]
+        http_address: SocketAddr,
     },
     /// Print the records that were set aside on a volume when a person gave them up, an object of JSON a line
     SetAside {
@@ -45,6 +54,7 @@ fn main() -> ExitCode {
     let ended = match (line.command, line.config) {
         (Some(Command::Inspect { data, output }), _) => inspect(&data, output),
         (Some(Command::SetAside { data }), _) => set_aside(&data),
+        (Some(Command::LogLevel { ask, http_address }), _) => log_level(&ask, http_address),
         (None, Some(config)) => run(config),
         (None, None) => Err("--name, --data and --tls are needed; see --help".to_owned()),
     };
@@ -55,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> Result<(), String> {
-    logging::install(config.log_format, &config.log_level)?;
+    fulmar_logging::install(config.log_format.into(), config.log_level.clone(), &[]);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
     let ended = runtime.block_on(async {
@@ -81,6 +91,12 @@ fn inspect(data: &std::path::Path, output: Output) -> Result<(), String> {
         Output::Text => print!("{report}"),
         Output::Json => println!("{:#}", fulmar_broker::inspection::json(&report)),
     }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "it is what the command is for")]
+fn log_level(ask: &fulmar_logging::Ask, address: SocketAddr) -> Result<(), String> {
+    print!("{}", ask.run(address).map_err(|error| error.to_string())?);
     Ok(())
 }
 

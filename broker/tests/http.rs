@@ -148,3 +148,51 @@ async fn a_volume_that_is_refused_for_ever_is_not_ready_until_an_operator_accept
     let _refused = brokers.try_operator(0, other, 5).await;
     eventually("refused as another Cluster's", async || is_refused()).await;
 }
+
+/// What `fulmar-broker log-level` prints of a broker that runs.
+fn log_level(brokers: &Brokers, arguments: &[&str]) -> Result<String, String> {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_fulmar-broker"))
+        .arg("log-level")
+        .args(arguments)
+        .args(["--http-address", &brokers.ports[0].http.to_string()])
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_level_is_changed_while_a_broker_runs_and_goes_back_by_itself() {
+    let (brokers, _operator) = one().await;
+    let address = brokers.ports[0].http;
+    let configured = "info,fulmar_broker=debug, as configured\n";
+    assert_eq!(log_level(&brokers, &[]).unwrap(), configured);
+    assert!(!brokers.log(0).contains(" h2::"), "the noise is not there by itself");
+    let told = log_level(&brokers, &["info,h2=trace", "--for", "1h"]).unwrap();
+    assert!(
+        told.starts_with("info,h2=trace for ") && told.ends_with(", then info,fulmar_broker=debug\n"),
+        "{told}"
+    );
+    eventually("lines of the changed level", async || {
+        drop(brokers.channel(0).await);
+        brokers.log(0).contains(" h2::")
+    })
+    .await;
+    let error = log_level(&brokers, &["info,h2=loud"]).unwrap_err();
+    assert!(error.contains("directive 2, \"h2=loud\", is neither a level"), "{error}");
+    let refused = send(address, "PUT /log-level HTTP/1.1\r\nContent-Length: 5", b"debgu");
+    assert!(refused.status == 400 && refused.body.contains("directive 1, \"debgu\""), "{refused:?}");
+    let refused = send(address, "POST /log-level HTTP/1.1\r\nContent-Length: 5", b"debug");
+    assert!(refused.status == 405 && refused.head.contains("allow: get, head, put, delete"), "{refused:?}");
+    let page = "PUT /log-level HTTP/1.1\r\nOrigin: http://example.org\r\nContent-Length: 5";
+    assert_eq!(send(address, page, b"debug").status, 403, "a page in a browser changes nothing");
+    assert!(
+        log_level(&brokers, &[]).unwrap().starts_with("info,h2=trace for "),
+        "what was refused changes nothing"
+    );
+    log_level(&brokers, &["warn", "--for", "1s"]).unwrap();
+    eventually("the end of the change", async || log_level(&brokers, &[]).unwrap() == configured).await;
+    assert!(brokers.log(0).contains("the log level is as configured again"));
+    log_level(&brokers, &["debug"]).unwrap();
+    assert_eq!(log_level(&brokers, &["--reset"]).unwrap(), configured);
+}

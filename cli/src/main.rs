@@ -9,11 +9,14 @@ mod completion;
 mod consume;
 mod dev;
 mod exit;
+mod kubectl;
 mod lines;
+mod log_level;
 mod output;
 mod publish;
 mod server;
 mod status;
+mod support;
 mod topic;
 
 use std::process::ExitCode;
@@ -46,13 +49,14 @@ enum Command {
     /// Look at topics
     #[command(subcommand)]
     Topic(topic::Topic),
-    /// Look at the Cluster
+    /// Look at the Cluster, and change what its brokers log
     #[command(subcommand)]
     Cluster(status::Cluster),
-    /// Look at a broker's volume
+    /// Look at a broker's volume, and change what a broker logs
     #[command(subcommand)]
     Broker(broker::Broker),
     Bench(bench::Bench),
+    SupportBundle(support::SupportBundle),
     Completion(completion::Completion),
 }
 
@@ -65,6 +69,7 @@ impl Command {
             Self::Topic(topic) => topic.run().await,
             Self::Cluster(cluster) => cluster.run().await,
             Self::Bench(bench) => bench.run().await,
+            Self::SupportBundle(support) => support.run().await,
             Self::Completion(completion) => completion.run(),
             Self::Broker(broker) => broker.run().await,
         }

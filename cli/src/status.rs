@@ -1,4 +1,4 @@
-//! `fulmar cluster status`: the Cluster and its brokers.
+//! `fulmar cluster …`, and `status` of it: the Cluster and its brokers.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use fulmar_client::v1::{BrokerStatus, DescribeClusterResponse};
 use serde_json::{Value, json};
 
 use crate::exit::Failed;
+use crate::log_level::LogLevel;
 use crate::output::{Output, table};
 use crate::server::Server;
 
@@ -14,6 +15,7 @@ use crate::server::Server;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cluster {
     Status(Status),
+    LogLevel(LogLevel),
 }
 
 /// Show the brokers, as one of them sees them
@@ -30,8 +32,10 @@ pub(crate) struct Status {
 
 impl Cluster {
     pub(crate) async fn run(self) -> Result<(), Failed> {
-        let Self::Status(status) = self;
-        status.run().await
+        match self {
+            Self::Status(status) => status.run().await,
+            Self::LogLevel(level) => level.run().await,
+        }
     }
 }
 
@@ -64,7 +68,7 @@ fn object(broker: &BrokerStatus) -> Value {
     })
 }
 
-fn as_table(cluster: &DescribeClusterResponse) -> String {
+pub(crate) fn as_table(cluster: &DescribeClusterResponse) -> String {
     let alive = cluster.brokers.iter().filter(|broker| broker.alive).count();
     let header = ["BROKER", "ADDRESS", "ZONE", "ALIVE", "LEADING", "REPLICAS", "VERSION"];
     format!(

@@ -26,7 +26,7 @@ fn refused(code: i32, arguments: &[&str]) -> String {
 
 #[test]
 fn every_command_has_help() {
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 15] = [
         &[],
         &["dev"],
         &["publish"],
@@ -35,7 +35,10 @@ fn every_command_has_help() {
         &["topic", "list"],
         &["topic", "describe"],
         &["cluster", "status"],
+        &["cluster", "log-level"],
         &["broker"],
+        &["broker", "log-level"],
+        &["support-bundle"],
         &["broker", "inspect"],
         &["bench"],
         &["completion"],
@@ -53,7 +56,7 @@ fn every_command_has_help() {
 
 #[test]
 fn arguments_that_make_no_sense_are_named_and_end_with_2() {
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 17] = [
         (&[], "Usage"),
         (&["pubish"], "publish"),
         (&["publish"], "<TOPIC>"),
@@ -65,6 +68,10 @@ fn arguments_that_make_no_sense_are_named_and_end_with_2() {
         (&["consume", "t", "-o", "xml"], "possible values: value, json, raw"),
         (&["topic", "list", "--server", "ftp://x"], "the scheme is http"),
         (&["dev"], "--file <FILE>"),
+        (&["broker", "log-level", "debgu"], "directive 1, \"debgu\", is neither a level"),
+        (&["cluster", "log-level", "debug", "--for", "soon"], "--for"),
+        (&["support-bundle", "--since", "yesterday"], "--since"),
+        (&["support-bundle", "--dev", "/nowhere"], "it is no folder of a fulmar dev"),
         (&["publish", "", "v"], "<TOPIC>"),
         (&["consume", ""], "<TOPIC>"),
     ];
@@ -110,4 +117,22 @@ fn completion_scripts_know_the_commands() {
         );
     }
     assert!(refused(2, &["completion", "tcsh"]).contains("possible values: bash, zsh, fish"));
+}
+
+#[test]
+fn a_kubectl_that_is_not_there_ends_a_bundle_before_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bundle.tar.gz");
+    let output = ["support-bundle", "--kubectl", "/nowhere/kubectl", "-o", file.to_str().unwrap()];
+    let error = refused(3, &output);
+    assert!(error.contains("/nowhere/kubectl cannot be run") && error.lines().count() == 1, "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let error = refused(1, &["cluster", "log-level", "--kubectl", "/nowhere/kubectl"]);
+    assert!(error.contains("/nowhere/kubectl cannot be run"), "{error}");
+}
+
+#[test]
+fn nothing_that_answers_is_said_of_a_log_level_with_3() {
+    let error = refused(3, &["broker", "log-level", "--http-address", "127.0.0.1:1"]);
+    assert!(error.contains("nothing answers HTTP at 127.0.0.1:1"), "{error}");
 }

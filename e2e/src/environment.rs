@@ -164,6 +164,17 @@ impl Environment {
         serde_json::from_str(&run(judge, arguments, None)?).context("judge printed no JSON")
     }
 
+    /// The `kubectl` of this cluster, which reads `KUBECONFIG`.
+    pub fn kubectl_program(&self) -> &Path {
+        &self.kubectl
+    }
+
+    /// Runs a command of `fulmar` that asks Kubernetes, gives what it printed.
+    pub fn fulmar_with_kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let kubectl = self.kubectl.to_str().context("the path of kubectl is not UTF-8")?;
+        self.binary("fulmar", &[arguments, &["--kubectl", kubectl]].concat())
+    }
+
     /// Runs one of our own binaries, such as `fulmar`, gives what it printed.
     pub fn binary(&self, name: &str, arguments: &[&str]) -> Result<String> {
         run(&self.binaries.join(name), arguments, None)

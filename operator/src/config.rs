@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fulmar_logging::{Filter, Lines};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -16,7 +17,32 @@ pub enum LogFormat {
 
 /// The operator of Fulmar: makes brokers out of Clusters and tells them what they hold.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "fulmar-operator", version)]
+#[command(name = "fulmar-operator", version, subcommand_negates_reqs = true)]
+pub struct Line {
+    /// What to do other than to operate.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to operate.
+    #[command(flatten)]
+    pub config: Option<Config>,
+}
+
+/// What is done beside an operator that runs.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Show or change what the operator in this pod logs
+    LogLevel {
+        /// What to ask.
+        #[command(flatten)]
+        ask: fulmar_logging::Ask,
+        /// Where it answers HTTP
+        #[arg(long, env = "FULMAR_HTTP_ADDRESS", default_value = "127.0.0.1:8080")]
+        http_address: SocketAddr,
+    },
+}
+
+/// The settings of an operator.
+#[derive(Debug, Clone, Args)]
 pub struct Config {
     /// The image of brokers whose Cluster names none.
     #[arg(long, env = "FULMAR_BROKER_IMAGE")]
@@ -53,7 +79,7 @@ pub struct Config {
 
     /// What is logged: error, warn, info, debug or trace, or a filter such as `info,fulmar_operator=debug`.
     #[arg(long, env = "FULMAR_LOG_LEVEL", default_value = "info")]
-    pub log_level: String,
+    pub log_level: Filter,
 
     /// The name of the Lease that elects one operator of several.
     #[arg(long, env = "FULMAR_LEASE_NAME", default_value = "fulmar-operator")]
@@ -66,6 +92,15 @@ pub struct Config {
     /// How often the Lease is renewed, in milliseconds: 100 to 10000, and less than half of its seconds.
     #[arg(long, env = "FULMAR_LEASE_RENEW_MILLISECONDS", default_value_t = 500, value_parser = clap::value_parser!(u16).range(100..=10_000))]
     pub lease_renew_milliseconds: u16,
+}
+
+impl From<LogFormat> for Lines {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 impl Config {

@@ -2,7 +2,7 @@ use super::*;
 
 fn parse(more: &[&str]) -> Result<Config, clap::Error> {
     let own = ["fulmar-operator", "--broker-image=b:1", "--pod-name=p", "--pod-namespace=system"];
-    Config::try_parse_from(own.iter().chain(more))
+    Line::try_parse_from(own.iter().chain(more)).map(|line| line.config.expect("settings are given"))
 }
 
 fn scopes(value: &str) -> Vec<Option<String>> {
@@ -28,4 +28,12 @@ fn nodes_are_read_unless_told_not_to() {
     assert!(!parse(&["--read-nodes=false"]).unwrap().read_nodes);
     let refused = parse(&["--read-nodes=no"]).unwrap_err().to_string();
     assert!(refused.contains("--read-nodes") && refused.contains("true, false"), "{refused}");
+}
+
+#[test]
+fn a_log_level_that_is_no_level_is_refused_by_its_directive() {
+    let refused = parse(&["--log-level=info,fulmar_operator"]).unwrap_err().to_string();
+    assert!(refused.contains("directive 2, \"fulmar_operator\", is neither a level"), "{refused}");
+    let asked = Line::try_parse_from(["fulmar-operator", "log-level", "debug", "--for", "5m"]).unwrap();
+    assert!(matches!(asked.command, Some(Command::LogLevel { .. })) && asked.config.is_none());
 }

@@ -1,6 +1,7 @@
 //! /livez, /readyz and /metrics.
 //!
-//! Owns the port. Never: anything that changes something; it is plain text and open to whoever reaches it.
+//! Owns the port. Never: anything that changes something; it is plain text and open to whoever reaches it. (The log level, which is
+//! changed here too, answers only on loopback: `fulmar_logging`.)
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,10 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::IncomingStream;
+use fulmar_logging::Ends;
 use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
@@ -38,13 +43,38 @@ pub async fn serve(address: SocketAddr, told: Told) -> anyhow::Result<()> {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(told);
+        .merge(fulmar_logging::route())
+        .layer(from_fn(with_ends))
+        .with_state(told)
+        .into_make_service_with_connect_info::<Accepted>();
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!(%error, "the HTTP port stopped serving");
         }
     });
     Ok(())
+}
+
+/// The ends of a connection, if they could still be asked for.
+#[derive(Debug, Clone, Copy)]
+struct Accepted(Option<Ends>);
+
+impl Connected<IncomingStream<'_, TcpListener>> for Accepted {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        let local = stream.io().local_addr();
+        Self(local.ok().map(|local| Ends { local, peer: *stream.remote_addr() }))
+    }
+}
+
+async fn with_ends(
+    ConnectInfo(Accepted(ends)): ConnectInfo<Accepted>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if let Some(ends) = ends {
+        request.extensions_mut().insert(ends);
+    }
+    next.run(request).await
 }
 
 async fn ready(State(told): State<Told>) -> impl IntoResponse {

@@ -28,5 +28,5 @@ pub mod statuses;
 pub mod topic;
 pub mod watches;
 
-pub use config::Config;
+pub use config::{Command, Config, Line};
 pub use run::run;

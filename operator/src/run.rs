@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::clusters::Clusters;
-use crate::config::{Config, LogFormat};
+use crate::config::Config;
 use crate::context::Context;
 use crate::events::Events;
 use crate::http::{self, Told};
@@ -26,12 +25,15 @@ const LISTING: Duration = Duration::from_millis(100);
 /// How often states are counted for /metrics: ten thousand Topics take a millisecond.
 const COUNTING: Duration = Duration::from_secs(5);
 
+/// It calls every failed request an error; what fails is said where it is handled.
+const NEVER_LOGGED: [&str; 1] = ["kube_client::client=off"];
+
 /// Runs until a signal, or until the Lease is lost: then the process ends, and Kubernetes starts another one.
 ///
 /// # Errors
 /// What keeps it from starting, or why it lost the Lease.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    start_log(&config)?;
+    fulmar_logging::install(config.log_format.into(), config.log_level.clone(), &NEVER_LOGGED);
     // Both kube and tonic take the process' provider of cryptography.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -131,17 +133,4 @@ fn candidate(config: &Config) -> Candidate {
         duration: config.lease_duration(),
         renewal: config.lease_renewal(),
     }
-}
-
-fn start_log(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log_level)
-        .with_context(|| format!("--log-level (FULMAR_LOG_LEVEL) {:?} is not a filter", config.log_level))?
-        // It calls every failed request an error; what fails is said where it is handled.
-        .add_directive("kube_client::client=off".parse().context("a directive of our own")?);
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
-    match config.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
-    Ok(())
 }

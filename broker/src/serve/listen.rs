@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::{Extension, Router};
+use fulmar_logging::Ends;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -178,6 +179,11 @@ async fn connection(
             return;
         }
         let caller = Caller { address, is_broker: false, is_operator: false };
+        let router = match socket.local_addr() {
+            Ok(local) => router.layer(Extension(Ends { local, peer: address })),
+            // It is refused what only loopback may ask.
+            Err(_) => router,
+        };
         return http(socket, caller, limits, router, stop).await;
     };
     let acceptor = TlsAcceptor::from(tls.server());

@@ -1,6 +1,7 @@
 //! `fulmar broker …`: a broker and its volume, without a cluster.
 
 mod inspect;
+mod log_level;
 mod run;
 mod set_aside;
 
@@ -13,6 +14,7 @@ use crate::exit::Failed;
 pub(crate) enum Broker {
     Inspect(inspect::Inspect),
     SetAside(set_aside::SetAside),
+    LogLevel(log_level::LogLevel),
     #[command(hide = true)]
     Run(Box<run::Run>),
 }
@@ -22,6 +24,7 @@ impl Broker {
         match self {
             Self::Inspect(inspect) => inspect.run(),
             Self::SetAside(set_aside) => set_aside.run(),
+            Self::LogLevel(level) => level.run(),
             Self::Run(run) => run.run().await,
         }
     }

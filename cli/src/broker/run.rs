@@ -4,7 +4,7 @@
 use std::io::Read;
 
 use clap::Args;
-use fulmar_broker::{Config, logging};
+use fulmar_broker::Config;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -22,7 +22,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) async fn run(self) -> Result<(), Failed> {
-        logging::install(self.config.log_format, &self.config.log_level).map_err(Failed::Usage)?;
+        fulmar_logging::install(self.config.log_format.into(), self.config.log_level.clone(), &[]);
         let mut terminate = signal(SignalKind::terminate())?;
         let stdin = self.stop_with_stdin.then(stdin_ended);
         let shutdown = async move {

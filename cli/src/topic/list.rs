@@ -46,18 +46,27 @@ fn object(topic: &v1::Topic) -> Value {
     })
 }
 
+/// What cannot be served, such as retained topics, has an error in the place of partitions.
+fn served(mut topics: Vec<v1::Topic>) -> Vec<v1::Topic> {
+    topics.retain(|topic| topic.error.is_none());
+    topics
+}
+
+fn table_of(topics: &[v1::Topic]) -> String {
+    if topics.is_empty() {
+        return "there are no topics".to_owned();
+    }
+    table(["NAME", "PARTITIONS", "REPLICAS", "LEADERLESS"], topics.iter().map(row))
+}
+
+/// The list for people.
+pub(crate) fn as_table(topics: Vec<v1::Topic>) -> String {
+    table_of(&served(topics))
+}
+
 impl List {
     pub(crate) async fn run(self) -> Result<(), Failed> {
-        let mut topics = self.server.connect().await?.admin().topics().await?;
-        // What cannot be served, such as retained topics, has an error in the place of partitions.
-        topics.retain(|topic| topic.error.is_none());
-        let as_table = || {
-            if topics.is_empty() {
-                "there are no topics".to_owned()
-            } else {
-                table(["NAME", "PARTITIONS", "REPLICAS", "LEADERLESS"], topics.iter().map(row))
-            }
-        };
-        Ok(self.output.show(as_table, || topics.iter().map(object).collect())?)
+        let topics = served(self.server.connect().await?.admin().topics().await?);
+        Ok(self.output.show(|| table_of(&topics), || topics.iter().map(object).collect())?)
     }
 }

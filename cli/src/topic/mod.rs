@@ -6,6 +6,7 @@ mod list;
 use clap::Subcommand;
 
 use crate::exit::Failed;
+pub(crate) use list::as_table;
 
 /// See the module.
 #[derive(Debug, Subcommand)]

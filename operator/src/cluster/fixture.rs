@@ -5,7 +5,7 @@ use fulmar_crds::Cluster;
 use serde_json::json;
 
 use crate::cluster::validate::{Wanted, validate};
-use crate::config::Config;
+use crate::config::Line;
 
 /// A Cluster orders in the namespace shop, of nothing but defaults.
 pub(crate) fn cluster(change: impl FnOnce(&mut Cluster)) -> Cluster {
@@ -29,6 +29,7 @@ pub(crate) fn wanted(change: impl FnOnce(&mut Cluster)) -> Wanted {
         "--pod-namespace",
         "fulmar",
     ];
-    let config = Config::parse_from(std::iter::once("fulmar-operator").chain(arguments));
+    let line = Line::parse_from(std::iter::once("fulmar-operator").chain(arguments));
+    let config = line.config.expect("settings are given");
     validate(&cluster(change), &config).expect("a good Cluster")
 }

@@ -74,6 +74,7 @@ impl Http {
             .route("/health", get(ready))
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
+            .merge(fulmar_logging::route())
             .with_state(self)
     }
 
