@@ -106,9 +106,10 @@ async fn read(mut output: impl AsyncRead + Unpin, bound: Bound) -> Result<Vec<u8
                     return Ok(end(bytes, max));
                 }
                 bytes.extend_from_slice(&chunk[..length]);
-                // Twice as much before it is moved: moving costs as much as reading then, and no more.
+                // Twice as much before it is moved: moving costs as much as reading then, and no more. One byte too many stays, by which
+                // it is known in the end that the first line is half of one.
                 if bytes.len() > 2 * max {
-                    bytes.drain(..bytes.len() - max);
+                    bytes.drain(..bytes.len() - max - 1);
                 }
             }
         }

@@ -15,7 +15,7 @@ const YAML: &str = "
 apiVersion: fulmar.dev/v1alpha1
 kind: Cluster
 metadata: {name: orders}
-spec: {replicas: 3, resources: {limits: {memory: 128Mi}}}
+spec: {replicas: 3}
 ---
 apiVersion: fulmar.dev/v1alpha1
 kind: Topic

@@ -16,12 +16,12 @@ const YAML: &str = "
 apiVersion: fulmar.dev/v1alpha1
 kind: Cluster
 metadata: {name: orders, annotations: {note: 'http://jane:hunter2@example.org'}}
-spec: {replicas: 1, resources: {limits: {memory: 128Mi}}}
+spec: {replicas: 1}
 ---
 apiVersion: fulmar.dev/v1alpha1
 kind: Topic
 metadata: {name: orders.v1}
-spec: {clusterRef: {name: orders}, partitions: 1, replicas: 1}
+spec: {clusterRef: {name: orders}, partitions: 1}
 ";
 
 fn unpacked(bytes: &[u8]) -> BTreeMap<String, String> {

@@ -29,6 +29,7 @@ fn value_that_is_unknown_or_out_of_range_is_refused_by_name() {
         ("brokerImage.digest=sha256:12", "/brokerImage/digest"),
         ("lease.seconds=1", "/lease/seconds"),
         ("log.format=xml", "/log/format"),
+        ("log.level=debgu", "/log/level"),
         ("watchNamespaces={Orders}", "/watchNamespaces/0"),
         ("watchNamespaces=orders", "/watchNamespaces"),
         ("crds.install=true", "'install' not allowed"),
@@ -49,6 +50,7 @@ fn value_that_is_unknown_or_out_of_range_is_refused_by_name() {
         ("networkPolicy.metricsFrom[0].cidr=::/0", "'cidr' not allowed"),
         ("monitoring.interval=often", "/monitoring/interval"),
         ("monitoring.podMonitors.enabled=true", "'podMonitors' not allowed"),
+        ("monitoring.rules.runbookUrl=the wiki", "/monitoring/rules/runbookUrl"),
         ("lease.renewMilliseconds=2000", "not less than half of lease.seconds"),
     ];
     for (value, named) in bad {

@@ -99,10 +99,18 @@ fn every_alert_has_its_place_in_the_runbook() {
         rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap())
     {
         let name = rule["alert"].as_str().unwrap();
-        assert_eq!(rule["annotations"]["runbook"], format!("docs/alerts.md#{}", name.to_lowercase()));
+        assert_eq!(rule["annotations"]["runbook_url"], format!("docs/alerts.md#{}", name.to_lowercase()));
         alerts.insert(name);
     }
-    let sections: BTreeSet<&str> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let (_, sections) = runbook.split_once("\n# Runbook\n").unwrap();
+    let sections: Vec<(&str, &str)> =
+        sections.split("\n## ").skip(1).map(|section| section.split_once('\n').unwrap()).collect();
+    for (alert, section) in &sections {
+        for part in ["**Means**: ", "**Programs notice** ", "```\n", "**Do**: "] {
+            assert!(section.contains(part), "the section {alert} has no {part:?}");
+        }
+    }
+    let sections: BTreeSet<&str> = sections.into_iter().map(|(alert, _)| alert).collect();
     assert_eq!(alerts, sections);
 }
 
