@@ -98,6 +98,11 @@ impl Brokers {
         self.gossip.borrow().keys().copied().collect()
     }
 
+    /// Whether a broker says that its volume is full.
+    pub fn is_full(&self, ordinal: Ordinal) -> bool {
+        self.gossip.borrow().get(&ordinal).is_some_and(|neighbour| neighbour.is_full)
+    }
+
     /// Wakes when gossip sees something else.
     pub fn gossip(&self) -> watch::Receiver<View> {
         self.gossip.clone()

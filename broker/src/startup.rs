@@ -124,7 +124,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
         replicas: replicas.clone(),
         pages: pages.clone(),
         brokers: brokers.clone(),
-        gossip,
+        gossip: Arc::clone(&gossip),
         peers: peers.clone(),
         tls: tls.clone(),
         stopping: stops,
@@ -155,7 +155,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
     let serving_tcp = tokio::spawn(serve::tcp::serve(ports.tcp, door.clone(), shares, stop_clients.clone()));
     let (directory, followed) = (pages.directory(), peers.clone());
     let ready = readiness::watch(replicas.clone(), directory, followed, phase.clone(), refused, health);
-    let mut tasks = upkeep(&replicas, &pages, config);
+    let mut tasks = upkeep(&replicas, &pages, gossip, config);
     let tending = [tokio::spawn(tls.watch()), tokio::spawn(peers.keep_dialling()), tokio::spawn(ready)];
     tasks.extend(tending.map(AbortOnDropHandle::new));
     info!(name = config.name.text, %addresses.grpc, %addresses.http, %addresses.tcp, %addresses.internal, %addresses.gossip, "the broker serves");
@@ -176,10 +176,16 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
 }
 
 /// What looks after the stored records.
-fn upkeep(replicas: &Replicas, pages: &Pages, config: &Config) -> Vec<AbortOnDropHandle<()>> {
+fn upkeep(
+    replicas: &Replicas,
+    pages: &Pages,
+    gossip: Arc<Gossip>,
+    config: &Config,
+) -> Vec<AbortOnDropHandle<()>> {
     let retaining = tokio::spawn(replica::retain(replicas.clone(), pages.directory()));
     let scrubbing = tokio::spawn(replica::scrub(replicas.clone(), config.scrub_rate));
-    vec![AbortOnDropHandle::new(retaining), AbortOnDropHandle::new(scrubbing)]
+    let telling = tokio::spawn(replica::tell_fullness(replicas.clone(), gossip));
+    [retaining, scrubbing, telling].map(AbortOnDropHandle::new).into()
 }
 
 async fn bind(config: &Config) -> anyhow::Result<Ports> {
@@ -370,6 +376,7 @@ fn myself(identity: &core::Identity, addresses: Addresses) -> Neighbour {
         client: addresses.grpc.to_string(),
         zone: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        is_full: false,
     }
 }
 

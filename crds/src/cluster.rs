@@ -77,7 +77,15 @@ pub const NAME_LENGTH_MAX: usize = 40;
         "'spec.replicas %d is below status.minReplicas %d, the fewest brokers that the placed replicas allow now; lower replication factors or delete topics first'.format([self.spec.replicas, oldSelf.status.minReplicas])".into()
     ))
     .reason(Reason::FieldValueForbidden)
-    .field_path(".spec.replicas")
+    .field_path(".spec.replicas"),
+    validation = Rule::new(
+        "!isQuantity(self.spec.storage.size) || !isQuantity(oldSelf.spec.storage.size) || quantity(self.spec.storage.size).compareTo(quantity(oldSelf.spec.storage.size)) >= 0 || (has(oldSelf.status) && has(oldSelf.status.storageCapacity) && isQuantity(oldSelf.status.storageCapacity) && quantity(self.spec.storage.size).compareTo(quantity(oldSelf.status.storageCapacity)) >= 0)"
+    )
+    .message(Message::Expression(
+        "'volumes cannot shrink: spec.storage.size %s is below %s'.format([self.spec.storage.size, has(oldSelf.status) && has(oldSelf.status.storageCapacity) ? oldSelf.status.storageCapacity + ', what they have (status.storageCapacity)' : oldSelf.spec.storage.size])".into()
+    ))
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".spec.storage.size")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSpec {
@@ -150,16 +158,14 @@ impl Default for ClusterSpec {
         .field_path(".storageClassName")
 )]
 pub struct Storage {
-    /// The size of each broker's volume: a quantity of bytes of at least 512Mi, such as 10Gi or 500G. It cannot be
-    /// changed after the Cluster is created.
+    /// The size of each broker's volume: a quantity of bytes of at least 512Mi, such as 10Gi or 500G. Raising it grows the
+    /// volumes while the brokers run, where the StorageClass lets its volumes grow; the condition VolumesSized tells how far
+    /// that is. It cannot be lowered below status.storageCapacity, what the volumes have: a volume never shrinks.
     #[serde(default = "storage_size_default")]
     #[schemars(length(min = 1, max = 24))]
     #[x_kube(
         validation = Rule::new("self.matches('^[1-9][0-9]{0,17}([kMGTPE]|[KMGTPE]i)?$') && !quantity(self).isLessThan(quantity('512Mi')) && !quantity(self).isGreaterThan(quantity('1Ei'))")
-            .message("must be a quantity of bytes from 512Mi to 1Ei, such as 10Gi or 500G"),
-        validation = Rule::new("!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) == 0")
-            .message(Message::Expression("'the size of the volumes cannot be changed: it is %s'.format([oldSelf])".into()))
-            .reason(Reason::FieldValueForbidden)
+            .message("must be a quantity of bytes from 512Mi to 1Ei, such as 10Gi or 500G")
     )]
     pub size: String,
 
@@ -231,6 +237,11 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub under_replicated: Option<i32>,
 
+    /// The size of the largest volume of a broker. spec.storage.size cannot be lowered below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 24))]
+    pub storage_capacity: Option<String>,
+
     /// What deleted Topics left behind on the volumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retained: Option<Retained>,
@@ -242,7 +253,8 @@ pub struct ClusterStatus {
 
     /// What is true of the Cluster now. Ready: every broker wanted has joined and serves. Reconciling: a change is being
     /// carried out. Stalled: it cannot go on without a person. Available: clients can publish and consume. ZonesKnown:
-    /// the zone of every broker is known. RolloutComplete: every broker runs the wanted template.
+    /// the zone of every broker is known. RolloutComplete: every broker runs the wanted template. DiskPressure: a broker has
+    /// too little space left, and partitions that it leads take no records. VolumesSized: every volume has the wanted size.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,

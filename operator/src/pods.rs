@@ -13,8 +13,8 @@ use kube::core::PartialObjectMeta;
 use crate::cache::Cache;
 use crate::names::{ANNOTATION_CERTIFICATES, BROKER_CONTAINER, ClusterKey};
 
-/// A claim, of which only the metadata is watched.
-pub type Claim = PartialObjectMeta<PersistentVolumeClaim>;
+/// A claim.
+pub type Claim = PersistentVolumeClaim;
 
 /// One broker's pod.
 #[derive(Debug, Clone, PartialEq, Eq)]

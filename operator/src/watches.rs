@@ -36,8 +36,8 @@ pub struct Watches {
     pub tables: Cache<PartialObjectMeta<PartitionTable>>,
     /// Pods of brokers.
     pub pods: Cache<Pod>,
-    /// Claims of brokers: their metadata only.
-    pub claims: Cache<PartialObjectMeta<PersistentVolumeClaim>>,
+    /// Claims of brokers.
+    pub claims: Cache<PersistentVolumeClaim>,
     /// Nodes: their metadata only, for zones. Empty where they are not read.
     pub nodes: Cache<PartialObjectMeta<Node>>,
     /// `StatefulSet`s that the operator manages.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use fulmar_core::control::{Greeting, Input};
+use fulmar_core::control::{Disk, Greeting, Input};
 use fulmar_core::id::Ordinal;
 use fulmar_proto::internal::v1::control_client::ControlClient;
 use fulmar_proto::internal::v1::from_broker::Message as Up;
@@ -80,6 +80,8 @@ struct Said {
     hears: Option<GossipView>,
     /// With whom it is connected.
     links: Option<Links>,
+    /// How full its volume is.
+    disk: Option<Disk>,
 }
 
 impl Said {
@@ -94,6 +96,11 @@ impl Said {
         if let Some(links) = heartbeat.links.filter(|links| self.links.as_ref() != Some(links)) {
             inputs.push(Input::Links { ordinal, linked: ordinals(&links.linked) });
             self.links = Some(links);
+        }
+        let disk = heartbeat.volume.map(convert::disk_from_proto);
+        if let Some(disk) = disk.filter(|disk| self.disk.is_none_or(|said| differs(said, *disk))) {
+            inputs.push(Input::Disk { ordinal, disk });
+            self.disk = Some(disk);
         }
         inputs.push(Input::Heartbeat { ordinal, storage_rounds: heartbeat.storage_rounds });
         if heartbeat.certificates != self.worn {
@@ -268,6 +275,12 @@ impl Attendant {
         };
         Ok(vec![input])
     }
+}
+
+/// Whether that is worth telling: one percent up and down again is not.
+fn differs(said: Disk, disk: Disk) -> bool {
+    (said.is_full, said.total_bytes) != (disk.is_full, disk.total_bytes)
+        || said.used_percent.abs_diff(disk.used_percent) > 1
 }
 
 /// A number beyond an ordinal's names no broker.

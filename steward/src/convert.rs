@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use fulmar_core::broker::{PROTOCOL, ProtocolRange};
 use fulmar_core::control::table::TopicRecord;
-use fulmar_core::control::{Address, Greeting, HeldPage, Hello, PushedPage};
+use fulmar_core::control::{Address, Disk, Greeting, HeldPage, Hello, PushedPage};
 use fulmar_core::id::{Ordinal, PartitionKey, ReplicaId};
 use fulmar_core::offset::Offset;
 use fulmar_core::partition::{Promise, PromiseKind, Report};
@@ -108,6 +108,14 @@ fn read_hello(hello: &proto::BrokerHello) -> Result<Hello, Unreadable> {
 
 pub(crate) fn held_from_proto(held: &proto::PageHeld) -> HeldPage {
     HeldPage { number: held.number, controller_epoch: held.controller_epoch, revision: held.revision }
+}
+
+/// Whatever a broker says of its volume can be read: a size of nothing is full.
+pub(crate) fn disk_from_proto(volume: proto::Volume) -> Disk {
+    let proto::Volume { total_bytes, available_bytes, is_full } = volume;
+    let used = u128::from(total_bytes.saturating_sub(available_bytes)) * 100;
+    let used_percent = used.checked_div(total_bytes.into()).unwrap_or(100);
+    Disk { total_bytes, used_percent: u8::try_from(used_percent).unwrap_or(100), is_full }
 }
 
 pub(crate) fn page_to_proto(page: &PushedPage) -> proto::Page {

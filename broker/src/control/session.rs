@@ -20,7 +20,7 @@ use super::{Attendance, reports};
 use crate::brokers::Listed;
 use crate::replica::Command;
 use crate::replica::wire::process_to;
-use crate::storage::OpenError;
+use crate::storage::{Fullness, OpenError};
 
 /// A hello comes first, and soon.
 const HELLO_MAX: Duration = Duration::from_secs(5);
@@ -139,6 +139,11 @@ async fn greet(
     let stopped = |error: crate::replica::Stopped| error.to_string();
     shared.replicas.send(Command::Adopt(cluster)).await.map_err(stopped)?;
     shared.replicas.send(Command::Operator(true)).await.map_err(stopped)
+}
+
+fn volume(fullness: Fullness) -> proto::Volume {
+    let Fullness { total_bytes, available_bytes, is_full, is_exhausted: _ } = fullness;
+    proto::Volume { total_bytes, available_bytes, is_full }
 }
 
 struct Attending {
@@ -269,6 +274,7 @@ impl Attending {
             // With each: a byte or two for each broker. What is said only when it changes says nothing of how old it is.
             hears: Some(proto::GossipView { alive: numbers(shared.brokers.alive()) }),
             links: Some(proto::Links { linked: numbers(shared.peers.linked()) }),
+            volume: Some(volume(shared.replicas.storage().fullness())),
         }
     }
 

@@ -42,6 +42,7 @@ mod keys {
     pub(super) const CLIENT: &str = "client";
     pub(super) const ZONE: &str = "zone";
     pub(super) const VERSION: &str = "version";
+    pub(super) const FULL: &str = "full";
 }
 
 /// What a broker says about itself.
@@ -59,6 +60,8 @@ pub struct Neighbour {
     pub zone: Option<String>,
     /// Its software.
     pub version: String,
+    /// Its volume is full: who leads does not count on it for an acknowledgement.
+    pub is_full: bool,
 }
 
 /// Who is alive, this broker included.
@@ -135,6 +138,12 @@ impl Gossip {
         self.view.clone()
     }
 
+    /// Tells the others whether this broker's volume is full.
+    pub async fn set_full(&self, is_full: bool) {
+        let value = if is_full { "yes" } else { "no" };
+        self.handle.with_chitchat(|chitchat| chitchat.self_node_state().set(keys::FULL, value)).await;
+    }
+
     /// Tells the others the zone that this broker was told.
     pub async fn set_zone(&self, zone: &str) {
         self.handle.with_chitchat(|chitchat| chitchat.self_node_state().set(keys::ZONE, zone)).await;
@@ -161,6 +170,7 @@ fn neighbour(state: &NodeState) -> Option<Neighbour> {
         client: state.get(keys::CLIENT)?.to_owned(),
         zone: state.get(keys::ZONE).map(str::to_owned),
         version: state.get(keys::VERSION).unwrap_or_default().to_owned(),
+        is_full: state.get(keys::FULL) == Some("yes"),
     })
 }
 

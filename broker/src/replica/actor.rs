@@ -17,7 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use super::doorkeeper::Doorkeeper;
 use super::ship::Shipper;
-use super::{Command, Publish, Said, State, States, tell};
+use super::{Command, Publish, Said, State, States, room, tell};
 use crate::clock::Clock;
 use crate::storage::{Storage, StorageEvent, WriteError};
 
@@ -251,7 +251,9 @@ impl Actor {
         let Said { from, link, messages } = said;
         // A connection that was replaced is not listened to any more.
         let Some(process) = self.shipper.process_of(from, link) else { return };
+        let is_exhausted = self.storage.fullness().is_exhausted;
         for (key, message) in messages {
+            let message = if is_exhausted { room::without_batches(message) } else { message };
             self.touched.insert(key);
             self.step(Input::Message { from, process, key, message });
         }

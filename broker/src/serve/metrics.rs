@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::memory::Budget;
+use crate::storage::Fullness;
 
 /// Of a failed request: one of the documented reasons, so their number is bounded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,6 +40,42 @@ pub struct Metrics {
     operator: Gauge,
     answer_bytes: Gauge,
     request_bytes: Gauge,
+    volume: VolumeGauges,
+}
+
+/// The volume, as the storage saw it last.
+#[derive(Debug, Default)]
+struct VolumeGauges {
+    size: Gauge,
+    available: Gauge,
+    full: Gauge,
+}
+
+impl VolumeGauges {
+    fn register(registry: &mut Registry) -> Self {
+        let gauges = Self::default();
+        let size = gauges.size.clone();
+        registry.register_with_unit("volume", "Size of the volume's file system", Unit::Bytes, size);
+        registry.register_with_unit(
+            "volume_available",
+            "What may still be written, free pages of the records' file included",
+            Unit::Bytes,
+            gauges.available.clone(),
+        );
+        registry.register(
+            "volume_full",
+            "1 while too little is available: partitions that are led here take no records",
+            gauges.full.clone(),
+        );
+        gauges
+    }
+
+    fn set(&self, fullness: Fullness) {
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.size.set(bytes(fullness.total_bytes));
+        self.available.set(bytes(fullness.available_bytes));
+        self.full.set(i64::from(fullness.is_full));
+    }
 }
 
 impl Default for Metrics {
@@ -46,8 +83,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("fulmar");
         // From 0.1 ms, a fast disk's flush, to 13 s, past the patience of a retried publish.
         let publish_seconds = Histogram::new(exponential_buckets(0.0001, 2.0, 18));
-        let metrics = (Counter::default(), Family::<Reason, Counter>::default());
-        let (publishes, failures) = metrics;
+        let (publishes, failures) = (Counter::default(), Family::<Reason, Counter>::default());
         let (batches, batch_bytes, delivered) = (Counter::default(), Counter::default(), Counter::default());
         let (leading, replicas, halted) = (Gauge::default(), Gauge::default(), Gauge::default());
         let operator = Gauge::default();
@@ -94,6 +130,7 @@ impl Default for Metrics {
             Unit::Bytes,
             request_bytes.clone(),
         );
+        let volume = VolumeGauges::register(&mut registry);
         registry.register("operator_attached", "1 while an operator is attached", operator.clone());
         Self {
             registry,
@@ -112,6 +149,7 @@ impl Default for Metrics {
             operator,
             answer_bytes,
             request_bytes,
+            volume,
         }
     }
 }
@@ -151,6 +189,11 @@ impl Metrics {
         let bytes = |budget: &Budget| i64::try_from(budget.taken_bytes()).unwrap_or(i64::MAX);
         self.answer_bytes.set(bytes(answers));
         self.request_bytes.set(bytes(requests));
+    }
+
+    /// How full the volume is now.
+    pub(super) fn fill(&self, fullness: Fullness) {
+        self.volume.set(fullness);
     }
 
     /// The text; what is a state is read first.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fulmar_core::batch::Record;
 use fulmar_core::control::table::TopicRecord;
-use fulmar_core::id::{Ordinal, PartitionKey};
+use fulmar_core::id::{Ordinal, PartitionKey, ReplicaId};
 use fulmar_core::offset::Offset;
 use fulmar_core::partitioner::partition_of;
 use fulmar_proto::v1::log_client::LogClient;
@@ -27,6 +27,10 @@ use crate::dial;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries, unless the table changes before.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
+
+/// What holds of every publish that a full volume refuses.
+const WITHOUT_ROOM: &str =
+    "nothing was appended, reading goes on, and publishing when retention or a larger volume makes room";
 
 impl Door {
     /// Publishes one message; answers when it is committed. `received`: its memory, given back once it has some as a
@@ -175,7 +179,7 @@ impl Door {
         records: &[Record],
         deadline: Instant,
     ) -> Result<Offset, Failure> {
-        self.check_room()?;
+        self.check_room(key)?;
         let batch = convert::framed(records)?;
         self.shared.metrics.appended(batch.size());
         let stopping =
@@ -199,15 +203,31 @@ impl Door {
         admission.ok_or_else(|| Failure::new(ErrorReason::Busy, busy))
     }
 
-    /// Below the reserve of free space nothing is appended.
-    pub(super) fn check_room(&self) -> Result<(), Failure> {
-        if self.shared.replicas.storage().has_room() {
+    /// Below the reserve of free space nothing is appended, nor where that leaves too few replicas to acknowledge it.
+    pub(super) fn check_room(&self, key: PartitionKey) -> Result<(), Failure> {
+        let (me, fullness) = (self.shared.replicas.me(), self.shared.replicas.storage().fullness());
+        if fullness.is_full {
+            let message = format!(
+                "the volume of broker {}, the leader, is full: {} MiB of {} MiB are available, too few to append more; {WITHOUT_ROOM}",
+                me.ordinal,
+                fullness.available_bytes >> 20,
+                fullness.total_bytes >> 20,
+            );
+            return Err(Failure::new(ErrorReason::DiskFull, message));
+        }
+        let directory = self.shared.directory.borrow();
+        let Some(entry) = directory.entry(key) else { return Ok(()) };
+        let is_full = |replica: ReplicaId| replica != me && self.shared.brokers.is_full(replica.ordinal);
+        if entry.acknowledged_by(|replica| !is_full(replica)) {
             return Ok(());
         }
-        Err(Failure::new(
-            ErrorReason::DiskFull,
-            "the leader's volume is full; nothing was appended, reading goes on",
-        ))
+        let members = entry.members.replicas().into_iter().filter(|one| is_full(*one));
+        let full: Vec<String> = members.map(|one| one.ordinal.to_string()).collect();
+        let message = format!(
+            "the volumes of brokers {} are full, and without them too few replicas acknowledge; {WITHOUT_ROOM}",
+            full.join(", ")
+        );
+        Err(Failure::new(ErrorReason::DiskFull, message))
     }
 
     /// A replica's refusal, with the leader's address where that helps.

@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::journal::Position;
 use super::op::Op;
+use super::room::Room;
 use super::shared::Shared;
 use super::volume::Volume;
 
@@ -61,7 +62,6 @@ impl Applied {
 pub(super) struct Pace {
     pub(super) bytes_max: usize,
     pub(super) after: Duration,
-    pub(super) reserve_bytes: u64,
 }
 
 /// Groups that wait for their transaction.
@@ -82,14 +82,21 @@ pub(super) struct Applier {
     applied: Arc<Applied>,
     pace: Pace,
     pending: Pending,
+    room: Room,
     room_asked: Option<Instant>,
     committed: Instant,
 }
 
 impl Applier {
-    pub(super) fn new(shared: Arc<Shared>, volume: Volume, applied: Arc<Applied>, pace: Pace) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        volume: Volume,
+        applied: Arc<Applied>,
+        pace: Pace,
+        room: Room,
+    ) -> Self {
         let pending = Pending::default();
-        Self { shared, volume, applied, pace, pending, room_asked: None, committed: Instant::now() }
+        Self { shared, volume, applied, pace, pending, room, room_asked: None, committed: Instant::now() }
     }
 
     /// Runs until the journal's thread is gone. A closed volume is applied to the end.
@@ -163,6 +170,7 @@ impl Applier {
         let before = self.volume.applied;
         let end = pending.end.unwrap_or(before);
         self.volume.apply(&pending.ops, end, &notes, closing)?;
+        self.room.applied(pending.bytes as u64);
         let stored = self.volume.replicas.iter().map(|(key, replica)| (*key, replica.row.bytes));
         self.shared.memory.lock().applied(pending.last_id, stored);
         self.shared.permits.add_permits(pending.permits);
@@ -172,23 +180,22 @@ impl Applier {
     }
 
     fn sweep(&mut self) -> Result<(), super::volume::VolumeError> {
-        self.volume.sweep()?;
+        let swept = self.volume.sweep()?;
+        self.room.swept(swept);
         let stored = self.volume.replicas.iter().map(|(key, replica)| (*key, replica.row.bytes));
         self.shared.memory.lock().applied(0, stored);
         Ok(())
     }
 
-    /// Below the reserve there is no room; a quarter above it there is again.
+    /// Retention and a volume that was grown make room, whoever else writes there takes it.
     fn watch_room(&mut self) {
         if self.room_asked.is_some_and(|asked| asked.elapsed() < ROOM_EVERY) {
             return;
         }
         self.room_asked = Some(Instant::now());
         // Unknown is not full: if the volume is in trouble, writes will say so.
-        let Ok(free) = self.shared.files.free_bytes(&self.shared.dir) else { return };
-        let reserve = self.pace.reserve_bytes;
-        let needed = if self.shared.has_room() { reserve } else { reserve + reserve / 4 };
-        self.shared.set_room(free >= needed);
+        let Ok(space) = self.shared.files.space(&super::volume::path(&self.shared.dir)) else { return };
+        self.shared.set_fullness(self.room.look(space));
     }
 }
 

@@ -31,8 +31,9 @@ pub struct StorageConfig {
     pub apply_bytes_max: usize,
     /// A batch waits at most so long for its transaction.
     pub apply_after: Duration,
-    /// Below so many free bytes appends are refused: redb needs pages to delete, the journal needs none.
-    pub reserve_bytes: u64,
+    /// Below so many free bytes appends are refused: redb needs pages to delete, the journal needs none. Of a volume below
+    /// 4 GiB less is kept back: an eighth.
+    pub reserve_bytes_max: u64,
 }
 
 impl StorageConfig {
@@ -54,7 +55,7 @@ impl StorageConfig {
             group_bytes_max: 8 * 1024 * 1024 + 64 * 1024,
             apply_bytes_max: 8 * 1024 * 1024,
             apply_after: Duration::from_millis(500),
-            reserve_bytes: 512 * MIB,
+            reserve_bytes_max: 512 * MIB,
         }
     }
 

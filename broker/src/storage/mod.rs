@@ -25,6 +25,7 @@ mod op;
 mod promise;
 mod reading;
 mod recovery;
+mod room;
 pub mod seam;
 mod shared;
 mod tables;
@@ -49,6 +50,7 @@ use self::committer::{Queued, Told};
 pub use self::config::{Expectations, SLOT_BYTES_MIN, StorageConfig};
 pub use self::error::{ADVICE, OpenError, ReadError, RotKind, TryWriteError, WriteError};
 use self::op::Op;
+pub use self::room::Fullness;
 use self::seam::Files;
 use self::shared::Shared;
 
@@ -361,6 +363,11 @@ impl Storage {
     /// Whether appends should be taken: false below the reserve of free space, until there is a quarter more again.
     pub fn has_room(&self) -> bool {
         self.shared().has_room()
+    }
+
+    /// How full the volume is, as of the last look, at most a quarter of a second ago.
+    pub fn fullness(&self) -> Fullness {
+        self.shared().fullness()
     }
 
     /// Bytes of batches in memory.

@@ -18,6 +18,7 @@ use super::identity::{self, Stored};
 use super::journal::{self, Position, Reader, Shape, Slots, Writer};
 use super::memory::Memory;
 use super::op::{self, Op};
+use super::room::Room;
 use super::seam::{Files, Lock};
 use super::shared::{Shared, Start};
 use super::volume::{self, View, Volume};
@@ -55,7 +56,9 @@ pub(super) fn open(
     let end = replay(&slots, &mut volume, config.apply_bytes_max, dir)?;
     check_replicas(&mut volume, end, dir)?;
     let opened = describe(&identity, &volume, replayed_bytes(released, end), dir)?;
-    let free = files.free_bytes(dir).map_err(io("ask for the free space of", dir))?;
+    let records = volume::path(dir);
+    let space = files.space(&records).map_err(io("ask for the space of", &records))?;
+    let room = Room::new(config.reserve_bytes_max, space, volume.kept_bytes());
     let writer = Writer::new(slots, end);
     let start = Start {
         files,
@@ -66,10 +69,11 @@ pub(super) fn open(
         database: Arc::clone(&volume.database),
         identity,
         lock,
-        room: free >= config.reserve_bytes,
+        fullness: room.fullness(),
     };
     let shared = Arc::new(Shared::new(start, events));
-    let threads = spawn(config, &shared, writer, volume, released).map_err(io("start a thread for", dir))?;
+    let threads =
+        spawn(config, &shared, writer, (volume, room), released).map_err(io("start a thread for", dir))?;
     Ok(Running { shared, threads, opened })
 }
 
@@ -289,18 +293,14 @@ fn spawn(
     config: &StorageConfig,
     shared: &Arc<Shared>,
     writer: Writer,
-    volume: Volume,
+    (volume, room): (Volume, Room),
     released: Position,
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
     let applied = Arc::new(Applied::new(released));
     // Unbounded as such; the permits of what it carries bound it.
     let (to_applier, groups) = mpsc::channel();
-    let pace = Pace {
-        bytes_max: config.apply_bytes_max,
-        after: config.apply_after,
-        reserve_bytes: config.reserve_bytes,
-    };
-    let tables = Applier::new(Arc::clone(shared), volume, Arc::clone(&applied), pace);
+    let pace = Pace { bytes_max: config.apply_bytes_max, after: config.apply_after };
+    let tables = Applier::new(Arc::clone(shared), volume, Arc::clone(&applied), pace, room);
     let committer = Committer {
         group_bytes_max: config.group_bytes_max.min(writer.body_bytes_max()),
         shared: Arc::clone(shared),

@@ -29,8 +29,19 @@ pub trait Files: Debug + Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the lock of that file, held until dropped; `None` if somebody else has it.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
-    /// Bytes that may still be written on the volume of this folder.
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+    /// What the volume of this file has, and what the file takes of it.
+    fn space(&self, file: &Path) -> io::Result<Space>;
+}
+
+/// What a volume has, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// The size of the file system.
+    pub total: u64,
+    /// What may still be written.
+    pub free: u64,
+    /// What the file takes: of a file with holes less than its length.
+    pub taken: u64,
 }
 
 /// One open file.
@@ -105,9 +116,12 @@ impl Files for SystemFiles {
         }
     }
 
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        let volume = rustix::fs::statvfs(dir)?;
-        Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
+    fn space(&self, file: &Path) -> io::Result<Space> {
+        let volume = rustix::fs::statvfs(file)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(volume.f_frsize);
+        // Whatever a file system's blocks are: this field counts 512 bytes.
+        let taken = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(file)?).saturating_mul(512);
+        Ok(Space { total: bytes(volume.f_blocks), free: bytes(volume.f_bavail), taken })
     }
 }
 

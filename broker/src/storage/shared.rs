@@ -12,6 +12,7 @@ use super::committer::Queue;
 use super::error::WriteError;
 use super::identity::Stored;
 use super::memory::Memory;
+use super::room::Fullness;
 use super::seam::{Files, Lock};
 use super::{Heartbeat, StorageEvent};
 
@@ -34,7 +35,7 @@ pub(super) struct Shared {
     events: Events,
     failed: OnceLock<String>,
     closing: AtomicBool,
-    room: AtomicBool,
+    fullness: Mutex<Fullness>,
     journal_beats: AtomicU64,
     applier_beats: AtomicU64,
 }
@@ -58,7 +59,7 @@ pub(super) struct Start {
     pub(super) database: Arc<Database>,
     pub(super) identity: Stored,
     pub(super) lock: Box<dyn Lock>,
-    pub(super) room: bool,
+    pub(super) fullness: Fullness,
 }
 
 impl Shared {
@@ -77,7 +78,7 @@ impl Shared {
             events,
             failed: OnceLock::new(),
             closing: AtomicBool::new(false),
-            room: AtomicBool::new(start.room),
+            fullness: Mutex::new(start.fullness),
             journal_beats: AtomicU64::new(0),
             applier_beats: AtomicU64::new(0),
         }
@@ -138,13 +139,18 @@ impl Shared {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.room.load(Ordering::Relaxed)
+        !self.fullness().is_full
     }
 
-    /// Notes whether there is room, and tells a change.
-    pub(super) fn set_room(&self, room: bool) {
-        if self.room.swap(room, Ordering::Relaxed) != room {
-            self.tell(StorageEvent::Room(room));
+    pub(super) fn fullness(&self) -> Fullness {
+        *self.fullness.lock()
+    }
+
+    /// Notes how full the volume is, and tells when room comes or goes.
+    pub(super) fn set_fullness(&self, fullness: Fullness) {
+        let before = std::mem::replace(&mut *self.fullness.lock(), fullness);
+        if before.is_full != fullness.is_full {
+            self.tell(StorageEvent::Room(!fullness.is_full));
         }
     }
 }

@@ -129,10 +129,12 @@ annotations:
   resources: [pods/eviction]
   verbs: [create]
 # Whose volumes there are: they carry the id of the Cluster. With whenDeleted: Delete the Cluster becomes their owner, and
-# Kubernetes deletes them with it; the operator itself cannot.
+# Kubernetes deletes them with it; the operator itself cannot. patch: a larger spec.storage.size grows them, which Kubernetes
+# refuses where the StorageClass does not allow it: classes need not be read. create: a broker that is added to a Cluster that
+# has grown gets a volume of that size.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: ["", events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::control::effect::Greeting;
 use crate::control::input::Hello;
+use crate::control::view::Disk;
 use crate::id::{Incarnation, Ordinal, PartitionKey, ReplicaId};
 use crate::partition::Report;
 use crate::term::Process;
@@ -36,6 +37,8 @@ pub(super) struct Broker {
     pub(super) rounds: (u64, Duration),
     /// The certificates that it uses, as it calls them; empty: it did not say.
     pub(super) certificates: String,
+    /// How full its volume is, as it said last, on this stream or one before: who stopped over a full disk still has one.
+    pub(super) disk: Option<Disk>,
     /// Whom it hears by gossip: what it said of it on this stream holds until it says otherwise, while heartbeats come.
     pub(super) hears: BTreeSet<Ordinal>,
     /// With whom it said on this stream that it is connected; nothing: it did not say.

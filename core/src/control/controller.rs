@@ -209,6 +209,7 @@ impl Controller {
             }
             Input::Heartbeat { ordinal, storage_rounds } => self.note_heartbeat(ordinal, storage_rounds),
             Input::Certificates { ordinal, worn } => self.note_certificates(ordinal, worn),
+            Input::Disk { ordinal, disk } => self.note_disk(ordinal, disk),
             Input::Gossip { ordinal, alive } => self.note_gossip(ordinal, alive),
             Input::Links { ordinal, linked } => self.note_links(ordinal, linked),
             Input::Stopping(ordinal) => self.note_stopping(ordinal),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::control::desired::Desired;
 use crate::control::effect::{Document, DocumentName, Revision};
 use crate::control::table::TopicRecord;
+use crate::control::view::Disk;
 use crate::id::{ClusterId, Ordinal, PartitionKey, ReplicaId};
 use crate::partition::Report;
 use crate::term::Process;
@@ -102,6 +103,13 @@ pub enum Input {
         ordinal: Ordinal,
         /// Its name for them; opaque.
         worn: String,
+    },
+    /// How full a broker's volume is. Said when a stream begins and when it changes.
+    Disk {
+        /// Who says it.
+        ordinal: Ordinal,
+        /// What it says.
+        disk: Disk,
     },
     /// Whom a broker hears by gossip. Said when a stream begins and when it changes; each heartbeat says that it still is so.
     Gossip {

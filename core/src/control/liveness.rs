@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::control::broker::Broker;
 use crate::control::controller::Controller;
-use crate::control::view::EventKind;
+use crate::control::view::{Disk, EventKind};
 use crate::entry::Entry;
 use crate::id::Ordinal;
 
@@ -45,6 +45,12 @@ impl Controller {
         broker.heard_at = self.now;
         broker.certificates = worn;
         true
+    }
+
+    pub(super) fn note_disk(&mut self, ordinal: Ordinal, disk: Disk) -> bool {
+        let Some(broker) = self.brokers.get_mut(&ordinal) else { return false };
+        broker.heard_at = self.now;
+        broker.disk.replace(disk) != Some(disk)
     }
 
     pub(super) fn note_gossip(&mut self, ordinal: Ordinal, alive: Vec<Ordinal>) -> bool {

@@ -34,7 +34,7 @@ pub use self::effect::{Address, Document, DocumentName, Effect, Greeting, Pushed
 pub use self::input::{HeldPage, Hello, Input, Sighting, WriteFailure};
 pub use self::losses::{InvalidLossWord, LossWord};
 pub use self::view::{
-    BrokerState, BrokerView, ControlEvent, EventKind, PartitionView, Stuck, TopicView, View, Waiting,
+    BrokerState, BrokerView, ControlEvent, Disk, EventKind, PartitionView, Stuck, TopicView, View, Waiting,
 };
 
 /// The most writes of the ledger under way at once.

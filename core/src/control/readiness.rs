@@ -118,6 +118,7 @@ impl Controller {
             state,
             message: broker.and_then(|broker| broker.refusal.clone()).map(|(why, _)| why).unwrap_or_default(),
             certificates: broker.map(|broker| broker.certificates.clone()).unwrap_or_default(),
+            disk: broker.and_then(|broker| broker.disk),
         }
     }
 

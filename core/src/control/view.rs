@@ -58,6 +58,19 @@ pub struct BrokerView {
     pub message: String,
     /// The certificates that it uses, as it calls them; empty: not known.
     pub certificates: String,
+    /// How full its volume is, as it said last; nothing: it never said.
+    pub disk: Option<Disk>,
+}
+
+/// How full a broker's volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// The size of its file system.
+    pub total_bytes: u64,
+    /// How much of it is taken, 0 to 100. Whole, so that a volume that fills up is not news with each record.
+    pub used_percent: u8,
+    /// Partitions that are led there take no records.
+    pub is_full: bool,
 }
 
 /// How a broker is.

@@ -185,7 +185,8 @@ pub(crate) fn heard(input: &control::Input) -> Option<String> {
         | Input::Gossip { .. }
         | Input::Links { .. }
         | Input::Ids(_)
-        | Input::Certificates { .. } => return None,
+        | Input::Certificates { .. }
+        | Input::Disk { .. } => return None,
         Input::Desired(desired) => {
             let wishes = desired.topics.iter().map(|wish| {
                 format!(

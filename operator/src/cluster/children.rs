@@ -5,7 +5,7 @@ use kube::Resource as _;
 use crate::api::ApiError;
 use crate::certificates::Certificates;
 use crate::cluster::apply::{Applied, ApplyError, apply};
-use crate::cluster::build::{Children, build};
+use crate::cluster::build::{Children, build, stateful_set};
 use crate::cluster::dereference::Seen;
 use crate::cluster::scale::Scale;
 use crate::cluster::status::Problem;
@@ -26,8 +26,9 @@ impl Attendant {
             return Ok(None);
         }
         let epoch = self.view().map_or(0, |view| view.controller_epoch);
-        let mut children = build(wanted, certificates, scale.brokers(), epoch.max(stamped(seen)));
         let live = seen.stateful_set.as_deref();
+        let made = stateful_set::as_made(wanted, live);
+        let mut children = build(&made, certificates, scale.brokers(), epoch.max(stamped(seen)));
         let given_up = fallback::settle(&mut children.stateful_set, live, self.finding.as_ref());
         self.template = children
             .stateful_set

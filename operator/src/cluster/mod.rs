@@ -6,6 +6,7 @@ pub mod apply;
 pub mod build;
 pub mod dereference;
 pub mod fallback;
+pub mod growth;
 pub mod patience;
 pub mod refresh;
 pub mod remove;
@@ -17,6 +18,7 @@ pub mod validate;
 pub mod volumes;
 
 mod children;
+mod disks;
 mod report;
 mod secrets;
 
@@ -46,6 +48,7 @@ use crate::topic::finalizer::{self, Keeper};
 
 use self::dereference::{Seen, dereference};
 use self::fallback::Finding;
+use self::growth::{Memory, Volumes};
 use self::patience::{Mood, Patience};
 use self::refresh::Told;
 use self::roll::{Health, Step};
@@ -108,6 +111,8 @@ pub struct Attendant {
     /// Something was changed by others after it was read: the watch is about to tell.
     behind: bool,
     mood: Mood,
+    /// What Kubernetes refused of the volumes.
+    volumes: Memory,
     /// The brokers' set was found as it should be in this pass: what the watch tells of it is not of an older template.
     template_in_place: bool,
     /// The template that is in place, by name, and what the last roll found out about it.
@@ -125,6 +130,7 @@ struct Findings<'a> {
     scale: Scale,
     problem: Option<Problem>,
     roll: Option<Step>,
+    volumes: Volumes,
 }
 
 impl Attendant {
@@ -141,6 +147,7 @@ impl Attendant {
             story,
             behind: false,
             mood: Mood::new(Instant::now()),
+            volumes: Memory::default(),
             template_in_place: false,
             template: String::new(),
             finding: None,
@@ -190,6 +197,7 @@ impl Attendant {
         let claims = claims(&seen.topics, Some(wanted.settings.replicas));
         let certificates = self.certificates(&wanted).await?;
         let scale = self.scale(&wanted, seen);
+        let volumes = self.grow(&wanted, seen, scale).await;
         let problem = self.apply(&wanted, seen, &certificates, scale).await?;
         let nodes = &self.context.watches.nodes;
         let pods =
@@ -198,8 +206,8 @@ impl Attendant {
         self.refresh(&wanted, &pods, &certificates).await;
         let roll = self.roll(&wanted, seen, &pods, scale).await?;
         let finalizers = self.keep_finalizers(&claims).await;
-        let findings =
-            Findings { cluster, seen, wanted: &wanted, claims: &claims, pods: &pods, scale, problem, roll };
+        let (wanted, claims, pods) = (&wanted, &claims[..], &pods[..]);
+        let findings = Findings { cluster, seen, wanted, claims, pods, scale, problem, roll, volumes };
         let next = self.report(&findings);
         finalizers?;
         Ok(self.next(next, &findings, &certificates))

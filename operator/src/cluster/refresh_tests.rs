@@ -36,6 +36,7 @@ fn saying(certificates: &[&str]) -> View {
         state: BrokerState::Serving,
         message: String::new(),
         certificates: (*says).to_owned(),
+        disk: None,
     };
     View { brokers: (0..).zip(certificates).map(broker).collect(), ..View::default() }
 }

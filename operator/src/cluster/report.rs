@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::cluster::dereference::Seen;
+use crate::cluster::disks;
 use crate::cluster::patience::{CALM_AFTER, Calm, Due, Gist, Subject};
 use crate::cluster::roll::Step;
 use crate::cluster::status::{Facts, Problem, status};
@@ -27,6 +28,7 @@ impl Attendant {
             cluster: findings.cluster,
             wanted: Some(findings.wanted.settings.replicas),
             problem: findings.problem.as_ref(),
+            volumes: Some(&findings.volumes),
             scale: Some(findings.scale),
             stateful_set: findings.seen.stateful_set.as_deref(),
             pods: findings.pods,
@@ -34,6 +36,7 @@ impl Attendant {
             view: view.as_deref(),
         };
         let told = status(facts, Timestamp::now());
+        disks::tell(&mut self.story, findings.cluster, &self.key, view.as_deref());
         let rolling = matches!(findings.roll, Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_)));
         let wanted = findings.wanted.settings.replicas;
         let restless = view.as_deref().is_none_or(|view| is_restless(view, wanted));
@@ -57,6 +60,7 @@ impl Attendant {
             cluster,
             wanted: None,
             problem: Some(&problem),
+            volumes: None,
             scale: None,
             stateful_set: seen.stateful_set.as_deref(),
             pods: &[],

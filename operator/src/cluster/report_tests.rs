@@ -123,6 +123,7 @@ fn view(down: Option<u16>, second: u64) -> View {
         state: if gone(ordinal) { BrokerState::Dead } else { BrokerState::Serving },
         message: String::new(),
         certificates: String::new(),
+        disk: None,
     });
     View {
         controller_epoch: 7,

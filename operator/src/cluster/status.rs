@@ -6,6 +6,8 @@ use fulmar_crds::{Cluster, ClusterStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 
+use crate::cluster::disks;
+use crate::cluster::growth::{Refusal, Volumes};
 use crate::cluster::roll::Step;
 use crate::cluster::scale::Scale;
 use crate::conditions::{Claim, Truth, conditions};
@@ -23,6 +25,8 @@ pub struct Facts<'a> {
     pub wanted: Option<u16>,
     /// Why something is not as it should be.
     pub problem: Option<&'a Problem>,
+    /// How the volumes are; `None`: they were not looked at.
+    pub volumes: Option<&'a Volumes>,
     /// How many brokers there are to be now.
     pub scale: Option<Scale>,
     /// The brokers' set.
@@ -63,6 +67,8 @@ pub fn status(facts: Facts<'_>, now: Timestamp) -> ClusterStatus {
         available(&facts),
         zones_known(&facts),
         rollout_complete(&facts),
+        disks::pressure(facts.key, view),
+        facts.volumes.map_or_else(Volumes::not_looked_at, Volumes::condition),
     ];
     let replicas = facts.stateful_set.and_then(|set| set.status.as_ref()).map(|status| status.replicas);
     let selector: Vec<_> = facts.key.selector().iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -76,6 +82,10 @@ pub fn status(facts: Facts<'_>, now: Timestamp) -> ClusterStatus {
         under_replicated: view
             .map(|view| i32::try_from(view.under_replicated).unwrap_or(i32::MAX))
             .or(before.under_replicated),
+        storage_capacity: match facts.volumes {
+            Some(volumes) => volumes.capacity.clone(),
+            None => before.storage_capacity,
+        },
         retained: view
             .map(|view| Retained { topics: i32::try_from(view.retained.len()).unwrap_or(i32::MAX) })
             .or(before.retained),
@@ -106,6 +116,14 @@ fn obstacle(facts: &Facts<'_>) -> Option<Problem> {
     let wanted = facts.wanted?;
     if let Some(pod) = facts.pods.iter().find(|pod| pod.ordinal < wanted && pod.trouble.is_some()) {
         let trouble = pod.trouble.as_deref().unwrap_or_default();
+        if let Some(class) = facts.volumes.and_then(|volumes| volumes.pending.get(&pod.ordinal)) {
+            let claim = facts.key.claim(pod.ordinal);
+            let message = format!(
+                "{}: {trouble}; its claim {claim} has no volume of StorageClass {class} yet: kubectl describe pvc {claim} says why",
+                pod.name
+            );
+            return waits("VolumesPending", message);
+        }
         return waits("PodsNotRunning", format!("{}: {trouble}", pod.name));
     }
     let Some(view) = facts.view else {
@@ -160,6 +178,11 @@ fn ready(facts: &Facts<'_>) -> Claim {
     }
 }
 
+/// What keeps a volume from the size that is wanted, and needs a person.
+fn refusal<'a>(facts: &Facts<'a>) -> Option<&'a Refusal> {
+    facts.volumes.and_then(|volumes| volumes.refusal.as_ref())
+}
+
 fn reconciling(facts: &Facts<'_>) -> Claim {
     match obstacle(facts) {
         Some(problem) if !problem.stuck => Claim::new("Reconciling", true, problem.reason, problem.message),
@@ -168,13 +191,22 @@ fn reconciling(facts: &Facts<'_>) -> Claim {
             Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_)) => {
                 Claim::new("Reconciling", true, "RollingOut", "brokers are made anew one after the other")
             }
-            Some(Step::Done) | None => Claim::new("Reconciling", false, "AsWanted", ""),
+            Some(Step::Done) | None => match facts.volumes.filter(|volumes| !volumes.growing.is_empty()) {
+                Some(volumes) => Claim::new("Reconciling", true, "VolumesGrow", volumes.growing.join("; ")),
+                None => Claim::new("Reconciling", false, "AsWanted", ""),
+            },
         },
     }
 }
 
 fn stalled(facts: &Facts<'_>) -> Claim {
-    match obstacle(facts) {
+    let obstacle = obstacle(facts);
+    if let Some(Refusal { reason, message }) = refusal(facts)
+        && !obstacle.as_ref().is_some_and(|problem| problem.stuck)
+    {
+        return Claim::new("Stalled", true, reason, message.clone());
+    }
+    match obstacle {
         Some(problem) if problem.stuck => Claim::new("Stalled", true, problem.reason, problem.message),
         Some(problem) => Claim::new("Stalled", false, problem.reason, ""),
         None => Claim::new("Stalled", false, "AsWanted", ""),

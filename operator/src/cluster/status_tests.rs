@@ -17,6 +17,7 @@ fn broker(ordinal: u16, state: BrokerState) -> BrokerView {
         state,
         message: String::new(),
         certificates: String::new(),
+        disk: None,
     }
 }
 
@@ -35,6 +36,15 @@ fn told_of(
     view: Option<&View>,
     change: impl FnOnce(&mut Facts<'_>),
 ) -> ClusterStatus {
+    told_by(cluster, (pods, &Volumes::default()), view, change)
+}
+
+fn told_by(
+    cluster: &Cluster,
+    (pods, volumes): (&[BrokerPod], &Volumes),
+    view: Option<&View>,
+    change: impl FnOnce(&mut Facts<'_>),
+) -> ClusterStatus {
     let key = ClusterKey { namespace: "shop".to_owned(), name: "orders".to_owned() };
     let set = serde_json::from_value(json!({"metadata": {}, "status": {"replicas": 3}})).unwrap();
     let mut facts = Facts {
@@ -42,6 +52,7 @@ fn told_of(
         cluster,
         wanted: Some(3),
         problem: None,
+        volumes: Some(volumes),
         scale: Some(Scale::AsWanted(3)),
         stateful_set: Some(&set),
         pods,
@@ -113,9 +124,8 @@ fn a_scale_down_below_the_floor_is_refused_aloud() {
     assert_eq!(condition(&status, "Stalled").0, "True");
 }
 
-#[test]
-fn a_zone_that_is_not_known_is_said() {
-    let pod = BrokerPod {
+fn pod() -> BrokerPod {
+    BrokerPod {
         ordinal: 0,
         name: "orders-0".to_owned(),
         uid: String::new(),
@@ -131,7 +141,12 @@ fn a_zone_that_is_not_known_is_said() {
         revision: None,
         certificates: None,
         trouble: None,
-    };
+    }
+}
+
+#[test]
+fn a_zone_that_is_not_known_is_said() {
+    let pod = pod();
     let known = BrokerPod { zone: Some("a".to_owned()), ..pod.clone() };
     let view = serving();
     let status = told_of(&cluster(|_| ()), &[pod], Some(&view), |_| ());
@@ -145,8 +160,53 @@ fn conditions_stand_in_a_fixed_order_and_the_same_facts_give_the_same_status() {
     let view = serving();
     let first = told(Some(&view), |_| ());
     let kinds: Vec<&str> = first.conditions.iter().map(|one| one.type_.as_str()).collect();
-    assert_eq!(kinds, ["Ready", "Reconciling", "Stalled", "Available", "ZonesKnown", "RolloutComplete"]);
+    assert_eq!(
+        kinds,
+        [
+            "Ready",
+            "Reconciling",
+            "Stalled",
+            "Available",
+            "ZonesKnown",
+            "RolloutComplete",
+            "DiskPressure",
+            "VolumesSized"
+        ]
+    );
     let mut again = cluster(|_| ());
     again.status = Some(first.clone());
     assert_eq!(told_of(&again, &[], Some(&view), |_| ()), first);
+}
+
+#[test]
+fn a_volume_that_cannot_grow_is_stalled_and_the_cluster_serves() {
+    let refusal = Refusal { reason: "ClassCannotGrow", message: "set allowVolumeExpansion".to_owned() };
+    let volumes = Volumes { refusal: Some(refusal), ..Volumes::default() };
+    let status = told_by(&cluster(|_| ()), (&[], &volumes), Some(&serving()), |_| ());
+    assert_eq!(condition(&status, "Stalled"), ("True", "ClassCannotGrow", "set allowVolumeExpansion"));
+    assert_eq!(condition(&status, "VolumesSized").1, "ClassCannotGrow");
+    assert_eq!(condition(&status, "Ready").0, "True");
+    assert_eq!(condition(&status, "Reconciling").0, "False");
+}
+
+#[test]
+fn volumes_that_grow_are_being_reconciled_and_the_largest_is_told() {
+    let growing = vec!["data-orders-0 has 10Gi of 20Gi: the volume grows".to_owned()];
+    let volumes = Volumes { growing, capacity: Some("10Gi".to_owned()), ..Volumes::default() };
+    let status = told_by(&cluster(|_| ()), (&[], &volumes), Some(&serving()), |_| ());
+    assert_eq!(condition(&status, "Reconciling").1, "VolumesGrow");
+    assert_eq!(condition(&status, "VolumesSized").1, "Growing");
+    assert_eq!(status.storage_capacity.as_deref(), Some("10Gi"));
+}
+
+#[test]
+fn a_pod_that_waits_for_its_volume_says_which_claim_and_class() {
+    let volumes = Volumes { pending: [(0, "fast".to_owned())].into(), ..Volumes::default() };
+    let mut waiting = pod();
+    waiting.trouble = Some("Unschedulable: pod has unbound immediate PersistentVolumeClaims".to_owned());
+    let pods = [waiting];
+    let status = told_by(&cluster(|_| ()), (&pods, &volumes), Some(&serving()), |_| ());
+    let (truth, reason, message) = condition(&status, "Ready");
+    assert_eq!((truth, reason), ("False", "VolumesPending"));
+    assert!(message.contains("data-orders-0 has no volume of StorageClass fast yet"), "{message}");
 }

@@ -162,7 +162,7 @@ async fn converse(
             down = inbound.message() => down.ok()??.message?,
             _ = beat.tick() => {
                 rounds += 1;
-                say(&send, Up::Heartbeat(proto::Heartbeat { storage_rounds: rounds, certificates: "abc".to_owned(), hears: None, links: None })).await?;
+                say(&send, Up::Heartbeat(proto::Heartbeat { storage_rounds: rounds, certificates: "abc".to_owned(), hears: None, links: None, volume: None })).await?;
                 continue;
             }
         };

@@ -94,7 +94,7 @@ impl Door {
         request: ProduceRequest,
     ) -> Result<Answer, Failure> {
         let batch = batch_of(request.batch, topic)?;
-        self.check_room()?;
+        self.check_room(key)?;
         let admission = self.admit(batch.size()).await?;
         self.shared.metrics.appended(batch.size());
         let stopping =

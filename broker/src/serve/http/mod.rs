@@ -91,6 +91,7 @@ async fn metrics(State(http): State<Http>) -> Response {
             door.shared.replicas.states().all().into_iter().map(|(_, state)| state).collect();
         let is_attached = *door.shared.attached.borrow();
         door.shared.metrics.hold(&door.shared.answers, &door.shared.requests);
+        door.shared.metrics.fill(door.shared.replicas.storage().fullness());
         door.shared.metrics.text(&states, is_attached)
     });
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -22,7 +22,7 @@ use rand::{RngExt, SeedableRng};
 
 use self::names::Names;
 use self::notes::Notes;
-use super::seam::{Files, Handle, Lock, SystemFiles};
+use super::seam::{Files, Handle, Lock, Space, SystemFiles};
 
 /// The environment's variable.
 const VARIABLE: &str = "FULMAR_FAULTY_DISK";
@@ -166,8 +166,8 @@ impl Files for FaultyDisk {
         SystemFiles.lock(path)
     }
 
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        SystemFiles.free_bytes(dir)
+    fn space(&self, file: &Path) -> io::Result<Space> {
+        SystemFiles.space(file)
     }
 }
 

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::storage::seam::{Files, Handle, Lock};
+use crate::storage::seam::{Files, Handle, Lock, Space};
 
 const SECTOR: usize = 512;
 
@@ -351,8 +351,10 @@ impl Files for FaultyFiles {
         Ok(Some(Box::new(FaultyLock(self.clone(), path.to_owned(), world.life))))
     }
 
-    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
-        Ok(self.world.lock().faults.free_bytes.unwrap_or(1 << 40))
+    fn space(&self, _file: &Path) -> io::Result<Space> {
+        let free = self.world.lock().faults.free_bytes.unwrap_or(1 << 40);
+        // Redb's file always takes as much: what lies free in it is not this disk's.
+        Ok(Space { total: 1 << 40, free, taken: 0 })
     }
 }
 

@@ -5,6 +5,7 @@ mod crashes;
 pub(super) mod faulty;
 mod mending;
 mod model;
+mod small_disk;
 mod space;
 mod working;
 
@@ -38,7 +39,7 @@ fn config() -> StorageConfig {
         group_bytes_max: 32 * 1024,
         apply_bytes_max: 16 * 1024,
         apply_after: Duration::from_millis(20),
-        reserve_bytes: 1024 * 1024,
+        reserve_bytes_max: 1024 * 1024,
     }
 }
 

@@ -62,7 +62,7 @@ fn room_is_told_below_the_reserve_and_comes_back_a_quarter_above_it() {
     let files = FaultyFiles::default();
     let running = open(&files);
     assert!(running.storage.has_room());
-    let reserve = config().reserve_bytes;
+    let reserve = config().reserve_bytes_max;
     let told = |free: u64, at_most: Duration| {
         files.set(|faults| faults.free_bytes = Some(free));
         running.events.recv_timeout(at_most).ok()

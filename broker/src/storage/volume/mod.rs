@@ -228,10 +228,16 @@ impl Volume {
         !self.garbage.is_empty() || !self.retired.is_empty()
     }
 
-    /// Deletes about 8 MB of what retention, resets and releases left, in one transaction.
-    pub(super) fn sweep(&mut self) -> Result<(), VolumeError> {
+    /// Bytes of the batches that it holds.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        let logs = self.replicas.values().map(|replica| replica.row.bytes);
+        logs.chain(self.aside.values().map(|row| row.bytes)).sum()
+    }
+
+    /// Deletes about 8 MB of what retention, resets and releases left, in one transaction. Gives the bytes.
+    pub(super) fn sweep(&mut self) -> Result<u64, VolumeError> {
         let transaction = self.begin()?;
-        let mut left = SWEEP_BYTES_MAX;
+        let (mut left, mut swept_bytes) = (SWEEP_BYTES_MAX, 0);
         {
             let mut values = transaction.open_table(batches::TABLE)?;
             let mut marks = transaction.open_table(garbage::TABLE)?;
@@ -239,6 +245,7 @@ impl Volume {
                 let log = LogName { key, number };
                 let swept = batches::sweep(&mut values, log, Offset(u64::MAX), Offset(u64::MAX), left)?;
                 left = left.saturating_sub(swept.bytes);
+                swept_bytes += swept.bytes;
                 if swept.finished {
                     marks.remove(&garbage::encode(log))?;
                     self.garbage.pop_first();
@@ -250,6 +257,7 @@ impl Volume {
                 let LogRow { number, start, end, .. } = replica.row;
                 let swept = batches::sweep(&mut values, LogName { key, number }, start, end, left)?;
                 left = left.saturating_sub(swept.bytes);
+                swept_bytes += swept.bytes;
                 if swept.bytes > 0 {
                     replica.row.bytes = replica.row.bytes.saturating_sub(swept.bytes);
                     let name = partition_bytes(key);
@@ -265,7 +273,7 @@ impl Volume {
         } else {
             transaction.commit()?;
         }
-        Ok(())
+        Ok(swept_bytes)
     }
 
     /// Reads what lies behind each stored producers' table, so that it is the one at the log's end again, and notes for

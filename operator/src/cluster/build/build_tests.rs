@@ -114,3 +114,21 @@ fn the_journal_takes_its_part_of_a_small_volume_and_no_more_than_64_mi_of_a_slot
         assert!(set.unwrap().contains(&format!(r#""FULMAR_JOURNAL_SLOT_SIZE","value":"{slot}""#)), "{size}");
     }
 }
+
+#[test]
+fn volumes_that_are_to_grow_change_nothing_of_the_set_and_restart_nobody() {
+    let small = |cluster: &mut Cluster| cluster.spec.storage.size = "512Mi".to_owned();
+    let live = children(small).stateful_set;
+    let grown = wanted(|cluster| cluster.spec.storage.size = "100Gi".to_owned());
+    let again = build(&stateful_set::as_made(&grown, Some(&live)), &certificates(), 3, 7).stateful_set;
+    assert_eq!(again.spec, live.spec);
+    // A claim that the set has yet to make is made with the size that is wanted.
+    let claim = stateful_set::missing_claim(&grown, 4);
+    let requests = claim.spec.unwrap().resources.unwrap().requests.unwrap();
+    assert_eq!(
+        (claim.metadata.name.as_deref(), requests["storage"].0.as_str()),
+        (Some("data-orders-4"), "100Gi")
+    );
+    assert_eq!(claim.metadata.labels, Some(grown.key.selector()));
+    assert_eq!(stateful_set::as_made(&grown, None), grown);
+}

@@ -8,7 +8,7 @@ mod pod;
 mod pod_disruption_budget;
 mod secrets;
 mod service_account;
-mod stateful_set;
+pub(crate) mod stateful_set;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};

@@ -46,6 +46,34 @@ pub(super) fn build(wanted: &Wanted, brokers: u16, controller_epoch: u64) -> Sta
     }
 }
 
+/// The size of the claims that the set makes. It can never be changed.
+pub(crate) fn template_size(set: &StatefulSet) -> Option<&str> {
+    let template = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?;
+    let requests = template.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    requests.get("storage").map(|size| size.0.as_str())
+}
+
+/// What is wanted, with the size of volumes that the set in place was made with: its template of claims can never be changed, and
+/// the size of the journal, which is in the template of its pods, must not be, or brokers would restart because volumes grow.
+pub(crate) fn as_made(wanted: &Wanted, live: Option<&StatefulSet>) -> Wanted {
+    let mut made = wanted.clone();
+    let size = live.and_then(template_size);
+    if let Some((size, size_bytes)) = size.and_then(|size| Some((size, fulmar_crds::quantity::bytes(size)?)))
+    {
+        (made.settings.storage.size, made.settings.storage.size_bytes) = (size.to_owned(), size_bytes);
+    }
+    made
+}
+
+/// The claim of a broker, as the set would make it, with the size that is wanted now.
+pub(crate) fn missing_claim(wanted: &Wanted, ordinal: u16) -> PersistentVolumeClaim {
+    let mut claim = claim(wanted);
+    claim.metadata.name = Some(wanted.key.claim(ordinal));
+    claim.metadata.namespace = Some(wanted.key.namespace.clone());
+    claim.metadata.labels = Some(wanted.key.selector());
+    claim
+}
+
 /// Without any label: what stands here can never be changed, and the set adds the two of its selector by itself.
 fn claim(wanted: &Wanted) -> PersistentVolumeClaim {
     let storage = &wanted.settings.storage;

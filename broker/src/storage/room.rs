@@ -1,0 +1,117 @@
+//! Whether there is room for records: what the volume has free, and what redb has free in its file.
+//!
+//! Owns the bound below which nothing is appended. Knows no files and no time; the applier tells it what happens.
+//!
+//! redb gives hardly anything back to the file system: what retention lets go of stays in its file as free pages, and new
+//! records go there. So the file system alone would call a volume full for ever. How much lies free in the file is not
+//! told by redb; it is counted here, and every growth of the file shows that it was counted too high.
+
+use super::seam::Space;
+
+const MIB: u64 = 1024 * 1024;
+
+/// A reserve is at least so much: what is on its way to redb when the volume is found full has to fit.
+const RESERVE_BYTES_MIN: u64 = 128 * MIB;
+
+/// Below so many bytes on the file system there is no room, whatever lies free in redb's file: each commit needs some pages.
+const FREE_BYTES_MIN: u64 = 16 * MIB;
+
+/// Records take a little more in redb than their own bytes: an eighth covers keys, indices, and pages that are not full.
+const SURPLUS: u64 = 8;
+
+/// A byte by which the file grows takes away so many that were thought to be free in it.
+const GROWTH_WEIGHT: u64 = 8;
+
+/// Growth that says nothing: redb's own lists of its pages.
+const GROWTH_BYTES_MIN: u64 = MIB;
+
+/// How full a volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fullness {
+    /// The size of the file system.
+    pub total_bytes: u64,
+    /// How much more may be written: free on the file system, or in redb's file.
+    pub available_bytes: u64,
+    /// Nothing more is appended to partitions that are led here: too little is free.
+    pub is_full: bool,
+    /// Nor to those that are followed here: most of the reserve is gone, too.
+    pub is_exhausted: bool,
+}
+
+/// Judges.
+#[derive(Debug)]
+pub(super) struct Room {
+    reserve_bytes_max: u64,
+    /// What redb is believed to have free in its file.
+    inside: u64,
+    /// What its file took when it was last looked at.
+    taken: u64,
+    fullness: Fullness,
+}
+
+impl Room {
+    /// A volume that was just opened; `kept`: bytes of the records in redb's file.
+    pub(super) fn new(reserve_bytes_max: u64, space: Space, kept: u64) -> Self {
+        let reserve = reserve(reserve_bytes_max, space.total);
+        // Pages are at worst half full. Where there is a margin for learning better, nothing is taken off for that.
+        let pages = if space.free >= reserve / 2 { kept } else { kept.saturating_mul(2) };
+        let inside = space.taken.saturating_sub(pages);
+        let mut room = Self { reserve_bytes_max, inside, taken: space.taken, fullness: Fullness::default() };
+        room.judge(space);
+        room
+    }
+
+    /// So many bytes were deleted from redb's file.
+    pub(super) fn swept(&mut self, bytes: u64) {
+        self.inside = self.inside.saturating_add(bytes);
+    }
+
+    /// So many bytes were put into it.
+    pub(super) fn applied(&mut self, bytes: u64) {
+        self.inside = self.inside.saturating_sub(bytes + bytes / SURPLUS);
+    }
+
+    /// Looks again.
+    pub(super) fn look(&mut self, space: Space) -> Fullness {
+        let grown = space.taken.saturating_sub(self.taken);
+        let shrunk = self.taken.saturating_sub(space.taken);
+        self.taken = space.taken;
+        self.inside = self.inside.saturating_sub(shrunk);
+        if grown >= GROWTH_BYTES_MIN {
+            let is_low = space.free < reserve(self.reserve_bytes_max, space.total) / 2;
+            self.inside =
+                if is_low { 0 } else { self.inside.saturating_sub(grown.saturating_mul(GROWTH_WEIGHT)) };
+        }
+        self.judge(space);
+        self.fullness
+    }
+
+    /// What was found last.
+    pub(super) fn fullness(&self) -> Fullness {
+        self.fullness
+    }
+
+    /// Below the reserve there is no room; a quarter above it there is again. The last quarter of it is for redb alone.
+    fn judge(&mut self, space: Space) {
+        let reserve = reserve(self.reserve_bytes_max, space.total);
+        let needed = if self.fullness.is_full { reserve + reserve / 4 } else { reserve };
+        let available = space.free.saturating_add(self.inside);
+        let least = FREE_BYTES_MIN.min(reserve / 4);
+        let own = if self.fullness.is_exhausted { reserve / 2 } else { reserve / 4 };
+        self.fullness = Fullness {
+            total_bytes: space.total,
+            available_bytes: available,
+            is_full: available < needed || space.free < least,
+            is_exhausted: available < own || space.free < least,
+        };
+    }
+}
+
+/// What is kept free of a volume of this size: an eighth, so that a small one is of use, and never more than is needed.
+fn reserve(bytes_max: u64, total: u64) -> u64 {
+    bytes_max.min((total / 8).max(RESERVE_BYTES_MIN))
+}
+
+#[cfg(test)]
+#[path = "room_tests.rs"]
+mod tests;
