@@ -190,6 +190,12 @@ impl Replica {
             Ok(best) => best,
             Err((a, b)) => return self.halt(format!("the logs of {a} and {b} end in twin terms")),
         };
+        // Who has gone since it answered gives nothing now, and perhaps never again: it counts when it answers anew.
+        if best != self.me && !self.peers.contains_key(&best) {
+            opening.answers.remove(&best);
+            opening.asked.remove(&best);
+            return self.choose_log(now);
+        }
         let all_end = opening.answers[&best].log_end;
         // Of those who are missing nobody knows where they part from us: only what is known to be committed here surely stays.
         let may_lose = if opening.needs_no_quorum { self.high_watermark } else { all_end };

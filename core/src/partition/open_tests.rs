@@ -90,6 +90,25 @@ fn a_leader_that_is_behind_cuts_where_the_logs_part_and_fetches_all_that_was_ans
 }
 
 #[test]
+fn the_longest_log_is_not_waited_for_when_who_has_it_went_before_it_was_asked() {
+    let old = term(1, 1);
+    let mut bench = Bench::recovered(with_log(&[(old, 0)], 6));
+    (1..5).for_each(|number| drop(bench.up(number)));
+    bench.step(Input::Assign(entry_of(3, 0, Members::One(set(&[0, 1, 2, 3, 4], 3)))));
+    bench.sync();
+    bench.promised_with(3, 1, &[(old, 0)], 9, true);
+    bench.step(Input::PeerDown(id(1)));
+    let effects = bench.promised_with(3, 2, &[(old, 0)], 5, true);
+    assert_eq!(
+        (sent(&effects), bench.replica.leading()),
+        (vec![], None),
+        "Qo is 3 of those who can still be asked"
+    );
+    bench.promised_with(3, 3, &[(old, 0)], 6, true);
+    assert_eq!(bench.replica.leading(), Some(term(3, 0)));
+}
+
+#[test]
 fn a_higher_last_term_is_longer_than_a_higher_end() {
     let (old, newer) = (term(1, 1), term(2, 2));
     let mut bench = Bench::recovered(with_log(&[(old, 0), (newer, 2)], 3));
