@@ -106,7 +106,7 @@ fn every_alert_has_its_place_in_the_runbook() {
     let sections: Vec<(&str, &str)> =
         sections.split("\n## ").skip(1).map(|section| section.split_once('\n').unwrap()).collect();
     for (alert, section) in &sections {
-        for part in ["**Means**: ", "**Programs notice** ", "```\n", "**Do**: "] {
+        for part in ["**Means**: ", "**Programs notice** ", "```sh\n", "**Do**: "] {
             assert!(section.contains(part), "the section {alert} has no {part:?}");
         }
     }
