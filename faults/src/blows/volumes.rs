@@ -56,8 +56,19 @@ pub(super) async fn verdict(process: &mut Process) -> Result<Verdict> {
 fn words(how: &str, data: &Path) -> String {
     let text = how.replace(&data.display().to_string(), "DATA");
     let line = text.rsplit_once("ended with code 1: ").map_or(text.as_str(), |(_, line)| line);
+    let words = line.split(' ').map(|word| if is_id(word) { "ID".to_owned() } else { without_digits(word) });
+    words.collect::<Vec<String>>().join(" ")
+}
+
+/// A UUID, whatever stands around it.
+fn is_id(word: &str) -> bool {
+    let letters = word.trim_matches(|c: char| !c.is_ascii_hexdigit());
+    letters.len() == 36 && letters.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+}
+
+fn without_digits(word: &str) -> String {
     let mut words = String::new();
-    for c in line.chars() {
+    for c in word.chars() {
         match c {
             '0'..='9' if words.ends_with('N') => {}
             '0'..='9' => words.push('N'),
