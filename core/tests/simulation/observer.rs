@@ -325,7 +325,9 @@ impl Observer {
     /// A decision is stored where this one stood: it gives records up only by a word for what stood there, and each word once.
     pub(crate) fn accepts(&mut self, entry: &Entry, stood: Option<Epoch>) -> Result<(), String> {
         let seen = self.partitions.entry(entry.key).or_default();
-        if !entry.accepts_loss() || seen.decisions.contains_key(&entry.epoch) {
+        // One of which nothing was ever stored has no records to give up: the word was for a decision that its operator could not write.
+        let is_new = seen.decisions.is_empty();
+        if !entry.accepts_loss() || is_new || seen.decisions.contains_key(&entry.epoch) {
             return Ok(());
         }
         let used = seen.words.iter().copied().find(|word| stood.is_none_or(|stood| *word >= stood));
