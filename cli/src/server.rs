@@ -8,7 +8,7 @@ use fulmar_client::{Client, DEFAULT_SERVER};
 use crate::exit::Failed;
 
 /// The flags that all commands share which talk to brokers.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Server {
     /// Any broker of the Cluster; the others are learnt from it
     #[arg(long, value_name = "URL", env = "FULMAR_SERVER", default_value = DEFAULT_SERVER)]

@@ -56,7 +56,7 @@ fn every_command_has_help() {
 
 #[test]
 fn arguments_that_make_no_sense_are_named_and_end_with_2() {
-    let cases: [(&[&str], &str); 17] = [
+    let cases: [(&[&str], &str); 26] = [
         (&[], "Usage"),
         (&["pubish"], "publish"),
         (&["publish"], "<TOPIC>"),
@@ -73,6 +73,15 @@ fn arguments_that_make_no_sense_are_named_and_end_with_2() {
         (&["support-bundle", "--since", "yesterday"], "--since"),
         (&["support-bundle", "--dev", "/nowhere"], "it is no folder of a fulmar dev"),
         (&["publish", "", "v"], "<TOPIC>"),
+        (&["bench", "t", "--against", "localhost"], "it is no URL"),
+        (&["bench", "t", "--against", "kafka://k:9092"], "allowed are nats and redis"),
+        (&["bench", "t", "--against", "nats://n:1?replicas=6"], "allowed is 1 to 5"),
+        (&["bench", "t", "--against", "redis://r:1/first"], "the number of a database"),
+        (&["bench", "t", "--against", "nats://n:1#a", "--against", "nats://n:1#b"], "is given twice"),
+        (&["bench", "t", "--duration", "1h"], "allowed is 100ms to 10m"),
+        (&["bench", "t", "--rounds", "0"], "1..=100"),
+        (&["bench", "t", "--size", "15"], "end-to-end needs at least 16"),
+        (&["bench", "t", "--work", "publish"], "publish-batched"),
         (&["consume", ""], "<TOPIC>"),
     ];
     for (arguments, said) in cases {
@@ -102,6 +111,15 @@ fn no_broker_is_said_in_one_line_and_ends_with_3() {
     for command in commands {
         let error = refused(3, &[command, &server].concat());
         assert!(error.starts_with("fulmar: no broker answers at http://127.0.0.1:1"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn a_rival_that_is_not_there_is_named_with_3() {
+    for rival in ["nats://127.0.0.1:1", "redis://127.0.0.1:1"] {
+        let error = refused(3, &["bench", "t", "--against", rival]);
+        assert!(error.starts_with(&format!("fulmar: {rival}: ")), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }

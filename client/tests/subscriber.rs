@@ -62,6 +62,23 @@ async fn an_offset_out_of_range_is_named() {
 }
 
 #[tokio::test]
+async fn a_partition_begins_at_the_offset_that_is_named_for_it_and_others_as_all() {
+    let (_world, client) = split_world(10).await;
+    let subscriber = client.subscriber(TOPIC).start(Start::Earliest).start_at([(1, 7)]).until_end();
+    let mut subscriber = subscriber.build().await.unwrap();
+    let mut first = [None, None];
+    while let Some(message) = subscriber.next().await {
+        let message = message.unwrap();
+        first[message.partition as usize].get_or_insert(message.offset);
+    }
+    assert_eq!(first, [Some(0), Some(7)]);
+    let error = client.subscriber(TOPIC).start_at([(2, 0)]).build().await.unwrap_err();
+    assert!(matches!(error, SubscribeError::UnknownPartition { partition: 2, partitions: 2 }), "{error}");
+    let error = client.subscriber(TOPIC).start_at([(0, 11)]).build().await.unwrap_err();
+    assert!(matches!(error, SubscribeError::OffsetOutOfRange { partition: 0, asked: 11, .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_reader_follows_the_leader_and_what_is_new() {
     let (world, client) = world_with(10, 1).await;
     let mut subscriber = client.subscriber(TOPIC).start(Start::Latest).build().await.unwrap();

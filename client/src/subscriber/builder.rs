@@ -1,5 +1,6 @@
 //! A subscriber's settings, and finding the offsets where it begins and ends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -42,6 +43,7 @@ pub struct SubscriberBuilder {
     metadata: Arc<Metadata>,
     topic: String,
     start: Start,
+    start_at: BTreeMap<u32, u64>,
     partitions: Vec<u32>,
     until_end: bool,
     buffer_bytes_max: usize,
@@ -53,6 +55,7 @@ impl SubscriberBuilder {
             metadata,
             topic,
             start: Start::default(),
+            start_at: BTreeMap::new(),
             partitions: Vec::new(),
             until_end: false,
             buffer_bytes_max: BUFFER_BYTES_MAX_DEFAULT,
@@ -62,6 +65,13 @@ impl SubscriberBuilder {
     /// Where to begin. Default: [`Start::Latest`].
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
+        self
+    }
+
+    /// Begins in these partitions at this offset, for a program that keeps how far it came: pairs of partition and the offset to
+    /// read next. Where [`start`](Self::start) says, begins what is not named.
+    pub fn start_at(mut self, offsets: impl IntoIterator<Item = (u32, u64)>) -> Self {
+        self.start_at = offsets.into_iter().collect();
         self
     }
 
@@ -96,7 +106,8 @@ impl SubscriberBuilder {
         }
         let topic = self.metadata.refresh(&self.topic, Instant::now() + self.metadata.timeout()).await?;
         let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
-        if let Some(partition) = self.partitions.iter().copied().find(|partition| *partition >= count) {
+        let mut named = self.partitions.iter().chain(self.start_at.keys()).copied();
+        if let Some(partition) = named.find(|partition| *partition >= count) {
             return Err(SubscribeError::UnknownPartition { partition, partitions: count });
         }
         let wants_all = self.partitions.is_empty();
@@ -128,7 +139,8 @@ impl SubscriberBuilder {
 
     fn position(&self, key: PartitionKey, offsets: &PartitionOffsets) -> Result<Position, SubscribeError> {
         let (start, end) = (offsets.log_start, offsets.high_watermark);
-        let next = match self.start {
+        let wanted = self.start_at.get(&key.partition).map_or(self.start, |offset| Start::Offset(*offset));
+        let next = match wanted {
             Start::Earliest => start,
             Start::Latest => end,
             Start::Time(_) => offsets.at_time.unwrap_or(end),
