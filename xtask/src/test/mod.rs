@@ -10,6 +10,7 @@ mod units;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::bench;
 use crate::coverage;
 use crate::faults;
 use crate::images;
@@ -59,6 +60,7 @@ enum Part {
     Simulation,
     Coverage,
     Faults,
+    Bench,
     EndToEnd,
 }
 
@@ -103,6 +105,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Part::Faults) && filter.is_none() {
         real_faults(&workspace, &mut parts);
+    }
+    if wanted(Part::Bench) && filter.is_none() {
+        parts.run_for("bench beside NATS and Redis", || Ok(((), bench::check(&workspace)?)));
     }
     if wanted(Part::EndToEnd) {
         end_to_end::run(&workspace, cluster, filter, arguments.test_threads, &mut parts);
