@@ -49,6 +49,12 @@ pub const NAME_LENGTH_MAX: usize = 40;
         description = "Brokers that serve / brokers wanted"
     ),
     printcolumn(
+        name = "Operation",
+        type_ = "string",
+        json_path = ".status.operation.progress",
+        description = "What is under way, and how far: replicas moved / replicas to be moved"
+    ),
+    printcolumn(
         name = "UnderReplicated",
         type_ = "integer",
         json_path = ".status.underReplicated",
@@ -90,7 +96,9 @@ pub const NAME_LENGTH_MAX: usize = 40;
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSpec {
     /// How many brokers to run, from 1 to 100. Three is the fewest that can lose one and go on. Raising it adds
-    /// brokers. It cannot be lowered below status.minReplicas, the fewest brokers that the placed replicas need.
+    /// brokers, and replicas move to them until all carry the same number. Lowering it moves the replicas of the brokers with the
+    /// highest ordinals to the others first; their pods go when they hold nothing, and their volumes stay. It cannot be lowered
+    /// below status.minReplicas, the most replicas that a partition has.
     /// `kubectl scale` and a HorizontalPodAutoscaler change this field.
     #[serde(default = "replicas_default")]
     #[schemars(range(min = 1, max = 100))]
@@ -224,7 +232,8 @@ pub struct ClusterStatus {
     #[schemars(length(max = 1024))]
     pub selector: Option<String>,
 
-    /// The fewest brokers that the replicas placed now allow. spec.replicas cannot be set below it.
+    /// The fewest brokers that can hold what there is: the most replicas that a partition has. spec.replicas cannot be set
+    /// below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_replicas: Option<i32>,
 
@@ -242,6 +251,11 @@ pub struct ClusterStatus {
     #[schemars(length(max = 24))]
     pub storage_capacity: Option<String>,
 
+    /// Replicas that are being moved between brokers, because brokers were added or are to be removed, or their zones are
+    /// other ones. Absent while there is nothing to move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
+
     /// What deleted Topics left behind on the volumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retained: Option<Retained>,
@@ -252,12 +266,45 @@ pub struct ClusterStatus {
     pub brokers: Vec<BrokerStatus>,
 
     /// What is true of the Cluster now. Ready: every broker wanted has joined and serves. Reconciling: a change is being
-    /// carried out. Stalled: it cannot go on without a person. Available: clients can publish and consume. ZonesKnown:
-    /// the zone of every broker is known. RolloutComplete: every broker runs the wanted template. DiskPressure: a broker has
-    /// too little space left, and partitions that it leads take no records. VolumesSized: every volume has the wanted size.
+    /// carried out. Stalled: it cannot go on without a person. Available: clients can publish and consume. Balanced: no
+    /// replica is to be moved to another broker. ZonesKnown: the zone of every broker is known. RolloutComplete: every
+    /// broker runs the wanted template. DiskPressure: a broker has too little space left, and partitions that it leads take
+    /// no records. VolumesSized: every volume has the wanted size.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// What is under way.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Operation {
+    /// What for.
+    #[serde(rename = "type")]
+    pub kind: OperationType,
+
+    /// What is being done: MovingReplicas.
+    #[schemars(length(max = 32))]
+    pub step: String,
+
+    /// How many replicas have been moved, since it began or the operator started.
+    pub done: i32,
+
+    /// Of about how many.
+    pub total: i32,
+
+    /// Both for people, such as ScaleDown 37/120.
+    #[schemars(length(max = 48))]
+    pub progress: String,
+}
+
+/// What replicas are moved for.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationType {
+    /// Brokers that leave are emptied.
+    ScaleDown,
+    /// Brokers that joined take their part, or zones are put right.
+    Rebalance,
 }
 
 /// What deleted Topics left behind.
@@ -290,6 +337,10 @@ pub struct BrokerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub state: Option<String>,
+
+    /// How many replicas of partitions it has, those that are on their way to it included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
 }
 
 fn replicas_default() -> i32 {

@@ -140,6 +140,7 @@ impl Manifest {
         };
         Desired {
             brokers: self.cluster.replicas,
+            standing: self.cluster.replicas,
             topics: self.topics.iter().map(wish).collect(),
             deleted: self.deleted.clone(),
         }

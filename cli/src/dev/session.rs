@@ -239,9 +239,10 @@ impl Session {
 
     /// A file was saved. What cannot be applied changes nothing.
     fn apply(&mut self) -> Result<(), Failed> {
-        let min_brokers = self.views.borrow().min_brokers;
+        // Nobody here keeps a broker running that is not wished any more, until others hold what it holds.
+        let holding = self.views.borrow().holding;
         let read =
-            Manifest::read(&self.files, &self.manifest.applied(min_brokers)).and_then(|new| self.fits(new));
+            Manifest::read(&self.files, &self.manifest.applied(holding)).and_then(|new| self.fits(new));
         let new = match read {
             Ok(new) => new,
             Err(failed) => {

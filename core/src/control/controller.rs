@@ -9,6 +9,7 @@ use crate::control::desired::Desired;
 use crate::control::effect::{Address, Effect};
 use crate::control::homing::Homing;
 use crate::control::input::{Input, Sighting};
+use crate::control::moves::Moves;
 use crate::control::plan::Plan;
 use crate::control::shelf::Shelf;
 use crate::control::shown::Shown;
@@ -96,6 +97,8 @@ pub struct Controller {
     pub(super) partitions: BTreeMap<PartitionKey, Partition>,
     /// Planned moves to preferred leaders.
     pub(super) homing: Homing,
+    /// Moves of replicas between brokers.
+    pub(super) moves: Moves,
     /// Topics as brokers remember them, for a table that lost them.
     pub(super) heard_topics: BTreeMap<TopicId, TopicRecord>,
     /// Why a wished topic is not as wished, by name: reason and message.
@@ -144,6 +147,7 @@ impl Controller {
             brokers: BTreeMap::new(),
             partitions: BTreeMap::new(),
             homing: Homing::default(),
+            moves: Moves::default(),
             heard_topics: BTreeMap::new(),
             waits: BTreeMap::new(),
             due: true,
@@ -271,7 +275,7 @@ impl Controller {
     /// Nothing waits for the time to pass, but what waits for a minute.
     fn is_at_rest(&self) -> bool {
         let ready = self.view.topics.values().all(|topic| topic.ready && topic.under_replicated == 0);
-        self.rules() && ready && self.view.away == 0 && self.homing.is_at_rest()
+        self.rules() && ready && self.view.away == 0 && self.homing.is_at_rest() && self.moves.is_at_rest()
     }
 
     fn ask_for_ids(&mut self) {
@@ -344,6 +348,10 @@ impl Controller {
         if let Some(state) = self.partitions.get_mut(&entry.key) {
             (state.handover, state.fit_since, state.unopened) = (None, None, None);
             state.released.clear();
+        }
+        let before = self.plan.entries.get(&entry.key);
+        if before.is_none_or(|before| before.members != entry.members) {
+            self.moves.note_change();
         }
         self.plan.entries.insert(entry.key, entry);
         self.shelf.soil(page, urgent);

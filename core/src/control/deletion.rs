@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::control::controller::Controller;
+use crate::control::desired::Desired;
 use crate::control::effect::{DocumentName, Effect};
 use crate::control::plan::{is_deleted, keys_of, nobody};
 use crate::control::view::EventKind;
@@ -79,15 +80,20 @@ impl Controller {
         !document.is_dirty() && document.writing.is_none() && stored.is_some() && held >= stored
     }
 
-    /// Every broker that the table knows has said all that it holds, or is lost for ever. A table that is being rebuilt does not
-    /// know all of them yet.
+    /// Every broker that the table knows has said all that it holds, or is lost for ever, or was emptied and taken away. A table
+    /// that is being rebuilt does not know all of them yet.
     fn has_everybody_reported(&self) -> bool {
         let reported =
             |ordinal: Ordinal| self.brokers.get(&ordinal).is_some_and(|broker| broker.answered_at.is_some());
         let lost = crate::control::table::BrokerStanding::Lost;
+        let present = self.desired.as_ref().map_or(u16::MAX, Desired::present);
+        let has_left = |ordinal: Ordinal| ordinal.0 >= present && !self.sightings.contains_key(&ordinal);
         self.plan.root.as_ref().is_some_and(|root| {
             let mut records = root.brokers.iter();
-            !root.rebuilding && records.all(|record| record.standing == lost || reported(record.ordinal))
+            !root.rebuilding
+                && records.all(|record| {
+                    record.standing == lost || reported(record.ordinal) || has_left(record.ordinal)
+                })
         })
     }
 
@@ -127,6 +133,7 @@ impl Controller {
             let message = format!("topic {} ({}) and its records are gone", topic.name, topic.id);
             self.event(EventKind::Normal, "TopicDeleted", Some(topic.name), message);
         }
+        self.moves.note_change();
     }
 
     pub(super) fn has_been_stored(&self, key: PartitionKey) -> bool {

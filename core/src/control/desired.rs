@@ -5,12 +5,21 @@ use crate::control::losses::LossWord;
 /// Everything that is wished of one Cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired {
-    /// How many brokers there are to be: ordinals below it.
+    /// How many brokers there are to be: ordinals below it. Those above are emptied.
     pub brokers: u16,
+    /// How many there are until then: ordinals from `brokers` up to it may still hold records. Less than `brokers` is as many.
+    pub standing: u16,
     /// The topics. One that the table has and that is not here is retained.
     pub topics: Vec<TopicWish>,
     /// Names of topics whose data is to go. A name that is also in `topics` is not deleted.
     pub deleted: Vec<String>,
+}
+
+impl Desired {
+    /// How many brokers may hold records.
+    pub fn present(&self) -> u16 {
+        self.brokers.max(self.standing)
+    }
 }
 
 /// One wished topic.

@@ -76,8 +76,16 @@ impl Controller {
         leads: &mut BTreeMap<Ordinal, usize>,
     ) -> bool {
         let now = self.now;
+        // Who leaves a set and is well hands over to one of the next set.
+        let is_stopping = self.brokers.get(&leader.ordinal).is_none_or(|broker| broker.stopping);
+        let next = match &self.plan.entries[&key].members {
+            Members::Joint { new, .. } if !is_stopping => Some(new.clone()),
+            Members::Joint { .. } | Members::One(_) => None,
+        };
         let stays = |this: &Self, replica: ReplicaId| {
-            replica != leader && this.serving(replica).is_some_and(|broker| !broker.stopping)
+            replica != leader
+                && this.serving(replica).is_some_and(|broker| !broker.stopping)
+                && next.as_ref().is_none_or(|next| next.contains(replica))
         };
         let Some(any) = self.candidate(key, |replica| stays(self, replica), leads) else { return false };
         let report = self.leading(&self.plan.entries[&key]);

@@ -17,42 +17,67 @@ impl Controller {
     /// Takes the next step of every change that is due.
     pub(super) fn change_members(&mut self) {
         self.list_replaced();
+        self.spread();
         // Who is lost is refused for ever, so only what is stored of it counts.
         let Some(root) = &self.shelf.root else { return };
         let moving =
             |entry: &&Entry| !entry.learners.is_empty() || matches!(entry.members, Members::Joint { .. });
-        // One that waits for somebody who is away copies nothing, and holds up no others.
+        // One that waits for somebody who is away copies nothing, and holds up no others. Moves between brokers have bounds of
+        // their own, so that what mends waits for none of them.
         let goes_on = |entry: &&Entry| {
             let learns = entry.learners.iter().all(|replica| self.serving(*replica).is_some());
-            moving(entry) && learns && self.can_open(entry)
+            moving(entry) && learns && self.can_open(entry) && self.moves.of(entry.key).is_none()
         };
         let mut under_way = self.plan.entries.values().filter(goes_on).count();
         let mut steps: Vec<Entry> = Vec::new();
+        let mut leaving: Vec<(PartitionKey, ReplicaId)> = Vec::new();
         for entry in self.plan.entries.values().filter(|entry| !is_deleted(entry)) {
             let resting = !moving(&entry);
-            if resting && under_way >= CHANGES_MAX {
+            let moves = self.moves.of(entry.key).is_some();
+            if resting && !moves && under_way >= CHANGES_MAX {
                 continue;
             }
-            let rested = resting && !self.is_wanting(entry, root);
+            let rested = resting && !moves && !self.is_wanting(entry, root);
             if rested || !self.partitions.get(&entry.key).is_some_and(|state| state.settled) {
                 continue;
             }
+            leaving.extend(self.leaver(entry).map(|leader| (entry.key, leader)));
             // A leader that works keeps its term where no other one can be opened.
             let opens =
                 |next: &Entry| self.leading(entry).is_none() || next.opened_by(|r| self.serving(r).is_some());
             if let Some(next) = self.next_step(entry).filter(opens) {
-                under_way += usize::from(resting);
+                under_way += usize::from(resting && !moves);
                 steps.push(next);
             }
         }
+        self.hand_over_from(leaving);
         for next in steps {
-            if matches!(next.members, Members::One(_)) && next.learners.is_empty() {
+            // Thousands may move after a broker joined: people are told of all of them together.
+            let moves = self.moves.of(next.key).is_some();
+            if matches!(next.members, Members::One(_)) && next.learners.is_empty() && !moves {
                 let topic = self.plan.topics.get(&next.key.topic).map(|topic| topic.name.clone());
                 let message =
                     format!("partition {} is now held by {}", next.key.partition, next.members_text());
                 self.event(EventKind::Normal, "MembersChanged", topic, message);
             }
             self.decide(next, false);
+        }
+    }
+
+    /// The leader of a joint entry that opened its term, and is none of the new set: somebody of that takes over first.
+    fn leaver(&self, entry: &Entry) -> Option<ReplicaId> {
+        let Members::Joint { new, .. } = &entry.members else { return None };
+        let leader = entry.leader.filter(|leader| !new.contains(*leader))?;
+        (self.leading(entry).is_some() && self.can_open(entry)).then_some(leader)
+    }
+
+    fn hand_over_from(&mut self, leaving: Vec<(PartitionKey, ReplicaId)>) {
+        if leaving.is_empty() {
+            return;
+        }
+        let mut leads = self.count_leaders();
+        for (key, leader) in leaving {
+            self.hand_over(key, leader, &mut leads);
         }
     }
 
@@ -97,19 +122,23 @@ impl Controller {
         self.event(EventKind::Warning, "VolumeLost", None, message);
     }
 
-    /// Cheaply: whether the set is other than it is to be.
-    fn is_wanting(&self, entry: &Entry, root: &Root) -> bool {
+    /// Cheaply: whether the set is other than it is to be, moves between brokers aside.
+    pub(super) fn is_wanting(&self, entry: &Entry, root: &Root) -> bool {
         let Members::One(set) = &entry.members else { return true };
         let topic = self.plan.topics.get(&entry.key.topic);
         let quorum = topic.is_some_and(|topic| usize::from(topic.ack_quorum) != set.ack_quorum());
         quorum || set.replicas().iter().any(|replica| root.is_lost(*replica))
     }
 
-    /// The set that is to be: each lost replica replaced by its broker's present volume, the quorum as the topic says.
-    /// Nothing while that broker is away, or if the quorum does not fit.
+    /// The set that is to be: each lost replica replaced by its broker's present volume, one that moves by where it goes, the
+    /// quorum as the topic says. Nothing while that broker is away, or if the quorum does not fit.
     fn target(&self, key: PartitionKey, set: &ReplicaSet) -> Option<ReplicaSet> {
         let root = self.shelf.root.as_ref()?;
+        let one = self.moves.of(key);
         let replace = |replica: &ReplicaId| {
+            if let Some(one) = one.filter(|one| one.from == *replica) {
+                return self.serving(one.to).map(|_| one.to);
+            }
             if !root.is_lost(*replica) {
                 return Some(*replica);
             }
@@ -167,16 +196,13 @@ impl Controller {
         let Some(report) = self.leading(entry) else { return self.unblock(entry) };
         let leader = entry.leader?;
         let old = match &entry.members {
+            // Who leaves hands over first, unless a volume was lost meanwhile without which nobody could take over.
+            Members::Joint { new, .. } if !new.contains(leader) => return self.unblock(entry),
             // Its opening record is committed under both sets.
             Members::Joint { new, .. } => {
-                let leader = if new.contains(leader) {
-                    Some(leader)
-                } else {
-                    self.heir(new, report.in_sync.as_slice())
-                };
                 let members = Members::One(new.clone());
                 return Some(Entry {
-                    leader: Some(leader?),
+                    leader: Some(leader),
                     members,
                     learners: Vec::new(),
                     lost: Vec::new(),
@@ -186,8 +212,9 @@ impl Controller {
             Members::One(set) => set,
         };
         let Some(new) = self.target(entry.key, old).filter(|new| new != old) else {
-            // Nothing to change any more: who learnt in vain stops.
-            return (!entry.learners.is_empty() && !self.is_wanting(entry, root))
+            // Nothing to change any more: who learnt in vain stops. What an earlier tenure began is known once there is a plan.
+            let is_vain = self.moves.is_planned && self.moves.of(entry.key).is_none();
+            return (!entry.learners.is_empty() && is_vain && !self.is_wanting(entry, root))
                 .then(|| Entry { learners: Vec::new(), ..entry.clone() });
         };
         let joining: Vec<ReplicaId> =
@@ -202,12 +229,6 @@ impl Controller {
         let lost: Vec<ReplicaId> = old.replicas().iter().filter(lost).copied().collect();
         let members = Members::Joint { old: old.clone(), new };
         Some(Entry { members, learners: Vec::new(), lost, ..entry.clone() })
-    }
-
-    /// A member of the new set that is in sync, to lead it.
-    fn heir(&self, new: &ReplicaSet, in_sync: &[ReplicaId]) -> Option<ReplicaId> {
-        let fit = |replica: &&ReplicaId| in_sync.contains(replica) && self.serving(**replica).is_some();
-        new.replicas().iter().find(fit).copied()
     }
 }
 

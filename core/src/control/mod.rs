@@ -15,6 +15,7 @@ mod leaders;
 mod liveness;
 mod losses;
 mod members;
+mod moves;
 mod openings;
 mod placement;
 mod plan;
@@ -23,6 +24,7 @@ mod readiness;
 mod rebuild;
 mod shelf;
 mod shown;
+mod spread;
 pub mod table;
 mod tenure;
 mod topics;
@@ -34,7 +36,7 @@ pub use self::effect::{Address, Document, DocumentName, Effect, Greeting, Pushed
 pub use self::input::{HeldPage, Hello, Input, Sighting, WriteFailure};
 pub use self::losses::{InvalidLossWord, LossWord};
 pub use self::view::{
-    BrokerState, BrokerView, ControlEvent, Disk, EventKind, PartitionView, Stuck, TopicView, View, Waiting,
+    BrokerState, BrokerView, ControlEvent, Disk, EventKind, Moving, PartitionView, Stuck, TopicView, View, Waiting,
 };
 
 /// The most writes of the ledger under way at once.

@@ -6,7 +6,7 @@ use crate::id::Ordinal;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seat {
     pub(super) ordinal: Ordinal,
-    /// Brokers without a known zone are taken as one zone together.
+    /// A broker whose zone is not known is alone in a zone.
     pub(super) zone: Option<String>,
     pub(super) replicas: usize,
     pub(super) leaders: usize,
@@ -27,7 +27,9 @@ pub(super) fn choose(seats: &mut [Seat], count: usize, turn: usize) -> Option<Ve
     let mut chosen: Vec<usize> = Vec::with_capacity(count);
     for _ in 0..count {
         let free = (0..size).filter(|at| !chosen.contains(at));
-        let of_zone = |at: usize| chosen.iter().filter(|other| seats[**other].zone == seats[at].zone).count();
+        let is_same =
+            |other: usize, at: usize| seats[at].zone.is_some() && seats[other].zone == seats[at].zone;
+        let of_zone = |at: usize| chosen.iter().filter(|other| is_same(**other, at)).count();
         let best = free.min_by_key(|at| {
             let seat = &seats[*at];
             let leads = if chosen.is_empty() { seat.leaders } else { 0 };

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::control::controller::Controller;
-use crate::control::desired::TopicWish;
+use crate::control::desired::{Desired, TopicWish};
 use crate::control::effect::{DocumentName, Effect};
 use crate::control::losses::LossWord;
 use crate::control::plan::is_deleted;
 use crate::control::table::TopicRecord;
 use crate::control::tenure::Phase;
 use crate::control::view::{BrokerState, BrokerView, PartitionView, TopicView, View, Waiting};
-use crate::entry::Entry;
+use crate::entry::{Entry, Members, ReplicaSet};
 use crate::id::{Ordinal, ReplicaId, TopicId};
 
 /// A message names so many partitions; the rest is counted.
@@ -22,11 +22,15 @@ const NAMED_MAX: usize = 5;
 impl Controller {
     /// Makes the view anew, and tells it if it changed.
     pub(super) fn project(&mut self) {
+        let held = self.held();
         let mut view = View {
             cluster_id: self.shelf.root.as_ref().map(|root| root.cluster_id),
             controller_epoch: self.tenure,
-            brokers: self.broker_views(),
+            brokers: self.broker_views(&held),
+            wished: self.desired.as_ref().map_or(0, |desired| desired.brokers),
             min_brokers: self.min_brokers(),
+            holding: self.holding(held.keys().next_back().copied()),
+            moving: self.moves.view(),
             away: self.homing.away,
             deleted: self.deleted_names(),
             waiting: self.waiting(),
@@ -63,7 +67,7 @@ impl Controller {
         match &self.phase {
             Phase::Load { .. } => waiting("ReadingTable", "the partition table is being read".to_owned()),
             Phase::Identify { .. } => {
-                let expected = self.desired.as_ref().map_or(0, |desired| desired.brokers);
+                let expected = self.desired.as_ref().map_or(0, Desired::present);
                 let silent = |ordinal: &u16| {
                     self.brokers.get(&Ordinal(*ordinal)).is_none_or(|broker| broker.hello.is_none())
                 };
@@ -78,7 +82,7 @@ impl Controller {
                 waiting("TakingOver", format!("tenure {} is being written", self.tenure))
             }
             Phase::Ruling if self.plan.root.as_ref().is_some_and(|root| root.rebuilding) => {
-                let expected = self.desired.as_ref().map_or(0, |desired| desired.brokers);
+                let expected = self.desired.as_ref().map_or(0, Desired::present);
                 let silent = |ordinal: &u16| !self.has_reported(Ordinal(*ordinal));
                 let names: Vec<String> =
                     (0..expected).filter(silent).map(|ordinal| ordinal.to_string()).collect();
@@ -89,16 +93,43 @@ impl Controller {
         }
     }
 
-    fn broker_views(&self) -> Vec<BrokerView> {
+    /// How many replicas the table gives each broker, those that learn included.
+    fn held(&self) -> BTreeMap<Ordinal, u32> {
+        let mut held: BTreeMap<Ordinal, u32> = BTreeMap::new();
+        for entry in self.plan.entries.values().filter(|entry| !is_deleted(entry)) {
+            // Nearly all partitions are at rest, and then nobody is in the way twice.
+            let mut met: Vec<Ordinal> = Vec::new();
+            let rests = matches!(entry.members, Members::One(_)) && entry.learners.is_empty();
+            for replica in entry.members.sets().flat_map(ReplicaSet::replicas).chain(&entry.learners) {
+                if rests || !met.contains(&replica.ordinal) {
+                    *held.entry(replica.ordinal).or_default() += 1;
+                }
+                if !rests {
+                    met.push(replica.ordinal);
+                }
+            }
+        }
+        held
+    }
+
+    /// As many brokers as the partition with most replicas has, or is to have.
+    fn min_brokers(&self) -> u16 {
+        let entries = self.plan.entries.values().filter(|entry| !is_deleted(entry));
+        let sizes = entries.filter_map(|entry| Some(entry.members.sets().last()?.replicas().len()));
+        u16::try_from(sizes.max().unwrap_or_default()).unwrap_or(u16::MAX)
+    }
+
+    fn broker_views(&self, held: &BTreeMap<Ordinal, u32>) -> Vec<BrokerView> {
         let wished = self.desired.as_ref().map_or(0, |desired| desired.brokers);
         let mut ordinals: BTreeSet<Ordinal> = (0..wished).map(Ordinal).collect();
         ordinals.extend(self.sightings.keys());
         let attended = self.brokers.iter().filter(|(_, broker)| broker.hello.is_some());
         ordinals.extend(attended.map(|(ordinal, _)| *ordinal));
-        ordinals.into_iter().map(|ordinal| self.broker_view(ordinal)).collect()
+        let replicas = |ordinal| held.get(&ordinal).copied().unwrap_or_default();
+        ordinals.into_iter().map(|ordinal| self.broker_view(ordinal, replicas(ordinal))).collect()
     }
 
-    fn broker_view(&self, ordinal: Ordinal) -> BrokerView {
+    fn broker_view(&self, ordinal: Ordinal, replicas: u32) -> BrokerView {
         let broker = self.brokers.get(&ordinal);
         let root = self.plan.root.as_ref();
         let recorded = root.and_then(|root| root.active(ordinal)).map(|record| record.incarnation);
@@ -116,6 +147,7 @@ impl Controller {
             incarnation: told.or(recorded),
             zone: self.sightings.get(&ordinal).and_then(|sighting| sighting.zone.clone()),
             state,
+            replicas,
             message: broker.and_then(|broker| broker.refusal.clone()).map(|(why, _)| why).unwrap_or_default(),
             certificates: broker.map(|broker| broker.certificates.clone()).unwrap_or_default(),
             disk: broker.and_then(|broker| broker.disk),

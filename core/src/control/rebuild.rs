@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::control::controller::Controller;
+use crate::control::desired::Desired;
 use crate::control::plan::is_deleted;
 use crate::control::table::TopicRecord;
 use crate::control::view::EventKind;
@@ -257,9 +258,9 @@ impl Controller {
         self.brokers.get(&ordinal).is_some_and(|broker| broker.answered_at.is_some())
     }
 
-    /// Every broker that is wished, and one at least.
+    /// Every broker that is wished or may still hold something, and one at least.
     fn have_all_reported(&self) -> bool {
-        let expected = self.desired.as_ref().map_or(0, |desired| desired.brokers);
+        let expected = self.desired.as_ref().map_or(0, Desired::present);
         expected > 0 && (0..expected).all(|ordinal| self.has_reported(Ordinal(ordinal)))
     }
 

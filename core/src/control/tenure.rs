@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::control::controller::Controller;
+use crate::control::desired::Desired;
 use crate::control::effect::{Document, DocumentName, Effect, Revision};
 use crate::control::input::Hello;
 use crate::control::plan::Plan;
@@ -124,6 +125,7 @@ impl Controller {
         self.shelf = Shelf::default();
         self.partitions.clear();
         self.homing.forget();
+        self.moves.forget();
         self.heard_topics.clear();
         let (mut root, mut broken) = (None, false);
         let mut pages = Vec::new();
@@ -239,7 +241,7 @@ impl Controller {
 
     /// No table: the identity is the one that volumes hold, or a new one if every broker's volume is empty.
     fn identify(&mut self, found_at: Option<Duration>) {
-        let Some(expected) = self.desired.as_ref().map(|desired| desired.brokers) else { return };
+        let Some(expected) = self.desired.as_ref().map(Desired::present) else { return };
         let hellos: Vec<&Hello> = self.brokers.values().filter_map(|broker| broker.hello.as_ref()).collect();
         let identities: BTreeSet<ClusterId> = hellos.iter().filter_map(|hello| hello.cluster_id).collect();
         let heard =

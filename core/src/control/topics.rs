@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::control::controller::Controller;
 use crate::control::desired::{Desired, TopicWish};
 use crate::control::placement::{Seat, choose};
-use crate::control::plan::is_deleted;
 use crate::control::table::{PAGES_MAX, TopicRecord, topic_name_is_valid};
 use crate::control::view::EventKind;
 use crate::entry::{Entry, Members, REPLICAS_MAX, ReplicaSet};
@@ -198,7 +197,7 @@ impl Controller {
         if !self.plan.root.as_ref().is_some_and(|root| root.rebuilding) {
             return Ok(());
         }
-        let expected = self.desired.as_ref().map_or(0, |desired| desired.brokers);
+        let expected = self.desired.as_ref().map_or(0, Desired::present);
         let silent = |ordinal: &u16| {
             self.brokers.get(&Ordinal(*ordinal)).is_none_or(|broker| broker.answered_at.is_none())
         };
@@ -235,11 +234,13 @@ impl Controller {
             return Err(("NotEnoughBrokers", message));
         }
         let waited = self.now.saturating_sub(self.ruling.1) >= PLACEMENT_PATIENCE;
-        if seats.len() < usize::from(desired.brokers) && !waited {
+        // Those that leave are heard too: a table that went back may not know what they hold.
+        let leaving = desired.brokers..desired.present();
+        let answer = seats.len() + leaving.filter(|one| self.has_reported(Ordinal(*one))).count();
+        if answer < usize::from(desired.present()) && !waited {
             let message = format!(
-                "{} of {} brokers answer; the others are waited for a little",
-                seats.len(),
-                desired.brokers
+                "{answer} of {} brokers answer; the others are waited for a little",
+                desired.present()
             );
             return Err(("AwaitingBrokers", message));
         }
@@ -326,14 +327,6 @@ impl Controller {
             !unsettled && !self.plan.topics.values().any(|topic| topic.name == **name)
         };
         desired.deleted.iter().filter(left).cloned().collect()
-    }
-
-    /// The highest ordinal that holds a replica, and one more.
-    pub(super) fn min_brokers(&self) -> u16 {
-        let entries = self.plan.entries.values().filter(|entry| !is_deleted(entry));
-        let replicas = entries
-            .flat_map(|entry| entry.members.replicas().into_iter().chain(entry.learners.iter().copied()));
-        replicas.map(|replica| replica.ordinal.0.saturating_add(1)).max().unwrap_or_default()
     }
 }
 

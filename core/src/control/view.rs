@@ -20,8 +20,14 @@ pub struct View {
     pub topics: BTreeMap<String, TopicView>,
     /// Names of topics that nobody wishes and whose data is kept.
     pub retained: Vec<String>,
-    /// The fewest brokers that hold all replicas: one above the highest ordinal that holds one; 0 without replicas.
+    /// How many brokers were wished when this was so.
+    pub wished: u16,
+    /// The fewest brokers that can hold all replicas: as many as the partition with most of them has; 0 without replicas.
     pub min_brokers: u16,
+    /// The fewest brokers that hold all replicas now: one above the highest ordinal that holds one, or may; 0 without replicas.
+    pub holding: u16,
+    /// How far replicas are on their way between brokers; nothing while all are where they should be.
+    pub moving: Option<Moving>,
     /// Partitions with fewer replicas in sync than they have.
     pub under_replicated: u32,
     /// Partitions that are led by another than their preferred leader, which is well and will get them back.
@@ -30,6 +36,15 @@ pub struct View {
     pub deleted: Vec<String>,
     /// What the controller as a whole waits for, or why it has halted; nothing while it works.
     pub waiting: Option<Waiting>,
+}
+
+/// Replicas on their way between brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moving {
+    /// So many have arrived, since this controller began or all were last where they should be.
+    pub done: u32,
+    /// Of about so many.
+    pub total: u32,
 }
 
 /// Why nothing can be decided for the whole Cluster.
@@ -54,6 +69,8 @@ pub struct BrokerView {
     pub zone: Option<String>,
     /// How it is.
     pub state: BrokerState,
+    /// How many replicas the table gives it.
+    pub replicas: u32,
     /// More about it, for people; empty if there is nothing to say.
     pub message: String,
     /// The certificates that it uses, as it calls them; empty: not known.

@@ -75,6 +75,8 @@ pub(crate) enum Event {
     Reader(usize),
     Government(Government),
     Blow,
+    /// A look at how many brokers there are to be.
+    Scale,
     Calm,
     Rest,
 }
@@ -226,6 +228,7 @@ impl World {
             | Event::Client(_)
             | Event::Reader(_)
             | Event::Blow
+            | Event::Scale
             | Event::Calm
             | Event::Rest => None,
         };

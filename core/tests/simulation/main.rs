@@ -25,6 +25,7 @@ mod observer;
 mod operators;
 mod person;
 mod random;
+mod scaling;
 mod schedules;
 mod shrink;
 mod story;

@@ -13,6 +13,7 @@ use fulmar_core::id::{Ordinal, ReplicaId};
 
 use crate::event::{Event, Government};
 use crate::network::OPERATOR;
+use crate::node::Node;
 use crate::random::Random;
 use crate::streams::Line;
 use crate::world::{Rule, World};
@@ -204,8 +205,10 @@ impl World {
     }
 
     fn sightings(&self) -> Vec<Sighting> {
-        let seen =
-            self.nodes.iter().filter(|node| !node.is_ghost && (node.life > 0 || node.broker.is_some()));
+        let is_seen = |node: &&Node| {
+            !node.is_ghost && self.is_to_run(node.number) && (node.life > 0 || node.broker.is_some())
+        };
+        let seen = self.nodes.iter().filter(is_seen);
         seen.map(|node| Sighting {
             ordinal: node.ordinal,
             internal: node.address,

@@ -120,6 +120,7 @@ impl World {
                 let node = usize::from(living);
                 self.totals.count("brokers that joined");
                 self.desired.brokers += 1;
+                self.desired.standing = self.desired.present();
                 self.at(100, Event::Start { node });
             }
             3 => {
@@ -188,6 +189,7 @@ impl World {
     pub(crate) fn rests(&self) -> Result<(), String> {
         if let Rule::Controllers = self.rule {
             self.operators_rest()?;
+            self.is_spread()?;
         }
         for key in self.observer.keys().into_iter().filter(|key| self.is_served(*key)) {
             if self.leader(key).is_none() {

@@ -18,6 +18,7 @@ use crate::node::{CLUSTER, Node};
 use crate::observer::Observer;
 use crate::operators::Operator;
 use crate::random::Random;
+use crate::scaling::Scaling;
 use crate::story::Story;
 use crate::streams::Stream;
 use crate::swarm::Swarm;
@@ -91,6 +92,8 @@ pub(crate) struct World {
     storm_ms: u64,
     /// Whether it waits, when all is well, for leaders to go home.
     pub(crate) homing: Homing,
+    /// Whether the number of brokers changes.
+    pub(crate) scaling: Option<Scaling>,
     /// What is awaited has to have come by then.
     pub(crate) patience_until: u64,
     at_rest: bool,
@@ -133,7 +136,7 @@ impl Shape {
         Self {
             brokers,
             spare: random.between(0, 1) as usize,
-            desired: Desired { brokers: brokers as u16, topics, deleted: Vec::new() },
+            desired: Desired { brokers: brokers as u16, standing: 0, topics, deleted: Vec::new() },
             least_quorum: quorum,
             rule: Rule::Controllers,
             weather,
@@ -149,6 +152,7 @@ impl Shape {
             spare: 0,
             desired: Desired {
                 brokers: brokers as u16,
+                standing: 0,
                 topics: vec![wish("orders", 1, replicas, quorum)],
                 deleted: Vec::new(),
             },
@@ -172,6 +176,7 @@ impl World {
             world.rule_capriciously(&shape.desired.topics);
         } else {
             world.homing = Homing::draw(seed);
+            world.scaling = Scaling::draw(seed);
         }
         world.set_going();
         world
@@ -214,6 +219,7 @@ impl World {
             numbers: 1000,
             storm_ms: shape.storm_ms,
             homing: Homing::Never,
+            scaling: None,
             patience_until: u64::MAX,
             at_rest: false,
         }
@@ -256,6 +262,7 @@ impl World {
         self.at(3000, Event::Blow);
         self.at(self.storm_ms, Event::Calm);
         self.patience_until = self.storm_ms + CALM_MS;
+        self.sets_scaling();
     }
 
     /// A number that was never given before.
@@ -352,6 +359,7 @@ impl World {
             Event::Reader(reader) => self.reader(reader),
             Event::Government(government) => self.govern(government),
             Event::Blow => self.blow(),
+            Event::Scale => self.scale(),
             Event::Calm => self.come_to_rest(),
             Event::Rest => self.look_for_rest(),
             Event::PeerDown { .. }
@@ -548,7 +556,7 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, node: usize) {
-        if self.nodes[node].broker.is_some() || self.nodes[node].is_ghost {
+        if self.nodes[node].broker.is_some() || self.nodes[node].is_ghost || !self.is_to_run(node) {
             return;
         }
         if self.nodes[node].away_until > self.now_ms && !self.calm {

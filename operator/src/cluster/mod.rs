@@ -194,15 +194,16 @@ impl Attendant {
             Ok(wanted) => wanted,
             Err(invalid) => return Ok(self.report_invalid(cluster, seen, &invalid)),
         };
-        let claims = claims(&seen.topics, Some(wanted.settings.replicas));
         let certificates = self.certificates(&wanted).await?;
         let scale = self.scale(&wanted, seen);
         let volumes = self.grow(&wanted, seen, scale).await;
+        // What is placed needs as many brokers as it has until it is known that it does not.
+        let claims = claims(&seen.topics, Some(scale.brokers()));
         let problem = self.apply(&wanted, seen, &certificates, scale).await?;
         let nodes = &self.context.watches.nodes;
         let pods =
             pods::brokers(&self.key, &wanted.settings.zone_topology_key, &seen.pods, &seen.claims, nodes);
-        self.steer(&wanted, &claims, seen, &pods, &certificates).await?;
+        self.steer(&wanted, scale, &claims, seen, &pods, &certificates).await?;
         self.refresh(&wanted, &pods, &certificates).await;
         let roll = self.roll(&wanted, seen, &pods, scale).await?;
         let finalizers = self.keep_finalizers(&claims).await;
@@ -242,7 +243,9 @@ impl Attendant {
     fn scale(&self, wanted: &Wanted, seen: &Seen) -> Scale {
         let set = seen.stateful_set.as_ref().and_then(|set| set.spec.as_ref());
         let running = set.and_then(|spec| u16::try_from(spec.replicas.unwrap_or(1)).ok());
-        let floor = self.settled_view().map_or(Floor::Unknown, |view| Floor::At(view.min_brokers));
+        // Under another wish more could be placed on them at any moment.
+        let view = self.settled_view().filter(|view| view.wished == wanted.settings.replicas);
+        let floor = view.map_or(Floor::Unknown, |view| Floor::At(view.holding));
         scale(wanted.settings.replicas, running, floor)
     }
 
@@ -250,6 +253,7 @@ impl Attendant {
     async fn steer(
         &mut self,
         wanted: &Wanted,
+        scale: Scale,
         claims: &[Claimed],
         seen: &Seen,
         pods: &[BrokerPod],
@@ -268,7 +272,7 @@ impl Attendant {
             self.stewardship = Some(Stewardship::start(client, &self.key, certificates, owner, metrics)?);
         }
         if let Some(stewardship) = &mut self.stewardship {
-            stewardship.desire(topic::desire::desire(wanted.settings.replicas, claims));
+            stewardship.desire(topic::desire::desire(wanted.settings.replicas, scale.brokers(), claims));
             stewardship.sight(pods);
             stewardship.show(ledger::shown(&self.key, &seen.tables));
         }

@@ -34,6 +34,7 @@ fn saying(certificates: &[&str]) -> View {
         incarnation: None,
         zone: None,
         state: BrokerState::Serving,
+        replicas: 0,
         message: String::new(),
         certificates: (*says).to_owned(),
         disk: None,

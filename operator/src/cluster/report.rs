@@ -202,11 +202,12 @@ impl Attendant {
     }
 }
 
-/// Whether something that concerns many topics is on its way: a broker is away, replicas catch up, leaders go back.
+/// Whether something that concerns many topics is on its way: a broker is away, replicas catch up or move, leaders go back.
 pub(super) fn is_restless(view: &View, wanted: u16) -> bool {
     let serves = |broker: &&BrokerView| broker.ordinal.0 < wanted && broker.state == BrokerState::Serving;
     let serving = view.brokers.iter().filter(serves).count();
-    serving < usize::from(wanted) || view.under_replicated > 0 || view.away > 0 || view.waiting.is_some()
+    let moves = view.under_replicated > 0 || view.away > 0 || view.moving.is_some();
+    serving < usize::from(wanted) || moves || view.waiting.is_some()
 }
 
 struct ClusterObjects {

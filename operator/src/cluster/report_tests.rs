@@ -121,6 +121,7 @@ fn view(down: Option<u16>, second: u64) -> View {
         incarnation: None,
         zone: None,
         state: if gone(ordinal) { BrokerState::Dead } else { BrokerState::Serving },
+        replicas: 0,
         message: String::new(),
         certificates: String::new(),
         disk: None,

@@ -1,11 +1,11 @@
-//! How many brokers there are to be *now*: as many as are wanted, but a broker that holds replicas is never taken away.
+//! How many brokers there are to be *now*: as many as are wanted, but a broker that holds replicas, or may, is never taken away.
 
 /// What is known of the brokers that hold replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Floor {
     /// The partition table was not read yet in this tenure, or what is placed may still change.
     Unknown,
-    /// One above the highest ordinal that holds a replica.
+    /// One above the highest ordinal that holds a replica, while so many are wished as are wanted.
     At(u16),
 }
 
@@ -16,7 +16,7 @@ pub enum Scale {
     AsWanted(u16),
     /// More than wanted, until it is known what they hold.
     Asking(u16),
-    /// More than wanted: they hold replicas.
+    /// More than wanted: they hold replicas, which are moved to the others first.
     Held(u16),
 }
 

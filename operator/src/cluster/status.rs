@@ -1,7 +1,7 @@
 //! The last phase for a Cluster: what is true of it now. A projection; nothing is decided from it.
 
 use fulmar_core::control::{BrokerState, BrokerView, View};
-use fulmar_crds::cluster::{BrokerStatus, Retained};
+use fulmar_crds::cluster::{BrokerStatus, Operation, OperationType, Retained};
 use fulmar_crds::{Cluster, ClusterStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -65,6 +65,7 @@ pub fn status(facts: Facts<'_>, now: Timestamp) -> ClusterStatus {
         reconciling(&facts),
         stalled(&facts),
         available(&facts),
+        balanced(&facts),
         zones_known(&facts),
         rollout_complete(&facts),
         disks::pressure(facts.key, view),
@@ -86,6 +87,7 @@ pub fn status(facts: Facts<'_>, now: Timestamp) -> ClusterStatus {
             Some(volumes) => volumes.capacity.clone(),
             None => before.storage_capacity,
         },
+        operation: operation(&facts),
         retained: view
             .map(|view| Retained { topics: i32::try_from(view.retained.len()).unwrap_or(i32::MAX) })
             .or(before.retained),
@@ -104,6 +106,7 @@ fn broker(view: &BrokerView) -> BrokerStatus {
         incarnation: view.incarnation.map(|incarnation| incarnation.to_string()),
         zone: view.zone.clone(),
         state: Some(view.state.name().to_owned()),
+        replicas: Some(i32::try_from(view.replicas).unwrap_or(i32::MAX)),
     }
 }
 
@@ -147,18 +150,16 @@ fn obstacle(facts: &Facts<'_>) -> Option<Problem> {
         return waits("AwaitingBrokers", "the partition table was not read yet".to_owned());
     }
     match facts.scale {
-        Some(Scale::Held(brokers)) => Some(Problem {
+        Some(Scale::Held(brokers)) if view.min_brokers > wanted => Some(Problem {
             reason: "ScaleDownRefused",
             message: format!(
-                "{brokers} brokers hold replicas, and {wanted} are wanted: spec.replicas cannot be below \
-                 status.minReplicas; lower replication factors or delete topics first"
+                "{wanted} brokers are wanted, and there is a topic with {needed} replicas of each partition: {brokers} brokers \
+                 go on and nothing is moved; set spec.replicas to {needed} at least, or delete that topic",
+                needed = view.min_brokers
             ),
             stuck: true,
         }),
-        Some(Scale::Asking(brokers)) => {
-            waits("ScaleDownWaits", format!("{brokers} brokers run until it is known what they hold"))
-        }
-        Some(Scale::AsWanted(_)) | None => None,
+        Some(Scale::Held(_) | Scale::Asking(_) | Scale::AsWanted(_)) | None => None,
     }
 }
 
@@ -191,8 +192,8 @@ fn reconciling(facts: &Facts<'_>) -> Claim {
             Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_)) => {
                 Claim::new("Reconciling", true, "RollingOut", "brokers are made anew one after the other")
             }
-            Some(Step::Done) | None => match facts.volumes.filter(|volumes| !volumes.growing.is_empty()) {
-                Some(volumes) => Claim::new("Reconciling", true, "VolumesGrow", volumes.growing.join("; ")),
+            Some(Step::Done) | None => match underway(facts).or_else(|| growing(facts)) {
+                Some((reason, message)) => Claim::new("Reconciling", true, reason, message),
                 None => Claim::new("Reconciling", false, "AsWanted", ""),
             },
         },
@@ -233,6 +234,63 @@ fn available(facts: &Facts<'_>) -> Claim {
             Claim::new("Available", false, "PartitionsNotServing", message)
         }
     }
+}
+
+fn growing(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let volumes = facts.volumes.filter(|volumes| !volumes.growing.is_empty())?;
+    Some(("VolumesGrow", volumes.growing.join("; ")))
+}
+
+/// What is moved between brokers, or goes after it; nothing: all is where it should be.
+fn underway(facts: &Facts<'_>) -> Option<(&'static str, String)> {
+    let moving = facts.view.and_then(|view| view.moving);
+    let moved = moving.map(|moving| format!("{} of {} replicas are moved", moving.done, moving.total));
+    match (facts.scale, moved) {
+        (Some(Scale::Held(brokers)), moved) => {
+            let moved = moved.unwrap_or_else(|| "their replicas are not moved yet".to_owned());
+            Some((
+                "ScalingDown",
+                format!("{brokers} brokers run until those that leave hold nothing: {moved}"),
+            ))
+        }
+        (Some(Scale::Asking(brokers)), _) => {
+            Some(("ScalingDown", format!("{brokers} brokers run until it is known what they hold")))
+        }
+        (Some(Scale::AsWanted(_)) | None, moved) => moved.map(|moved| ("MovingReplicas", moved)),
+    }
+}
+
+fn balanced(facts: &Facts<'_>) -> Claim {
+    let name = "Balanced";
+    if facts.view.is_none_or(|view| view.controller_epoch == 0) {
+        return Claim::new(name, Truth::Unknown, "AwaitingBrokers", "the partition table was not read yet");
+    }
+    match underway(facts) {
+        Some((reason, message)) => Claim::new(name, false, reason, message),
+        None => Claim::new(
+            name,
+            true,
+            "AsWanted",
+            "replicas are spread over zones and brokers, and none is moved",
+        ),
+    }
+}
+
+/// What people see of it in a column.
+fn operation(facts: &Facts<'_>) -> Option<Operation> {
+    let moving = facts.view.filter(|view| view.controller_epoch > 0)?.moving?;
+    let (kind, step) = match facts.scale {
+        Some(Scale::Held(_) | Scale::Asking(_)) => (OperationType::ScaleDown, "MovingReplicas"),
+        Some(Scale::AsWanted(_)) | None => (OperationType::Rebalance, "MovingReplicas"),
+    };
+    let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    Some(Operation {
+        kind,
+        step: step.to_owned(),
+        done: count(moving.done),
+        total: count(moving.total),
+        progress: format!("{kind:?} {}/{}", moving.done, moving.total),
+    })
 }
 
 fn zones_known(facts: &Facts<'_>) -> Claim {

@@ -15,6 +15,7 @@ fn broker(ordinal: u16, state: BrokerState) -> BrokerView {
         incarnation: None,
         zone: None,
         state,
+        replicas: 0,
         message: String::new(),
         certificates: String::new(),
         disk: None,
@@ -113,15 +114,35 @@ fn a_controller_that_halted_stalls_it() {
 
 #[test]
 fn a_scale_down_below_the_floor_is_refused_aloud() {
-    let view = View { min_brokers: 3, ..serving() };
+    let view = View { min_brokers: 3, holding: 3, wished: 2, ..serving() };
     let status = told(Some(&view), |facts| {
         facts.wanted = Some(2);
         facts.scale = Some(Scale::Held(3));
     });
     let (truth, reason, message) = condition(&status, "Ready");
     assert_eq!((truth, reason), ("False", "ScaleDownRefused"));
-    assert!(message.starts_with("3 brokers hold replicas, and 2 are wanted"), "{message}");
+    assert!(message.starts_with("2 brokers are wanted, and there is a topic with 3 replicas"), "{message}");
     assert_eq!(condition(&status, "Stalled").0, "True");
+}
+
+#[test]
+fn a_scale_down_tells_how_far_it_is_and_takes_no_readiness_away() {
+    let moving = Some(fulmar_core::control::Moving { done: 37, total: 120 });
+    let view = View { moving, holding: 3, wished: 2, min_brokers: 2, ..serving() };
+    let status = told(Some(&view), |facts| {
+        facts.wanted = Some(2);
+        facts.scale = Some(Scale::Held(3));
+    });
+    assert_eq!(condition(&status, "Ready").0, "True");
+    let message = "3 brokers run until those that leave hold nothing: 37 of 120 replicas are moved";
+    assert_eq!(condition(&status, "Reconciling"), ("True", "ScalingDown", message));
+    assert_eq!(condition(&status, "Balanced"), ("False", "ScalingDown", message));
+    assert_eq!(status.operation.unwrap().progress, "ScaleDown 37/120");
+    let status = told(Some(&view), |_| ());
+    assert_eq!(condition(&status, "Reconciling"), ("True", "MovingReplicas", "37 of 120 replicas are moved"));
+    assert_eq!(status.operation.unwrap().progress, "Rebalance 37/120");
+    let status = told(Some(&serving()), |_| ());
+    assert_eq!((condition(&status, "Balanced").0, &status.operation), ("True", &None));
 }
 
 fn pod() -> BrokerPod {
@@ -167,6 +188,7 @@ fn conditions_stand_in_a_fixed_order_and_the_same_facts_give_the_same_status() {
             "Reconciling",
             "Stalled",
             "Available",
+            "Balanced",
             "ZonesKnown",
             "RolloutComplete",
             "DiskPressure",

@@ -5,11 +5,12 @@ use fulmar_crds::validate::TopicSettings;
 
 use crate::topic::claims::Claimed;
 
-/// The wish.
-pub fn desire(brokers: u16, claims: &[Claimed]) -> Desired {
+/// The wish: so many brokers, of which there are `standing` now.
+pub fn desire(brokers: u16, standing: u16, claims: &[Claimed]) -> Desired {
     let alive = claims.iter().filter(|claimed| !claimed.is_going());
     Desired {
         brokers,
+        standing,
         topics: alive.filter_map(Claimed::holder).map(wish).collect(),
         deleted: claims.iter().filter_map(Claimed::condemned).map(str::to_owned).collect(),
     }

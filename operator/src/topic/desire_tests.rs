@@ -20,8 +20,8 @@ fn a_topic_is_wished_until_it_is_deleted_and_only_a_policy_deletes_its_records()
         )
     };
     let topics = [stays, going("retained", DeletionPolicy::Retain), going("deleted", DeletionPolicy::Delete)];
-    let desired = desire(3, &claims(&topics, Some(3)));
-    assert_eq!(desired.brokers, 3);
+    let desired = desire(3, 5, &claims(&topics, Some(3)));
+    assert_eq!((desired.brokers, desired.present()), (3, 5));
     assert_eq!(desired.deleted, ["deleted"]);
     let [wish] = desired.topics.as_slice() else { panic!("one wish") };
     assert_eq!((wish.name.as_str(), wish.partitions, wish.max_message_bytes), ("stays", 12, 1 << 20));
@@ -31,5 +31,5 @@ fn a_topic_is_wished_until_it_is_deleted_and_only_a_policy_deletes_its_records()
 #[test]
 fn what_is_kept_for_ever_has_no_limit() {
     let topic = topic("orders", |topic| topic.spec.retention.time = "Forever".to_owned(), 10);
-    assert_eq!(desire(3, &claims(&[topic], Some(3))).topics[0].retention_ms, None);
+    assert_eq!(desire(3, 3, &claims(&[topic], Some(3))).topics[0].retention_ms, None);
 }

@@ -6,6 +6,7 @@ mod leaders;
 mod liveness;
 mod losses;
 mod members;
+mod moves;
 mod openings;
 mod rebuild;
 mod scale;

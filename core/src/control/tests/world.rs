@@ -119,7 +119,7 @@ impl World {
             controller: Controller::new(),
             ledger: BTreeMap::new(),
             brokers: BTreeMap::new(),
-            desired: Desired { brokers, topics, deleted: Vec::new() },
+            desired: Desired { brokers, standing: 0, topics, deleted: Vec::new() },
             view: Arc::new(View::default()),
             events: Vec::new(),
             writes: 0,
@@ -547,7 +547,11 @@ impl FakeBroker {
         for entry in &page.entries {
             match self.replicas.get_mut(&entry.key) {
                 Some(held) if held.entry.epoch >= entry.epoch => {}
-                Some(held) => held.entry = entry.clone(),
+                Some(held) => {
+                    held.entry = entry.clone();
+                    // Who is named again begins anew.
+                    held.tombstone &= !entry.concerns(self.replica);
+                }
                 None if entry.concerns(self.replica) => {
                     let held = Held { entry: entry.clone(), tombstone: false, log_end: 0 };
                     self.replicas.insert(entry.key, held);

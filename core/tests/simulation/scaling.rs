@@ -1,0 +1,128 @@
+//! Some worlds change how many brokers there are, up and down, while blows fall. Whoever runs them takes away only whom the ruling
+//! operator lets go, as a `StatefulSet` does: the highest first. In the calm all carry the same number.
+
+use fulmar_core::control::View;
+
+use crate::event::Event;
+use crate::random::Random;
+use crate::world::{Rule, World};
+
+/// So many worlds in a thousand.
+const OFTEN: u64 = 300;
+
+/// Between two looks at who may go, as the operator looks.
+const LOOK_MS: u64 = 2_000;
+
+/// Brokers that are away are waited for, one move follows the other, and a plan is made each second.
+pub(crate) const SPREAD_MS: u64 = 240_000;
+
+/// What a world wishes now and then.
+pub(crate) struct Scaling {
+    random: Random,
+    /// The next change of mind.
+    next_ms: u64,
+}
+
+impl Scaling {
+    /// Of its own numbers: a seed's storm stays what it is.
+    pub(crate) fn draw(seed: u64) -> Option<Self> {
+        let mut random = Random::new(seed ^ 0x51c4_11e5_0b57_ac1e);
+        let next_ms = random.between(3_000, 10_000);
+        random.chance(OFTEN).then_some(Self { random, next_ms })
+    }
+}
+
+impl World {
+    /// A look: perhaps another number of brokers is wished, perhaps one may go.
+    pub(crate) fn scale(&mut self) {
+        let Some(mut scaling) = self.scaling.take() else { return };
+        if !self.calm && self.now_ms >= scaling.next_ms {
+            scaling.next_ms = self.now_ms + scaling.random.between(1_000, 12_000);
+            self.wish_brokers(&mut scaling.random);
+        }
+        self.scaling = Some(scaling);
+        self.take_away();
+        self.at(LOOK_MS, Event::Scale);
+    }
+
+    fn wish_brokers(&mut self, random: &mut Random) {
+        let nodes = self.nodes.iter().filter(|node| !node.is_ghost).count() as u64;
+        let size = self.desired.topics.iter().filter_map(|wish| wish.replication_factor).max().unwrap_or(1);
+        if u64::from(size) >= nodes {
+            return;
+        }
+        let wished = random.between(u64::from(size), nodes) as u16;
+        if wished != self.desired.brokers {
+            let up = wished > self.desired.brokers;
+            self.totals.count(if up { "scalings up" } else { "scalings down" });
+            self.story.line(self.now_ms, || format!("{wished} brokers are wished"));
+        }
+        self.desired.standing = self.desired.present().max(wished);
+        self.desired.brokers = wished;
+        for node in 0..usize::from(wished) {
+            self.at(100, Event::Start { node });
+        }
+    }
+
+    /// The view of who rules, if it is one of this wish and of a whole table.
+    fn ruling_view(&self) -> Option<&View> {
+        let active = self.operators.iter().filter(|operator| operator.is_active(self.now_ms));
+        let view = active.map(|operator| &*operator.view).max_by_key(|view| view.controller_epoch)?;
+        // A table that was deleted or went back is missed by nobody before somebody writes.
+        let tenure = self.ledger.root().map_or(1, |root| root.controller_epoch);
+        let rules = view.controller_epoch >= tenure && view.waiting.is_none();
+        (rules && view.wished == self.desired.brokers).then_some(view)
+    }
+
+    fn take_away(&mut self) {
+        let Some(holding) = self.ruling_view().map(|view| view.holding) else { return };
+        let stays = self.desired.brokers.max(holding);
+        for node in usize::from(stays)..usize::from(self.desired.standing) {
+            if self.nodes[node].life > 0 {
+                self.totals.count("brokers taken away");
+            }
+            self.crash(node, false);
+        }
+        self.desired.standing = self.desired.standing.min(stays);
+    }
+
+    /// Whether a broker of this number is to run: each that is wished, or not taken away yet.
+    pub(crate) fn is_to_run(&self, node: usize) -> bool {
+        let is_own = node < self.nodes.len() && !self.nodes[node].is_ghost;
+        self.scaling.is_none() || !is_own || node < usize::from(self.desired.present())
+    }
+
+    /// Whether all carry the same number, as far as that was ever upset.
+    pub(crate) fn is_spread(&self) -> Result<(), String> {
+        if self.scaling.is_none() {
+            return Ok(());
+        }
+        let view = self.ruling_view().ok_or("nobody rules with this wish")?;
+        if let Some(moving) = view.moving {
+            return Err(format!("{} of {} replicas are moved", moving.done, moving.total));
+        }
+        if self.desired.present() > self.desired.brokers {
+            return Err(format!(
+                "{} brokers run, {} are wished",
+                self.desired.present(),
+                self.desired.brokers
+            ));
+        }
+        let loads = || view.brokers.iter().filter(|one| one.ordinal.0 < view.wished).map(|one| one.replicas);
+        // New topics alone leave brokers two apart.
+        let (least, most) = (loads().min().unwrap_or_default(), loads().max().unwrap_or_default());
+        if most > least + 2 {
+            return Err(format!("one broker has {most} replicas, another one {least}"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn sets_scaling(&mut self) {
+        if let Rule::Controllers = self.rule
+            && self.scaling.is_some()
+        {
+            self.patience_until += SPREAD_MS;
+            self.at(3_000, Event::Scale);
+        }
+    }
+}
