@@ -1,26 +1,53 @@
-//! Promise: brokers are added and removed under load, and nothing that was acknowledged is lost: replicas move first, pods go last, volumes stay.
+//! Promise: brokers are added and removed under load, and nothing that was acknowledged is lost: replicas move first, pods go last,
+//! volumes stay; what is turned back half-way returns, and an operator that dies meanwhile is missed by nobody.
 
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use fulmar_e2e::brokers::{Brokers, READY_WITHIN, cluster, topic};
+use fulmar_e2e::environment::Environment;
+use fulmar_e2e::installation;
 use fulmar_e2e::load::Load;
+use fulmar_e2e::nodes::Signal;
 use fulmar_e2e::wait;
+use serde_json::Value;
 
 const TOPIC: &str = "events";
 const PARTITIONS: u32 = 20;
 
-/// A hundred moves of a second each, on a machine that does other things too.
-const MOVED_WITHIN: Duration = Duration::from_mins(10);
+/// Without records: they make it last long enough to be turned back half-way.
+const BALLAST: u32 = 80;
 
-/// Replicas of each broker that is listed, as the Cluster's status has them.
-fn replicas(brokers: &Brokers) -> Result<Vec<u64>> {
+/// Some hundred moves, of which twelve or so go on at once, on a machine that does other things too.
+const MOVED_WITHIN: Duration = Duration::from_mins(6);
+
+/// Half-way: so many decisions, of which a move takes three.
+const BEGUN: usize = 10;
+
+/// Zone and replicas of each broker that is listed, as the Cluster's status has them.
+fn loads(brokers: &Brokers) -> Result<Vec<(String, u64)>> {
     let cluster = brokers.get("flc/orders")?;
     let listed = cluster["status"]["brokers"].as_array().cloned().unwrap_or_default();
-    Ok(listed.iter().map(|broker| broker["replicas"].as_u64().unwrap_or_default()).collect())
+    let load = |broker: &Value| {
+        let zone = broker["zone"].as_str().unwrap_or_default().to_owned();
+        (zone, broker["replicas"].as_u64().unwrap_or_default())
+    };
+    Ok(listed.iter().map(load).collect())
+}
+
+/// Whether brokers of a zone have the same number, give or take one; and where there are three zones, each has every partition.
+fn is_spread(loads: &[(String, u64)]) -> bool {
+    let mut zones: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for (zone, load) in loads {
+        zones.entry(zone).or_default().push(*load);
+    }
+    let is_even = |loads: &Vec<u64>| loads.iter().max().unwrap_or(&0) - loads.iter().min().unwrap_or(&0) <= 1;
+    let is_whole = |loads: &Vec<u64>| loads.iter().sum::<u64>() == u64::from(PARTITIONS + BALLAST);
+    zones.values().all(is_even) && (zones.len() != 3 || zones.values().all(is_whole))
 }
 
 fn scale(brokers: &Brokers, to: u32) -> Instant {
@@ -28,27 +55,65 @@ fn scale(brokers: &Brokers, to: u32) -> Instant {
     Instant::now()
 }
 
-/// Until every broker of so many has as many replicas as every other one, give or take one, and none is moved any more.
+/// Until so many brokers have their part, and none is moved any more.
 fn await_spread(brokers: &Brokers, number: usize) {
     wait::until_so(&format!("replicas are spread over {number} brokers"), MOVED_WITHIN, || {
-        let replicas = replicas(brokers)?;
-        let skew = replicas.iter().max().unwrap_or(&0) - replicas.iter().min().unwrap_or(&0);
-        let balanced = brokers.condition("flc/orders", "Balanced")?;
-        Ok(replicas.len() == number && skew <= 1 && balanced.is_some_and(|(status, ..)| status == "True"))
+        let loads = loads(brokers)?;
+        let balanced =
+            brokers.condition("flc/orders", "Balanced")?.is_some_and(|(status, ..)| status == "True");
+        ensure!(loads.len() == number && balanced && is_spread(&loads), "balanced: {balanced}, {loads:?}");
+        Ok(true)
     })
     .unwrap();
     brokers.await_ready("flc/orders").unwrap();
     brokers.await_ready(&format!("flt/{TOPIC}")).unwrap();
 }
 
-fn pods(brokers: &Brokers) -> usize {
-    brokers.kubectl(&["get", "pods", "-o", "name"]).unwrap().lines().count()
+/// Until so many decisions of the table are others than these.
+fn await_begun(brokers: &Brokers, before: &[String]) {
+    wait::until_so("some are on their way", MOVED_WITHIN, || {
+        let now = brokers.epochs()?;
+        Ok(now.iter().filter(|epoch| !before.contains(epoch)).count() >= BEGUN)
+    })
+    .unwrap();
+}
+
+/// The highest broker that the table names.
+fn highest_named(brokers: &Brokers) -> Result<u32> {
+    let tables = brokers.kubectl(&["get", "partitiontables", "-o", "yaml"])?;
+    let ordinal = |line: &str| line.split_once("- replica ")?.1.split([' ', ':']).nth(1)?.parse().ok();
+    tables.lines().filter_map(ordinal).max().context("the table names nobody")
+}
+
+/// Until three pods are left; and whenever one is to go, the table names its broker for nothing.
+fn await_three_pods(brokers: &Brokers) {
+    wait::until_so("two pods have gone", MOVED_WITHIN, || {
+        // In this order: nothing comes to a broker any more that leaves.
+        let set = brokers.get("sts/orders")?["spec"]["replicas"].as_u64().context("its replicas")?;
+        let named = highest_named(brokers)?;
+        assert!(u64::from(named) < set, "{set} pods are to run, and broker {named} has replicas");
+        Ok(brokers.kubectl(&["get", "pods", "-o", "name"])?.lines().count() == 3)
+    })
+    .unwrap();
+}
+
+fn kill_operator() {
+    let environment = Environment::get().unwrap();
+    wait::until_so("the operator that acts is killed", READY_WITHIN, || {
+        let (pod, _) = installation::acting(environment)?;
+        let nodes = environment.nodes()?;
+        let process = nodes.process(environment, installation::NAMESPACE, &pod, "operator")?;
+        process.send(Signal::Kill).map(|()| true)
+    })
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_brokers_become_five_and_three_again_under_load() {
-    let brokers = Brokers::apply("scaled", &(cluster(3) + &topic(TOPIC, PARTITIONS, ""))).unwrap();
+    let yaml = cluster(3) + &topic(TOPIC, PARTITIONS, "") + &topic("ballast", BALLAST, "");
+    let brokers = Brokers::apply("scaled", &yaml).unwrap();
     brokers.await_ready(&format!("flt/{TOPIC}")).unwrap();
+    brokers.await_ready("flt/ballast").unwrap();
     let (writing, reading) = (brokers.client(0).await.unwrap(), brokers.client(1).await.unwrap());
     let load = Load::start(&writing, &reading, TOPIC, PARTITIONS, 17).await.unwrap();
 
@@ -59,22 +124,22 @@ async fn three_brokers_become_five_and_three_again_under_load() {
     })
     .unwrap();
     await_spread(&brokers, 5);
-    println!("3 to 5 in {:?}: {:?}", began.elapsed(), replicas(&brokers).unwrap());
+    println!("3 to 5 in {:?}: {:?}", began.elapsed(), loads(&brokers).unwrap());
 
-    // Turned back half-way, and then for good.
+    // Turned back half-way; then for good, and the operator dies half-way.
+    let before = brokers.epochs().unwrap();
     scale(&brokers, 3);
-    wait::until_so("some are moved off", MOVED_WITHIN, || {
-        let operation = &brokers.get("flc/orders")?["status"]["operation"];
-        Ok(operation["type"] == "ScaleDown" && operation["done"].as_u64() > Some(3))
-    })
-    .unwrap();
-    assert_eq!(pods(&brokers), 5, "pods go last");
-    scale(&brokers, 5);
+    await_begun(&brokers, &before);
+    let began = scale(&brokers, 5);
     await_spread(&brokers, 5);
+    println!("turned back in {:?}: {:?}", began.elapsed(), loads(&brokers).unwrap());
+    let before = brokers.epochs().unwrap();
     let began = scale(&brokers, 3);
+    await_begun(&brokers, &before);
+    kill_operator();
+    await_three_pods(&brokers);
     await_spread(&brokers, 3);
-    wait::until_so("two pods have gone", READY_WITHIN, || Ok(pods(&brokers) == 3)).unwrap();
-    println!("5 to 3 in {:?}: {:?}", began.elapsed(), replicas(&brokers).unwrap());
+    println!("5 to 3 in {:?}: {:?}", began.elapsed(), loads(&brokers).unwrap());
     let claims = brokers.kubectl(&["get", "pvc", "-o", "name"]).unwrap();
     assert_eq!(claims.lines().count(), 5, "volumes stay: {claims}");
 

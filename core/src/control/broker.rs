@@ -59,6 +59,8 @@ pub(super) struct Broker {
     pub(super) request: u64,
     /// When this stream's ask was answered completely.
     pub(super) answered_at: Option<Duration>,
+    /// The last tenure that it told all that it holds, on whatever stream; 0: none.
+    pub(super) told_all_to: u64,
     /// What it reported on this stream.
     pub(super) reports: BTreeMap<PartitionKey, Report>,
     /// When it last opened a term, of any partition.

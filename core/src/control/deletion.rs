@@ -133,6 +133,7 @@ impl Controller {
             let message = format!("topic {} ({}) and its records are gone", topic.name, topic.id);
             self.event(EventKind::Normal, "TopicDeleted", Some(topic.name), message);
         }
+        self.heard_topics.remove(&topic);
         self.moves.note_change();
     }
 

@@ -131,8 +131,12 @@ impl Controller {
 
     /// Who carries replicas, or could, by ordinal.
     fn carriers(&self, desired: &Desired) -> Vec<Carrier> {
+        // A wish that cannot be fulfilled moves nothing, of no topic.
+        let present = desired.present();
+        let is_refused = present > desired.brokers && self.min_brokers() > desired.brokers;
+        let kept = if is_refused { present } else { desired.brokers };
         let carrier = |ordinal: u16| {
-            let stays = ordinal < desired.brokers;
+            let stays = ordinal < kept;
             let ordinal = Ordinal(ordinal);
             let broker = self.brokers.get(&ordinal);
             Carrier {
@@ -144,7 +148,7 @@ impl Controller {
         };
         let records = self.plan.root.iter().flat_map(|root| &root.brokers);
         let last = records.map(|record| record.ordinal.0.saturating_add(1)).max().unwrap_or_default();
-        (0..last.max(desired.brokers)).map(carrier).collect()
+        (0..last.max(present)).map(carrier).collect()
     }
 
     /// Whether every wished broker is there, or has been away for so long that the others go on without it.
@@ -209,8 +213,10 @@ impl Controller {
             self.moves.under_way.iter().filter(is_vain).map(|(key, _)| *key).collect();
         let begun = if self.moves.is_planned { Vec::new() } else { self.begun(&board) };
         let evens = self.moves.evens || !begun.is_empty() || self.is_joining() || board.is_uneven();
-        let (left, is_partial) = (board.left(evens), board.is_partial());
+        let (about, is_partial, sure) = (board.left(evens), board.is_partial(), board.left(false));
         let next = board.propose(PAGE, evens);
+        // Where zones differ in size their brokers are never even, and that is nothing to be done.
+        let left = if next.is_empty() { sure } else { about };
         drop(board);
         self.moves.evens = evens;
         self.moves.carriers = carriers;
@@ -231,7 +237,7 @@ impl Controller {
     fn tell_of_moves(&mut self, is_over: bool) {
         if is_over {
             let done = std::mem::take(&mut self.moves.done);
-            self.moves.evens = false;
+            self.moves.evens &= self.moves.is_partial;
             if std::mem::take(&mut self.moves.is_told) {
                 let message =
                     format!("{done} replicas were moved to other brokers; none is left to be moved");
@@ -341,21 +347,43 @@ impl Controller {
     }
 
     /// One above the highest ordinal that may not be taken away: the table names it for some partition, it holds records, or it is
-    /// not known yet whether it does. Of one that does not live, what the table says is enough once every partition is settled.
+    /// not known whether it does.
     pub(super) fn holding(&self, named: Option<Ordinal>) -> u16 {
         let wished = self.desired.as_ref().map_or(0, |desired| desired.brokers);
-        let all_settled =
-            self.plan.entries.keys().all(|key| self.partitions.get(key).is_some_and(|state| state.settled));
-        let holds = |ordinal: Ordinal| {
-            let Some(broker) = self.brokers.get(&ordinal) else { return !all_settled };
-            let live = broker.reports.values().any(|report| report.promise.kind != PromiseKind::Tombstone);
-            let is_known = broker.answered_at.is_some() || broker.dead_since.is_some() && all_settled;
-            live || !is_known
-        };
         let present = self.desired.as_ref().map_or(0, Desired::present);
         let seen = self.sightings.keys().map(|ordinal| ordinal.0);
         let leaving = (wished..present).chain(seen).filter(|ordinal| *ordinal >= wished).map(Ordinal);
-        let last = leaving.filter(|ordinal| holds(*ordinal)).max().max(named);
+        let last = leaving.filter(|ordinal| self.may_hold(*ordinal)).max().max(named);
         last.map_or(0, |ordinal| ordinal.0.saturating_add(1))
+    }
+
+    fn may_hold(&self, ordinal: Ordinal) -> bool {
+        let Some(broker) = self.brokers.get(&ordinal) else { return !self.is_word_enough() };
+        if broker.answered_at.is_some() {
+            return broker.reports.values().any(|report| report.promise.kind != PromiseKind::Tombstone);
+        }
+        // Who told this tenure all that it holds was given nothing since but by this tenure.
+        let is_known = broker.told_all_to == self.tenure && self.is_told_all();
+        broker.dead_since.is_none() || !is_known && !self.is_word_enough()
+    }
+
+    /// Every partition is settled, as it is stored, and none is going that somebody who is dead may still hold: its volume could
+    /// come back when nobody knows any more that it went.
+    fn is_told_all(&self) -> bool {
+        let is_stored = self.shelf.documents.values().all(|one| !one.is_dirty() && one.writing.is_none());
+        let is_settled = |key| self.partitions.get(key).is_some_and(|state| state.settled);
+        is_stored && self.plan.entries.iter().all(|(key, entry)| is_settled(key) && !is_deleted(entry))
+    }
+
+    /// The table's word is enough of a broker that this tenure has never heard: it names it for nothing, and it is not an older
+    /// copy, or one of the brokers that stay would know of something that it lacks.
+    fn is_word_enough(&self) -> bool {
+        let wished = self.desired.as_ref().map_or(0, |desired| desired.brokers);
+        let is_copy = self.heard_topics.keys().any(|topic| !self.plan.topics.contains_key(topic));
+        let is_whole = self.plan.root.as_ref().is_some_and(|root| !root.rebuilding);
+        is_whole
+            && !is_copy
+            && self.is_told_all()
+            && (0..wished).all(|ordinal| self.has_reported(Ordinal(ordinal)))
     }
 }

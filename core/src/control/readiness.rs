@@ -113,7 +113,7 @@ impl Controller {
     }
 
     /// As many brokers as the partition with most replicas has, or is to have.
-    fn min_brokers(&self) -> u16 {
+    pub(super) fn min_brokers(&self) -> u16 {
         let entries = self.plan.entries.values().filter(|entry| !is_deleted(entry));
         let sizes = entries.filter_map(|entry| Some(entry.members.sets().last()?.replicas().len()));
         u16::try_from(sizes.max().unwrap_or_default()).unwrap_or(u16::MAX)

@@ -51,6 +51,7 @@ impl Controller {
         let answered = complete && request == broker.request;
         if answered {
             broker.answered_at = Some(self.now);
+            broker.told_all_to = self.tenure;
             broker.served |= broker.dead_since.is_none();
         }
         for topic in topics {
@@ -228,6 +229,7 @@ impl Controller {
             page
         };
         self.plan.entries.insert(key, base);
+        self.moves.note_change();
         self.shelf.soil(page, false);
     }
 

@@ -38,13 +38,35 @@ pub(super) struct Shift {
     pub(super) to: Ordinal,
 }
 
+/// Which of the carriers an ordinal is: asked for some times for each of thousands of replicas.
+#[derive(Debug)]
+struct Places(Vec<Option<usize>>);
+
+impl Places {
+    fn of(carriers: &[Carrier]) -> Self {
+        let mut places = Vec::new();
+        for (at, carrier) in carriers.iter().enumerate() {
+            let place = usize::from(carrier.ordinal.0);
+            places.resize(places.len().max(place + 1), None);
+            places[place] = Some(at);
+        }
+        Self(places)
+    }
+
+    fn get(&self, ordinal: Ordinal) -> Option<usize> {
+        self.0.get(usize::from(ordinal.0)).copied().flatten()
+    }
+}
+
 /// Who carries what.
 #[derive(Debug)]
 pub(super) struct Board<'a> {
     carriers: &'a [Carrier],
-    at: BTreeMap<Ordinal, usize>,
+    at: Places,
     /// Of each carrier.
     zones: Vec<usize>,
+    /// Zones with somebody who takes: few, where there are many brokers.
+    open: BTreeSet<usize>,
     keys: BTreeMap<PartitionKey, usize>,
     shares: Vec<Share>,
     /// Shares of each carrier, in order: neighbours are on one page of the table, and one write moves many of them.
@@ -56,8 +78,7 @@ pub(super) struct Board<'a> {
 impl<'a> Board<'a> {
     /// Every replica of the shares is on a carrier; one on a broker that is no carrier is not looked at.
     pub(super) fn new(carriers: &'a [Carrier], shares: Vec<Share>) -> Self {
-        let at: BTreeMap<Ordinal, usize> =
-            carriers.iter().enumerate().map(|(at, carrier)| (carrier.ordinal, at)).collect();
+        let at = Places::of(carriers);
         let mut names: Vec<&str> = carriers.iter().filter_map(|carrier| carrier.zone.as_deref()).collect();
         names.sort_unstable();
         names.dedup();
@@ -65,49 +86,51 @@ impl<'a> Board<'a> {
             Some(zone) => names.binary_search(&zone.as_str()).expect("the list has all names"),
             None => names.len() + at,
         };
-        let zones = carriers.iter().enumerate().map(zone).collect();
+        let zones: Vec<usize> = carriers.iter().enumerate().map(zone).collect();
+        let takes = |carrier: &Carrier| carrier.stays && carrier.takes;
+        let open = carriers.iter().zip(&zones).filter(|(one, _)| takes(one)).map(|(_, zone)| *zone).collect();
         let mut held = vec![BTreeSet::new(); carriers.len()];
         let mut led = vec![0; carriers.len()];
         for (number, share) in shares.iter().enumerate() {
             for (position, ordinal) in share.replicas.iter().enumerate() {
-                let Some(carrier) = at.get(ordinal) else { continue };
-                held[*carrier].insert(number);
-                led[*carrier] += usize::from(position == 0);
+                let Some(carrier) = at.get(*ordinal) else { continue };
+                held[carrier].insert(number);
+                led[carrier] += usize::from(position == 0);
             }
         }
         let keys = shares.iter().enumerate().map(|(number, share)| (share.key, number)).collect();
-        Self { carriers, at, zones, keys, shares, held, led }
+        Self { carriers, at, zones, open, keys, shares, held, led }
     }
 
     /// Whether a replica that is on its way from one broker to another (the board has it at its end already) is better there.
     pub(super) fn is_worth(&self, shift: Shift) -> bool {
         let (Some(number), Some(from), Some(to)) =
-            (self.keys.get(&shift.key), self.at.get(&shift.from), self.at.get(&shift.to))
+            (self.keys.get(&shift.key).copied(), self.at.get(shift.from), self.at.get(shift.to))
         else {
             return false;
         };
-        if !self.carriers[*to].stays {
+        if !self.carriers[to].stays {
             return false;
         }
         // As it was before: there the one counts, and the other does not.
-        let here = self.in_zone(*number, self.zones[*from]) + usize::from(!self.is_same_zone(*from, *to));
-        let there = self.in_zone(*number, self.zones[*to]) - usize::from(!self.is_same_zone(*from, *to));
-        let same = self.is_same_zone(*from, *to);
-        if !self.carriers[*from].stays || !same && here >= there + 2 {
+        let here = self.in_zone(number, self.zones[from]) + usize::from(!self.is_same_zone(from, to));
+        let there = self.in_zone(number, self.zones[to]) - usize::from(!self.is_same_zone(from, to));
+        let same = self.is_same_zone(from, to);
+        if !self.carriers[from].stays || !same && here >= there + 2 {
             return true;
         }
-        (same || here > there) && self.held[*from].len() >= self.held[*to].len()
+        (same || here > there) && self.held[from].len() >= self.held[to].len()
     }
 
     /// The replica of a share that could best go for one that is on its way to `to` and has no place yet: nothing, if it is not
     /// worth it.
     pub(super) fn exchange(&self, key: PartitionKey, to: Ordinal) -> Option<Shift> {
-        let (number, to_at) = (*self.keys.get(&key)?, *self.at.get(&to)?);
+        let (number, to_at) = (*self.keys.get(&key)?, self.at.get(to)?);
         if !self.carriers[to_at].stays || self.shares[number].replicas.contains(&to) {
             return None;
         }
         let replicas = self.shares[number].replicas.iter();
-        let from = replicas.filter_map(|ordinal| self.at.get(ordinal)).copied();
+        let from = replicas.filter_map(|ordinal| self.at.get(*ordinal));
         let fit = |from: &usize| {
             let (here, there) =
                 (self.in_zone(number, self.zones[*from]), self.in_zone(number, self.zones[to_at]));
@@ -127,8 +150,9 @@ impl<'a> Board<'a> {
         let mut shifts = Vec::new();
         self.empty(most, &mut shifts);
         self.mend(most, &mut shifts);
+        let mut futile = BTreeSet::new();
         while evens && shifts.len() < most {
-            let Some(shift) = self.even() else { break };
+            let Some(shift) = self.even(&mut futile) else { break };
             shifts.push(shift);
         }
         shifts
@@ -167,7 +191,7 @@ impl<'a> Board<'a> {
     /// How many replicas a broker carries.
     #[cfg(test)]
     pub(super) fn load(&self, ordinal: Ordinal) -> usize {
-        self.at.get(&ordinal).map_or(0, |carrier| self.held[*carrier].len())
+        self.at.get(ordinal).map_or(0, |carrier| self.held[carrier].len())
     }
 
     /// Where everything is.
@@ -187,7 +211,7 @@ impl<'a> Board<'a> {
     /// Replicas of a share in a zone.
     fn in_zone(&self, number: usize, zone: usize) -> usize {
         let replicas = self.shares[number].replicas.iter();
-        replicas.filter_map(|ordinal| self.at.get(ordinal)).filter(|at| self.zones[**at] == zone).count()
+        replicas.filter_map(|ordinal| self.at.get(*ordinal)).filter(|at| self.zones[*at] == zone).count()
     }
 
     fn holds(&self, carrier: usize, number: usize) -> bool {
@@ -202,8 +226,9 @@ impl<'a> Board<'a> {
             if shifts.len() >= most {
                 return;
             }
-            let replicas = self.shares[number].replicas.iter().filter_map(|ordinal| self.at.get(ordinal));
-            let Some(from) = replicas.copied().find(|carrier| !self.carriers[*carrier].stays) else {
+            let mut replicas =
+                self.shares[number].replicas.iter().filter_map(|ordinal| self.at.get(*ordinal));
+            let Some(from) = replicas.find(|carrier| !self.carriers[*carrier].stays) else {
                 continue;
             };
             let free = self.numbers(|carrier| carrier.stays && carrier.takes);
@@ -233,12 +258,13 @@ impl<'a> Board<'a> {
 
     /// The move that puts a partition's zones right.
     fn crowd(&self, number: usize) -> Option<(usize, usize)> {
-        let replicas = self.shares[number].replicas.iter().filter_map(|ordinal| self.at.get(ordinal));
+        let replicas = self.shares[number].replicas.iter().filter_map(|ordinal| self.at.get(*ordinal));
         let crowd = |carrier: &usize| (self.in_zone(number, self.zones[*carrier]), self.held[*carrier].len());
-        let from = replicas.copied().filter(|carrier| self.carriers[*carrier].stays);
+        let from = replicas.filter(|carrier| self.carriers[*carrier].stays);
         let from = from.max_by_key(|carrier| (crowd(carrier), *carrier))?;
-        // With one replica a zone there is nothing to do, and nearly all partitions are so.
-        if crowd(&from).0 < 2 {
+        // Nearly all partitions are as they should be, and that is seen without a look at every broker.
+        let most = crowd(&from).0;
+        if most < 2 || !self.open.iter().any(|zone| most >= self.in_zone(number, *zone) + 2) {
             return None;
         }
         let free = self.numbers(|carrier| carrier.stays && carrier.takes);
@@ -247,8 +273,9 @@ impl<'a> Board<'a> {
         (crowd(&from).0 >= crowd(&to).0 + 2).then_some((from, to))
     }
 
-    /// From the fullest to the emptiest that has two less, without making a zone more crowded than another would be.
-    fn even(&mut self) -> Option<Shift> {
+    /// From the fullest to the emptiest that has two less, without making a zone more crowded than another would be. Two between
+    /// which nothing can be moved are `futile` for the rest of a plan: what comes to them meanwhile stays.
+    fn even(&mut self, futile: &mut BTreeSet<(usize, usize)>) -> Option<Shift> {
         let mut takers: Vec<usize> = self.numbers(|carrier| carrier.stays && carrier.takes).collect();
         takers.sort_by_key(|taker| (self.held[*taker].len(), *taker));
         for from in takers.iter().rev() {
@@ -256,9 +283,13 @@ impl<'a> Board<'a> {
                 if self.held[*from].len() < self.held[*to].len() + 2 {
                     break;
                 }
+                if futile.contains(&(*from, *to)) {
+                    continue;
+                }
                 if let Some(number) = self.find(*from, *to) {
                     return Some(self.shift(number, *from, *to));
                 }
+                futile.insert((*from, *to));
             }
         }
         None

@@ -201,3 +201,25 @@ proptest! {
         }
     }
 }
+
+/// Says what one pass costs; the limit is what keeps a page of moves from growing with the table.
+#[test]
+fn a_plan_over_ten_thousand_partitions_is_one_page() {
+    for (brokers, zones) in [(5u16, 0u16), (100, 0), (100, 2), (100, 3)] {
+        let name = |ordinal: u16| (zones > 0).then(|| format!("zone {}", ordinal % zones.max(1)));
+        let carriers: Vec<Carrier> =
+            (0..brokers).map(|ordinal| carrier(ordinal, name(ordinal).as_deref())).collect();
+        // The last two are empty.
+        let old = u32::from(brokers) - 2;
+        let on = |partition: u32, nth: u32| u16::try_from((partition + nth) % old).unwrap();
+        let shares: Vec<Share> =
+            (0..10_000).map(|one| share(one, &[on(one, 0), on(one, 1), on(one, 2)])).collect();
+        #[expect(clippy::disallowed_types, reason = "what it costs is said, and nothing depends on it")]
+        let began = std::time::Instant::now();
+        let mut board = Board::new(&carriers, shares);
+        let (left, uneven) = (board.left(true), board.is_uneven());
+        let shifts = board.propose(64, true);
+        println!("{brokers} brokers, {zones} zones: {left} left, {:?} for a plan", began.elapsed());
+        assert!(uneven && shifts.len() == 64);
+    }
+}

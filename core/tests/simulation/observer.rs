@@ -412,6 +412,12 @@ impl Observer {
         seen.decisions.range(from..).any(|(_, entry)| entry.members.contains(replica))
     }
 
+    /// Whether the last decision of all that were ever stored gives a replica a part.
+    pub(crate) fn is_concerned(&self, key: PartitionKey, replica: ReplicaId) -> bool {
+        let last = self.partitions.get(&key).and_then(|seen| seen.decisions.last_key_value());
+        last.is_some_and(|(_, entry)| entry.concerns(replica))
+    }
+
     /// What partitions amounted to.
     pub(crate) fn count(&self, totals: &mut Totals) {
         // One that is committed twice ends its world.

@@ -2,6 +2,7 @@
 //! operator lets go, as a `StatefulSet` does: the highest first. In the calm all carry the same number.
 
 use fulmar_core::control::View;
+use fulmar_core::id::PartitionKey;
 
 use crate::event::Event;
 use crate::random::Random;
@@ -81,6 +82,11 @@ impl World {
             if self.nodes[node].life > 0 {
                 self.totals.count("brokers taken away");
             }
+            let id = self.nodes[node].id();
+            let holds = |key: &PartitionKey| self.observer.is_concerned(*key, id);
+            if let Some(key) = self.observer.keys().into_iter().find(holds) {
+                self.violate(format!("broker {node} is taken away, and has a part in {key}"));
+            }
             self.crash(node, false);
         }
         self.desired.standing = self.desired.standing.min(stays);
@@ -95,6 +101,12 @@ impl World {
     /// Whether all carry the same number, as far as that was ever upset.
     pub(crate) fn is_spread(&self) -> Result<(), String> {
         if self.scaling.is_none() {
+            return Ok(());
+        }
+        // What nobody serves any more cannot be moved, and keeps its brokers until a person decides; of a topic that nobody wishes
+        // none does.
+        let is_stuck = |key: &PartitionKey| !self.is_served(*key) && self.leader(*key).is_none();
+        if self.ruins > 0 && self.observer.keys().iter().any(is_stuck) {
             return Ok(());
         }
         let view = self.ruling_view().ok_or("nobody rules with this wish")?;

@@ -115,8 +115,8 @@ fn status_in_a_manifest_changes_nothing() {
     assert_eq!(violations.len(), 1);
     assert_eq!(
         violations[0].to_string(),
-        "spec.replicas: Forbidden: spec.replicas 3 is below status.minReplicas 4, the fewest brokers that the placed \
-         replicas allow now; lower replication factors or delete topics first"
+        "spec.replicas: Forbidden: spec.replicas 3 is below status.minReplicas 4, the most replicas that a \
+         partition has; delete the Topics that have so many first"
     );
     cluster["spec"] = json!({"replicas": 4});
     assert_eq!(admit(&cluster, Some(&stored)).unwrap()["status"], json!({"minReplicas": 4}));

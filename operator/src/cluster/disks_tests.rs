@@ -9,6 +9,7 @@ fn view(disks: &[Option<Disk>]) -> View {
         incarnation: None,
         zone: None,
         state: BrokerState::Serving,
+        replicas: 0,
         message: String::new(),
         certificates: String::new(),
         disk: *disk,

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use fulmar_core::control::{BrokerState, View};
 use fulmar_crds::Cluster;
 use jiff::Timestamp;
-use kube::Resource as _;
+use kube::{Resource as _, ResourceExt as _};
 use thiserror::Error;
 use tokio::sync::Notify;
 
@@ -52,7 +52,7 @@ use self::growth::{Memory, Volumes};
 use self::patience::{Mood, Patience};
 use self::refresh::Told;
 use self::roll::{Health, Step};
-use self::scale::{Floor, Scale, scale};
+use self::scale::{Floor, Scale, running, scale};
 use self::secrets::StoredSecrets;
 use self::status::Problem;
 use self::stewardship::Stewardship;
@@ -242,7 +242,9 @@ impl Attendant {
 
     fn scale(&self, wanted: &Wanted, seen: &Seen) -> Scale {
         let set = seen.stateful_set.as_ref().and_then(|set| set.spec.as_ref());
-        let running = set.and_then(|spec| u16::try_from(spec.replicas.unwrap_or(1)).ok());
+        let told = set.and_then(|spec| u16::try_from(spec.replicas.unwrap_or(1)).ok());
+        let pods = seen.pods.iter().filter_map(|pod| self.key.ordinal_of_pod(&pod.name_any()));
+        let running = running(told, pods);
         // Under another wish more could be placed on them at any moment.
         let view = self.settled_view().filter(|view| view.wished == wanted.settings.replicas);
         let floor = view.map_or(Floor::Unknown, |view| Floor::At(view.holding));

@@ -29,7 +29,15 @@ impl Scale {
     }
 }
 
-/// Decides. `running` is what the `StatefulSet` says now; `None`: there is none.
+/// How many brokers run: as the `StatefulSet` says, or, where somebody deleted it, as many as the pods that it left show.
+pub fn running(told: Option<u16>, pods: impl Iterator<Item = u16>) -> Option<u16> {
+    // A name is easily given: beyond what a Cluster may have it is none of ours.
+    let pods = pods.map(|ordinal| ordinal.saturating_add(1));
+    let ours = |brokers: &u16| i32::from(*brokers) <= fulmar_crds::cluster::REPLICAS_MAX;
+    told.or_else(|| pods.filter(ours).max())
+}
+
+/// Decides. `running` is what the `StatefulSet` says now, or what it left behind; `None`: there is neither.
 pub fn scale(wanted: u16, running: Option<u16>, floor: Floor) -> Scale {
     let Some(running) = running.filter(|running| *running > wanted) else { return Scale::AsWanted(wanted) };
     match floor {

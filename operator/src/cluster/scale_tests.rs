@@ -18,3 +18,12 @@ fn brokers_are_added_at_once() {
     assert_eq!(scale(5, Some(3), Floor::Unknown), Scale::AsWanted(5));
     assert_eq!(scale(5, Some(3), Floor::At(9)), Scale::AsWanted(5));
 }
+
+#[test]
+fn a_set_that_was_deleted_comes_back_with_all_whose_pods_it_left() {
+    assert_eq!(running(None, [0, 4, 2].into_iter()), Some(5));
+    assert_eq!(running(Some(3), [0, 4].into_iter()), Some(3), "its own controller removes them just now");
+    assert_eq!(running(None, [1, 60_000].into_iter()), Some(2), "a stranger's name");
+    assert_eq!(running(None, std::iter::empty()), None);
+    assert_eq!(scale(3, running(None, [4].into_iter()), Floor::Unknown), Scale::Asking(5));
+}

@@ -26,9 +26,18 @@ fn run_until(world: &mut World, what: &str, mut is_so: impl FnMut(&World) -> boo
 fn within_bounds(world: &World) {
     let mut to: BTreeMap<Ordinal, usize> = BTreeMap::new();
     let mut all = 0;
+    let factor = |id| {
+        let (name, _) = world.view.topics.iter().find(|(_, topic)| topic.id == Some(id))?;
+        let wish = world.desired.topics.iter().find(|wish| wish.name == *name)?;
+        Some(usize::from(wish.replication_factor.unwrap_or(3)))
+    };
     for entry in world.entries().values() {
         for set in entry.members.sets().filter(|_| !entry.is_deletion()) {
-            assert!(set.replicas().len() >= usize::from(world.view.min_brokers), "{entry}");
+            assert_eq!(
+                set.replicas().len(),
+                factor(entry.key.topic).unwrap_or(set.replicas().len()),
+                "{entry}"
+            );
         }
         all += usize::from(!entry.learners.is_empty() || matches!(entry.members, Members::Joint { .. }));
         for learner in &entry.learners {
@@ -179,8 +188,9 @@ fn another_tenure_goes_on_with_what_was_begun() {
 
 #[test]
 fn below_the_floor_nothing_is_moved_and_nobody_may_go() {
-    let mut world = World::new(4, vec![wish("orders", 6)]);
+    let mut world = World::new(4, vec![wish("orders", 6), wish("payments", 6)]);
     world.desired.topics[0].replication_factor = Some(4);
+    world.desired.topics[1].replication_factor = Some(2);
     world.wish();
     world.run(2 * SECOND);
     let entries = world.entries();
@@ -267,4 +277,156 @@ fn zones_are_put_right_when_a_third_one_comes() {
     join(&mut world, 5);
     run_until(&mut world, "each has one in c", |world| is_calm(world) && loads(world).get(4) == Some(&12));
     assert!(loads(&world)[..4].iter().all(|load| *load == 6), "{:?}", loads(&world));
+}
+
+/// A topic of one partition with one replica, on this broker; and the ledger as it was before.
+fn alone_on(world: &mut World, ordinal: u16) -> (String, super::world::Ledger) {
+    for number in 0..20 {
+        let (name, before) = (format!("alone{number}"), world.ledger.clone());
+        let mut wished = wish(&name, 1);
+        wished.replication_factor = Some(1);
+        world.desired.topics.push(wished);
+        world.wish();
+        world.run(2 * SECOND);
+        if world.topic(&name).partitions[0].replicas[0].0 == ordinal {
+            return (name, before);
+        }
+    }
+    panic!("none is placed on broker {ordinal}")
+}
+
+#[test]
+fn who_is_dead_and_was_never_heard_stays_while_the_table_may_be_an_older_copy() {
+    let mut world = World::new(4, vec![wish("orders", 4)]);
+    world.run(2 * SECOND);
+    let (name, before) = alone_on(&mut world, 3);
+    world.kill(3);
+    world.ledger = before;
+    world.wall += 1_000_000;
+    leave(&mut world, 3);
+    world.restart_controller();
+    world.run(SECOND);
+    for _ in 0..600 {
+        world.run(Duration::from_millis(100));
+        assert_eq!(world.view.holding, 4, "its volume has {name}: {:?}", world.view.waiting);
+    }
+    world.start(3);
+    run_until(&mut world, "3 is empty", |world| world.view.holding == 3 && is_calm(world));
+    assert!(world.topic(&name).ready, "{}", world.topic(&name).message);
+}
+
+#[test]
+fn of_a_dead_broker_another_tenure_asks_those_that_stay() {
+    let mut world = World::new(4, vec![wish("orders", 12)]);
+    world.run(2 * SECOND);
+    world.kill(3);
+    leave(&mut world, 3);
+    run_until(&mut world, "nothing is left on it", |world| world.view.holding == 3 && is_calm(world));
+    world.kill(0);
+    world.wall += 1_000_000;
+    world.restart_controller();
+    for _ in 0..200 {
+        world.run(Duration::from_millis(100));
+        assert!(world.view.controller_epoch == 0 || world.view.holding == 4, "0 was not heard either");
+    }
+    world.start(0);
+    run_until(&mut world, "all that stay have said it", |world| world.view.holding == 3 && is_calm(world));
+}
+
+#[test]
+fn a_dead_broker_stays_until_what_it_holds_and_is_to_be_deleted_is_gone() {
+    let mut world = World::new(4, vec![wish("orders", 4)]);
+    world.run(2 * SECOND);
+    let (name, _) = alone_on(&mut world, 3);
+    world.kill(3);
+    world.run(2 * SECOND);
+    world.desired.topics.retain(|wish| wish.name != name);
+    world.desired.deleted = vec![name.clone()];
+    leave(&mut world, 3);
+    for _ in 0..600 {
+        world.run(Duration::from_millis(100));
+        assert!(
+            world.view.holding == 4 && !world.view.deleted.contains(&name),
+            "its volume would bring it back"
+        );
+    }
+    world.start(3);
+    run_until(&mut world, "3 has let it go", |world| world.view.holding == 3 && is_calm(world));
+    assert!(world.view.deleted.contains(&name) && world.view.retained.is_empty());
+}
+
+/// What was pushed to it meanwhile is pushed to its next process again.
+fn unstick(world: &mut World, ordinal: u16) {
+    world.kill(ordinal);
+    world.brokers.get_mut(&ordinal).unwrap().stuck = false;
+    world.start(ordinal);
+}
+
+/// In which joint entries another replica joins than the one that moves.
+fn joins_two(entry: &Entry) -> bool {
+    let Members::Joint { old, new } = &entry.members else { return false };
+    new.replicas().iter().filter(|replica| !old.contains(**replica)).count() > 1
+}
+
+#[test]
+fn a_volume_that_is_lost_during_a_move_is_replaced_first() {
+    let mut world = World::new(4, vec![wish("orders", 24)]);
+    world.run(2 * SECOND);
+    join(&mut world, 5);
+    world.brokers.get_mut(&4).unwrap().stuck = true;
+    run_until(&mut world, "some wait for broker 4", |world| {
+        world.entries().values().filter(|entry| !entry.learners.is_empty()).count() >= 4
+    });
+    world.kill(1);
+    world.run(SECOND);
+    world.add_broker(1, 500);
+    world.run(5 * SECOND);
+    unstick(&mut world, 4);
+    run_until(&mut world, "all is whole and even", |world| {
+        let joins: Vec<String> =
+            world.entries().values().filter(|entry| joins_two(entry)).map(Entry::to_string).collect();
+        assert!(joins.is_empty(), "nobody could lead, should one of them go too: {joins:?}");
+        is_calm(world) && skew(&loads(world)) <= 1
+    });
+}
+
+#[test]
+fn a_leader_that_leaves_hands_over_though_a_volume_of_the_next_set_is_lost_meanwhile() {
+    let mut world = World::new(3, vec![wish("orders", 6)]);
+    world.desired.topics[0].replication_factor = Some(2);
+    world.wish();
+    world.run(2 * SECOND);
+    leave(&mut world, 2);
+    let is_leaver = |entry: &Entry| match &entry.members {
+        Members::Joint { new, .. } => entry.leader.is_some_and(|leader| !new.contains(leader)),
+        Members::One(_) => false,
+    };
+    run_until(&mut world, "a leader leaves", |world| world.entries().values().any(is_leaver));
+    let entry = world.entries().into_values().find(is_leaver).unwrap();
+    let Members::Joint { old, new } = &entry.members else { panic!("{entry}") };
+    let stays = *new.replicas().iter().find(|replica| old.contains(**replica)).unwrap();
+    world.kill(stays.ordinal.0);
+    world.add_broker(stays.ordinal.0, 500);
+    run_until(&mut world, "2 is empty", |world| world.view.holding == 2 && is_calm(world));
+    assert_eq!(loads(&world)[..2], [6, 6]);
+}
+
+#[test]
+fn nobody_gives_its_place_to_one_that_has_not_caught_up() {
+    let mut world = World::new(3, vec![wish("orders", 12)]);
+    world.run(2 * SECOND);
+    let members =
+        |world: &World| -> Vec<Members> { world.entries().into_values().map(|one| one.members).collect() };
+    let before = members(&world);
+    world.add_broker(3, 4);
+    world.brokers.get_mut(&3).unwrap().stuck = true;
+    join(&mut world, 4);
+    run_until(&mut world, "some wait for broker 3", |world| {
+        world.entries().values().any(|entry| !entry.learners.is_empty())
+    });
+    world.run(60 * SECOND);
+    assert_eq!(members(&world), before);
+    assert!(world.topic("orders").partitions.iter().all(|partition| partition.serving));
+    unstick(&mut world, 3);
+    run_until(&mut world, "it carries its part", |world| is_calm(world) && skew(&loads(world)) <= 1);
 }

@@ -60,6 +60,9 @@ pub(super) struct FakeBroker {
     pub(super) opens_nothing: bool,
 }
 
+/// Documents, with their revisions.
+pub(super) type Ledger = BTreeMap<DocumentName, (Document, u64)>;
+
 /// All of it.
 #[expect(clippy::struct_excessive_bools, reason = "how it is, each by itself")]
 pub(super) struct World {
@@ -67,7 +70,7 @@ pub(super) struct World {
     pub(super) wall: u64,
     pub(super) salt: u16,
     pub(super) controller: Controller,
-    pub(super) ledger: BTreeMap<DocumentName, (Document, u64)>,
+    pub(super) ledger: Ledger,
     pub(super) brokers: BTreeMap<u16, FakeBroker>,
     pub(super) desired: Desired,
     pub(super) view: Arc<View>,
