@@ -1,0 +1,170 @@
+//! Promise: a full volume refuses records and nothing else, and is over by itself when the volume grows, which it does while brokers
+//! run; where it cannot, a condition says why, and nothing stops.
+
+// A test's functions may end it, and print what they saw.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use fulmar_client::{Record, Start};
+use fulmar_e2e::brokers::{Brokers, READY_WITHIN, SOON, cluster, topic};
+use fulmar_e2e::clients::producer;
+use fulmar_e2e::wait;
+use fulmar_proto::v1::PublishRequest;
+use fulmar_proto::v1::pub_sub_client::PubSubClient;
+use tonic::{Code, Status};
+
+const TOPIC: &str = "events";
+
+/// Of 1 GiB a broker keeps an eighth: 128 MiB. It needs some to write its own files, full or not.
+const LEFT_BYTES: u64 = 64 << 20;
+
+/// A file that takes the room of a volume, until it is dropped.
+struct Filler(PathBuf);
+
+impl Filler {
+    /// Fills a broker's volume, as the node sees it.
+    fn take(brokers: &Brokers, ordinal: u32) -> Result<Self> {
+        let claim = brokers.get(&format!("pvc/data-{}", Brokers::pod(ordinal)))?;
+        let volume = claim["spec"]["volumeName"].as_str().context("the claim has a volume")?;
+        let path = brokers.kubectl(&["get", "pv", volume, "-o", "jsonpath={.spec.local.path}"])?;
+        let (size, free) = space(Path::new(&path))?;
+        // Never the machine's own disk.
+        ensure!(size < 2 << 30, "{path} is no file system of its own: it has {size} bytes");
+        let filler = Self(Path::new(&path).join("filler"));
+        File::create(&filler.0).with_context(|| format!("could not make {}", filler.0.display()))?;
+        let length = free.saturating_sub(LEFT_BYTES).to_string();
+        let status = Command::new("fallocate").args(["-l", &length]).arg(&filler.0).status()?;
+        ensure!(status.success(), "fallocate of {length} bytes in {path}: {status}");
+        Ok(filler)
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        // The volume may be gone already.
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Size of a file system, and what is free of it.
+fn space(path: &Path) -> Result<(u64, u64)> {
+    let output = Command::new("stat").args(["-f", "-c", "%S %b %a"]).arg(path).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let numbers: Vec<u64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    let [block, blocks, free] = numbers[..] else { anyhow::bail!("stat said {text:?}") };
+    Ok((block * blocks, block * free))
+}
+
+fn on_disks(replicas: u32) -> String {
+    cluster(replicas).replace("storage: {size: 1Gi}", "storage: {size: 1Gi, storageClassName: local-disk}")
+}
+
+fn set_size(brokers: &Brokers, size: &str) -> Result<String> {
+    let patch = format!(r#"{{"spec": {{"storage": {{"size": "{size}"}}}}}}"#);
+    brokers.kubectl(&["patch", "flc/orders", "--type=merge", "-p", &patch])
+}
+
+fn claim_asks(brokers: &Brokers, ordinal: u32) -> Result<String> {
+    let asks = "jsonpath={.spec.resources.requests.storage}";
+    brokers.kubectl(&["get", "pvc", &format!("data-{}", Brokers::pod(ordinal)), "-o", asks])
+}
+
+/// One publish by hand: the SDK would try again.
+async fn publish_once(brokers: &Brokers) -> Result<u64, Status> {
+    let address = brokers.pod_ip(0).map_err(|error| Status::unknown(error.to_string()))?;
+    let client = PubSubClient::connect(format!("http://{address}:50051")).await;
+    let request =
+        PublishRequest { topic: TOPIC.to_owned(), value: "refused".into(), ..PublishRequest::default() };
+    let mut client = client.map_err(|error| Status::unknown(error.to_string()))?;
+    Ok(client.publish(request).await?.into_inner().offset)
+}
+
+async fn read_all(brokers: &Brokers) -> Result<Vec<String>> {
+    let client = brokers.client(0).await?;
+    let mut subscriber = client.subscriber(TOPIC).start(Start::Earliest).until_end().build().await?;
+    let mut values = Vec::new();
+    while let Some(message) = subscriber.next().await {
+        values.push(String::from_utf8_lossy(&message?.value).into_owned());
+    }
+    Ok(values)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_volume_refuses_records_is_read_and_takes_them_again_once_it_has_grown_without_a_restart() {
+    let one_replica = "replicationFactor: 1";
+    let brokers = Brokers::apply("volumes", &(on_disks(1) + &topic(TOPIC, 1, one_replica))).unwrap();
+    brokers.await_ready("flt/events").unwrap();
+    let client = brokers.client(0).await.unwrap();
+    let publisher = producer(&client, TOPIC).await.unwrap();
+    publisher.publish(Record::new("before")).await.unwrap();
+    let (pod, process) = (brokers.pod_uid(0).unwrap(), brokers.process(0).unwrap());
+
+    let _filler = Filler::take(&brokers, 0).unwrap();
+    let message = brokers.await_reason("flc/orders", "DiskPressure", "True", "VolumesFull").unwrap();
+    assert!(message.starts_with("orders-0 ("), "{message}");
+    println!("DiskPressure: {message}");
+    let refusal = publish_once(&brokers).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::ResourceExhausted);
+    assert!(refusal.message().contains("the volume of broker 0"), "{refusal}");
+    println!("a publish is answered with {}", refusal.message());
+    assert_eq!(read_all(&brokers).await.unwrap(), ["before"]);
+    // The SDK tries on, and its record is there in the end.
+    let waiting = publisher.send(Record::new("patient")).await.unwrap();
+
+    set_size(&brokers, "2Gi").unwrap();
+    brokers.await_condition("flc/orders", "VolumesSized", "True", READY_WITHIN).unwrap();
+    waiting.await.unwrap();
+    brokers.await_condition("flc/orders", "DiskPressure", "False", SOON).unwrap();
+    assert_eq!(read_all(&brokers).await.unwrap(), ["before", "patient"]);
+    assert_eq!(claim_asks(&brokers, 0).unwrap(), "2Gi");
+    assert_eq!(brokers.pod_uid(0).unwrap(), pod, "the pod was not made anew");
+    assert_eq!(brokers.process(0).unwrap(), process, "nor its process");
+    let told = brokers.events("DiskPressure").unwrap();
+    println!("Events: {told:?}");
+    assert!(told.0.iter().any(|note| note.contains("orders-0")), "{told:?}");
+
+    // What has grown cannot shrink, and says what there is.
+    let shrunk = set_size(&brokers, "1Gi").unwrap_err().to_string();
+    assert!(shrunk.contains("volumes cannot shrink: spec.storage.size 1Gi is below 2Gi"), "{shrunk}");
+
+    // The set's template says 1Gi for ever; a broker that is added gets the size that is wanted.
+    brokers.kubectl(&["scale", "flc/orders", "--replicas=2"]).unwrap();
+    wait::until_so("the new broker's claim", SOON, || Ok(claim_asks(&brokers, 1)? == "2Gi")).unwrap();
+    brokers.await_ready("flc/orders").unwrap();
+    assert_eq!(brokers.pod_uid(0).unwrap(), pod, "and nobody was restarted for it");
+}
+
+#[test]
+fn a_class_that_cannot_grow_is_a_condition_and_the_change_can_be_taken_back() {
+    let brokers =
+        Brokers::apply("fixed-volumes", &(cluster(1) + &topic(TOPIC, 1, "replicationFactor: 1"))).unwrap();
+    brokers.await_ready("flt/events").unwrap();
+    set_size(&brokers, "3Gi").unwrap();
+    let message = brokers.await_reason("flc/orders", "Stalled", "True", "ClassCannotGrow").unwrap();
+    assert!(message.contains("StorageClass local does not let its volumes grow"), "{message}");
+    println!("{message}");
+    assert_eq!(brokers.condition("flc/orders", "VolumesSized").unwrap().unwrap().1, "ClassCannotGrow");
+    assert_eq!(brokers.condition("flc/orders", "Ready").unwrap().unwrap().0, "True", "it goes on serving");
+    assert_eq!(claim_asks(&brokers, 0).unwrap(), "1Gi");
+    set_size(&brokers, "1Gi").unwrap();
+    brokers.await_condition("flc/orders", "VolumesSized", "True", SOON).unwrap();
+    brokers.await_condition("flc/orders", "Stalled", "False", SOON).unwrap();
+}
+
+#[test]
+fn a_quota_that_denies_a_volume_is_a_condition_and_the_others_go_on() {
+    let brokers = Brokers::apply("short-volumes", &cluster(1)).unwrap();
+    brokers.await_ready("flc/orders").unwrap();
+    brokers.kubectl(&["create", "quota", "little", "--hard=requests.storage=1Gi"]).unwrap();
+    brokers.kubectl(&["scale", "flc/orders", "--replicas=2"]).unwrap();
+    let message = brokers.await_reason("flc/orders", "Stalled", "True", "QuotaExceeded").unwrap();
+    assert!(message.contains("data-orders-1 does not get 1Gi"), "{message}");
+    println!("{message}");
+    brokers.kubectl(&["delete", "quota", "little"]).unwrap();
+    brokers.await_ready("flc/orders").unwrap();
+    brokers.await_condition("flc/orders", "Stalled", "False", SOON).unwrap();
+}
