@@ -13,6 +13,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use fulmar_broker::storage::inspect::inspect;
 use fulmar_core::id::ReplicaId;
 use fulmar_proto::internal::v1 as proto;
 use fulmar_proto::internal::v1::from_operator::Message as Down;
@@ -22,7 +23,7 @@ use fulmar_proto::v1::{
     DescribeTopicRequest, Earliest, PublishRequest, Start, SubscribeRequest, SubscribeResponse,
 };
 use support::operator::{CLUSTER, Operator, epoch, key, page};
-use support::{Brokers, PATIENCE, eventually, nobody_leads};
+use support::{Brokers, PATIENCE, eventually, http, nobody_leads};
 use tonic::Streaming;
 
 /// For so long a broker looks for a leader before it refuses a publish, nearly.
@@ -30,6 +31,10 @@ const BROKERS_PATIENCE: Duration = Duration::from_secs(9);
 
 /// What has to be fast is so in one of so many tries.
 const TRIES: usize = 4;
+
+/// What a broker misses: so many records of so many bytes take longer to fetch than its first looks at itself.
+const MISSED: usize = 96;
+const LARGE: usize = 512 << 10;
 
 struct Three {
     brokers: Brokers,
@@ -156,6 +161,30 @@ async fn a_dead_follower_costs_nothing_and_catches_up() {
     three.publish(0, "with 2 again").await;
     let mut stream = three.subscribe(2).await;
     assert_eq!(take(&mut stream, 22).await.len(), 22);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_away_is_ready_once_it_has_what_was_committed_meanwhile() {
+    let mut three = three(1).await;
+    let large = "x".repeat(LARGE);
+    three.publish(0, "before").await;
+    assert!(three.brokers.terminate(2).success());
+    let mut last = 0;
+    for _ in 0..MISSED {
+        last = three.publish(0, &large).await;
+    }
+    // It follows at once, and all that it has is committed: that is not enough.
+    three.brokers.launch(2);
+    let address = three.brokers.ports[2].http;
+    eventually("broker 2 says that it is ready", async || {
+        let up = tokio::net::TcpStream::connect(address).await.is_ok();
+        up && http::get(address, "/readyz").status == 200
+    })
+    .await;
+    three.brokers.kill(2);
+    let volume = inspect(&three.brokers.data(2)).unwrap();
+    let replica = volume.replicas.iter().find(|replica| replica.key == key(0)).unwrap();
+    assert!(replica.log_end.0 > last, "it was ready with {} of {} offsets", replica.log_end, last + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,9 @@ use crate::clients::producer;
 /// So many publishes of one producer are awaited together: enough to keep batches full, little enough to hold.
 const UNDER_WAY: usize = 2_000;
 
+/// A large record: half of what a topic takes unless it says otherwise.
+const LARGE: usize = 512 << 10;
+
 /// SHA-256 of a value.
 pub(crate) type Hash = [u8; 32];
 
@@ -49,10 +52,29 @@ impl Acknowledged {
     /// Publishes `count` records and keeps where each was acknowledged. An error of any is an error.
     pub async fn publish(&mut self, client: &Client, topic: &str, count: u64, seed: u64) -> Result<()> {
         let mut random = StdRng::seed_from_u64(seed);
+        self.publish_values(client, topic, (0..count).map(|number| value(&mut random, number))).await
+    }
+
+    /// The same with so many MiB of large records.
+    pub async fn publish_large(&mut self, client: &Client, topic: &str, mib: u64, seed: u64) -> Result<()> {
+        let mut random = StdRng::seed_from_u64(seed);
+        let large = |_| {
+            let mut value = vec![0; LARGE];
+            random.fill_bytes(&mut value);
+            value
+        };
+        self.publish_values(client, topic, (0..mib << 20 >> LARGE.ilog2()).map(large)).await
+    }
+
+    async fn publish_values(
+        &mut self,
+        client: &Client,
+        topic: &str,
+        values: impl Iterator<Item = Vec<u8>>,
+    ) -> Result<()> {
         let producer = producer(client, topic).await?;
         let mut waiting = Vec::with_capacity(UNDER_WAY);
-        for number in 0..count {
-            let value = value(&mut random, number);
+        for (number, value) in (0u64..).zip(values) {
             let hash = hash(&value);
             let record = if number % 3 == 0 {
                 Record::new(value)

@@ -48,34 +48,6 @@ fn incarnation(brokers: &Brokers, ordinal: u32) -> Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drained_node_stops_nobody() {
-    let brokers = Brokers::apply("drained", &(cluster(3) + &topic(TOPIC, 3, ""))).unwrap();
-    brokers.await_ready("flt/events").unwrap();
-    let node = brokers.kubectl(&["get", "pod", &Brokers::pod(1), "-o", "jsonpath={.spec.nodeName}"]).unwrap();
-    let client = brokers.client(0).await.unwrap();
-    let mut acknowledged = Acknowledged::default();
-    acknowledged.publish(&client, TOPIC, 1_000, 21).await.unwrap();
-    let environment = Environment::get().unwrap();
-    let drained = Uncordon(environment, &node);
-    let selector = format!("--pod-selector=app.kubernetes.io/instance={}", fulmar_e2e::brokers::NAME);
-    environment
-        .kubectl(&[
-            "drain",
-            &node,
-            &selector,
-            "--ignore-daemonsets",
-            "--delete-emptydir-data",
-            "--timeout=300s",
-        ])
-        .unwrap();
-    acknowledged.publish(&client, TOPIC, 1_000, 22).await.unwrap();
-    drop(drained);
-    brokers.await_pod(1).unwrap();
-    brokers.await_whole(TOPIC).await.unwrap();
-    acknowledged.compare(&client, TOPIC).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_that_wakes_up_late_changes_nothing() {
     let brokers = Brokers::apply("two-operators", &(cluster(3) + &topic(TOPIC, 3, ""))).unwrap();
     brokers.await_ready("flt/events").unwrap();
@@ -126,15 +98,4 @@ fn deciding(brokers: &Brokers) -> Result<String> {
     let tables = brokers.kubectl(&["get", "partitiontables", "-o", "yaml"])?;
     let line = tables.lines().find(|line| line.contains("controllerEpoch "));
     line.map(|line| line.trim().to_owned()).context("no root page")
-}
-
-/// Pods may come to a node again when this is dropped.
-struct Uncordon<'a>(&'a Environment, &'a str);
-
-impl Drop for Uncordon<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.kubectl(&["uncordon", self.1]) {
-            println!("{} takes no pods, the next tests will suffer: {error:#}", self.1);
-        }
-    }
 }

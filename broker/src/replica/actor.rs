@@ -440,6 +440,7 @@ impl Actor {
                 leader: entry.and_then(|entry| entry.leader),
                 serving: serving.filter(|_| !self.broker.sends_readers_elsewhere(key, now)),
                 high_watermark: replica.high_watermark(),
+                committed: replica.committed_at_leader(),
                 log_start: replica.log_start(),
                 log_end: replica.durable_end(),
                 is_halted: halted.is_some(),

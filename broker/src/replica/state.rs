@@ -18,8 +18,10 @@ pub struct State {
     pub leader: Option<ReplicaId>,
     /// The term that it leads, its opening record committed: consumers may read here.
     pub serving: Option<Term>,
-    /// What is committed, as far as it knows.
+    /// What is committed, as far as it knows and has it.
     pub high_watermark: Offset,
+    /// What is committed as the leader says whom it follows: more than it has, while it catches up. `None` without such a leader.
+    pub committed: Option<Offset>,
     /// The oldest offset.
     pub log_start: Offset,
     /// The durable end.

@@ -29,6 +29,14 @@ pub(super) struct Following {
     owed: Owed,
 }
 
+impl Following {
+    /// What the leader said is committed, once it said something about a log that this one is a prefix of. Its opening record is
+    /// the first that is.
+    pub(super) fn leader_said(&self) -> Option<Offset> {
+        Some(self.leader_high_watermark).filter(|said| self.reconciled && *said > Offset::ZERO)
+    }
+}
+
 /// What the leader is to hear though nothing new is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Owed {

@@ -99,6 +99,27 @@ fn no_high_watermark_is_taken_before_the_logs_were_compared() {
 }
 
 #[test]
+fn what_the_leader_has_committed_is_known_before_it_is_here() {
+    let old = term(1, 2);
+    let recovered = Recovered {
+        vector: vector(&[(old, 0)]),
+        log_end: Offset(5),
+        high_watermark: Offset(5),
+        ..Recovered::default()
+    };
+    let mut bench = Bench::recovered(recovered);
+    bench.up(1);
+    bench.says(1, fence(3, 1));
+    bench.sync();
+    bench.attach(&entry(3, 1), 1, &[(old, 0), (term(3, 1), 900)], 0, 901);
+    bench.sync();
+    assert_eq!(bench.replica.committed_at_leader(), None, "nothing was said of what is committed");
+    bench.append(term(3, 1), Vec::new(), 901);
+    assert_eq!(bench.replica.committed_at_leader(), Some(Offset(901)));
+    assert_eq!(bench.replica.high_watermark(), Offset(5), "no more of it is here");
+}
+
+#[test]
 fn attaching_cuts_where_the_logs_part_and_answers_when_that_is_durable() {
     let old = term(1, 2);
     let recovered = Recovered { vector: vector(&[(old, 0)]), log_end: Offset(9), ..Recovered::default() };

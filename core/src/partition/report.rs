@@ -76,6 +76,14 @@ impl Replica {
         self.high_watermark
     }
 
+    /// What is committed as the leader said whose log it compared with its own. `None` before that, and while it follows nobody.
+    pub fn committed_at_leader(&self) -> Option<Offset> {
+        match &self.role {
+            Role::Following(following) => following.leader_said(),
+            Role::Idle | Role::Opening(_) | Role::Leading(_) | Role::Halted(_) => None,
+        }
+    }
+
     /// Why it stopped, if something impossible happened.
     pub fn halted(&self) -> Option<&str> {
         match &self.role {

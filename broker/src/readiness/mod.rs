@@ -1,8 +1,11 @@
-//! When programs may come: the volume is open, and each replica has caught up once since the start, or a minute passed.
+//! When programs may come, and the next broker may go: the volume is open, and each replica has caught up with its leader once since
+//! the start, or has stood still for a minute. So a drain of one node after the other waits for gigabytes.
 //! It never falls because operator, API or peers are away; only while the operator that spoke last
 //! refuses this volume for ever.
 
-use std::collections::BTreeSet;
+mod chase;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,13 +15,12 @@ use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 use tracing::info;
 
+use self::chase::{Chase, Found};
 use crate::directory::{Changing, Directory};
 use crate::replica::Replicas;
 use crate::replica::peers::Peers;
 use crate::serve::http::Phase;
 
-/// A rollout must not hang on a follower that will never catch up.
-const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// So many times as long as a look took, if that is longer: a broker with tens of thousands of replicas has better things to do.
@@ -44,17 +46,24 @@ pub(crate) async fn watch(
     health: HealthReporter,
 ) {
     tell(&health, ServingStatus::NotServing).await;
-    let began = Instant::now();
-    let mut behind: Option<BTreeSet<PartitionKey>> = None;
+    let mut behind: Option<BTreeMap<PartitionKey, Chase>> = None;
+    let mut given_up = 0usize;
     loop {
         let looks = Instant::now();
         let now = directory.borrow().clone();
-        let left = behind.get_or_insert_with(|| concerned(&replicas, &now));
-        left.retain(|key| !has_caught_up(&replicas, &peers, &now, *key));
+        let left = behind.get_or_insert_with(|| concerned(&replicas, &now, looks));
+        left.retain(|key, chase| match look(&replicas, &peers, &now, *key, chase) {
+            Found::CaughtUp => false,
+            Found::Behind => true,
+            Found::GivenUp => {
+                given_up += 1;
+                false
+            }
+        });
         let is_refused = *refused.borrow_and_update();
         turn(&phase, Phase::Starting, is_refused);
-        if !is_refused && (left.is_empty() || began.elapsed() >= PATIENCE) {
-            info!(behind = left.len(), "the broker is ready");
+        if !is_refused && left.is_empty() {
+            info!(behind = given_up, "the broker is ready");
             break;
         }
         tokio::time::sleep(LOOK_EVERY.max(looks.elapsed() * LOOK_SHARE)).await;
@@ -102,18 +111,26 @@ async fn tell(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
-fn concerned(replicas: &Replicas, directory: &Directory) -> BTreeSet<PartitionKey> {
+fn concerned(replicas: &Replicas, directory: &Directory, now: Instant) -> BTreeMap<PartitionKey, Chase> {
     let me = replicas.me();
-    directory.entries().filter(|entry| entry.members.contains(me)).map(|entry| entry.key).collect()
+    let mine = directory.entries().filter(|entry| entry.members.contains(me));
+    mine.map(|entry| (entry.key, Chase::new(now))).collect()
 }
 
-fn has_caught_up(replicas: &Replicas, peers: &Peers, directory: &Directory, key: PartitionKey) -> bool {
-    let Some(entry) = directory.entry(key) else { return true };
-    let Some(state) = replicas.states().get(key) else { return false };
-    match entry.leader {
-        Some(leader) if leader == replicas.me() => state.serving.is_some(),
-        Some(leader) => peers.is_linked(leader.ordinal) && state.log_end <= state.high_watermark,
-        // Nobody to catch up with; nothing that waiting here would mend.
-        None => true,
+fn look(
+    replicas: &Replicas,
+    peers: &Peers,
+    directory: &Directory,
+    key: PartitionKey,
+    chase: &mut Chase,
+) -> Found {
+    let now = Instant::now();
+    // Nobody to catch up with, or nothing: waiting here would mend nothing.
+    let Some(leader) = directory.entry(key).and_then(|entry| entry.leader) else { return Found::CaughtUp };
+    let Some(state) = replicas.states().get(key) else { return chase.stands_still(now) };
+    if leader == replicas.me() {
+        return if state.serving.is_some() { Found::CaughtUp } else { chase.stands_still(now) };
     }
+    // What a leader said counts as long as it is there.
+    chase.look(state.log_end, state.committed.filter(|_| peers.is_linked(leader.ordinal)), now)
 }
