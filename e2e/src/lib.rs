@@ -6,6 +6,7 @@
 // A test tells in its output what it saw.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod audit;
 pub mod brokers;
 pub mod clients;
 pub mod environment;

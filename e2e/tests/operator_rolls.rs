@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use fulmar_e2e::audit::{Audit, Request};
 use fulmar_e2e::brokers::{Brokers, READY_WITHIN, cluster, topic};
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::wait;
@@ -45,22 +46,16 @@ fn texts<'a>(value: &'a serde_json::Value, all: &mut Vec<&'a String>) {
     }
 }
 
-/// Writes of statuses in a namespace so far, by resource, as the API server's own log has them.
+/// Writes of statuses in a namespace so far, by resource.
 fn status_writes(brokers: &Brokers) -> BTreeMap<String, usize> {
-    let log = Environment::get().unwrap().nodes().unwrap().log("audit.log");
+    let is_status = |request: &Request| {
+        matches!(request.verb.as_str(), "update" | "patch")
+            && matches!(request.resource.as_str(), "topics/status" | "clusters/status")
+            && request.namespace == brokers.namespace()
+    };
     let mut counts = BTreeMap::new();
-    for line in std::fs::read_to_string(log).unwrap().lines() {
-        let Ok(entry) = serde_json::from_str::<serde_json::Value>(line) else { continue };
-        let object = &entry["objectRef"];
-        let is_write = matches!(entry["verb"].as_str(), Some("update" | "patch"));
-        let is_ours = matches!(object["resource"].as_str(), Some("topics" | "clusters"));
-        if is_write
-            && is_ours
-            && object["subresource"] == "status"
-            && object["namespace"] == brokers.namespace()
-        {
-            *counts.entry(object["resource"].as_str().unwrap().to_owned()).or_default() += 1;
-        }
+    for request in Audit::whole(Environment::get().unwrap()).unwrap().requests(is_status).unwrap() {
+        *counts.entry(request.resource).or_default() += 1;
     }
     counts
 }
