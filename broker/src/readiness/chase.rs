@@ -9,6 +9,10 @@ const SOON: Duration = Duration::from_secs(2);
 /// A replica that does not move for so long is waited for no more: its leader is away, and a rollout must not hang on that.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// And in any case so long: who never keeps up is no reason to hold up others for ever, and the operator takes a template whose
+/// first broker is not ready after a quarter of an hour for a broken one.
+const CHASE_MAX: Duration = Duration::from_mins(10);
+
 /// What a look finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
@@ -16,7 +20,7 @@ pub(super) enum Found {
     CaughtUp,
     /// It is behind, or nobody has told it yet how far.
     Behind,
-    /// It has stood still for so long that it is waited for no more.
+    /// It has stood still, or been behind, for so long that it is waited for no more.
     GivenUp,
 }
 
@@ -28,12 +32,13 @@ pub(super) struct Chase {
     looks: u32,
     end: Offset,
     moved: Instant,
+    began: Instant,
 }
 
 impl Chase {
     /// Begins.
     pub(super) fn new(now: Instant) -> Self {
-        Self { goal: None, looks: 0, end: Offset::ZERO, moved: now }
+        Self { goal: None, looks: 0, end: Offset::ZERO, moved: now, began: now }
     }
 
     /// A look at a follower: its durable end, and what its leader says is committed, if it follows one.
@@ -61,7 +66,8 @@ impl Chase {
 
     /// A look at one that cannot catch up as things are.
     pub(super) fn stands_still(&self, now: Instant) -> Found {
-        if now.duration_since(self.moved) >= PATIENCE { Found::GivenUp } else { Found::Behind }
+        let is_late = now.duration_since(self.began) >= CHASE_MAX;
+        if is_late || now.duration_since(self.moved) >= PATIENCE { Found::GivenUp } else { Found::Behind }
     }
 }
 

@@ -1,5 +1,5 @@
 //! When programs may come, and the next broker may go: the volume is open, and each replica has caught up with its leader once since
-//! the start, or has stood still for a minute. So a drain of one node after the other waits for gigabytes.
+//! the start, or has stood still for a minute, or tried for ten. So a drain of one node after the other waits for gigabytes.
 //! It never falls because operator, API or peers are away; only while the operator that spoke last
 //! refuses this volume for ever.
 
