@@ -80,7 +80,7 @@ pub const NAME_LENGTH_MAX: usize = 40;
         "self.spec.replicas >= oldSelf.spec.replicas || !has(oldSelf.status) || !has(oldSelf.status.minReplicas) || self.spec.replicas >= oldSelf.status.minReplicas"
     )
     .message(Message::Expression(
-        "'spec.replicas %d is below status.minReplicas %d, the most replicas that a partition has; delete the Topics that have so many first'.format([self.spec.replicas, oldSelf.status.minReplicas])".into()
+        "'spec.replicas %d is below status.minReplicas %d, the most replicas that a partition has; first be rid of the Topics that have so many, records and all (deletionPolicy: Delete; retained ones count)'.format([self.spec.replicas, oldSelf.status.minReplicas])".into()
     ))
     .reason(Reason::FieldValueForbidden)
     .field_path(".spec.replicas"),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use fulmar_e2e::brokers::{Brokers, READY_WITHIN, cluster, topic};
+use fulmar_e2e::brokers::{Brokers, READY_WITHIN, SOON, cluster, topic};
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::installation;
 use fulmar_e2e::load::Load;
@@ -118,12 +118,17 @@ async fn three_brokers_become_five_and_three_again_under_load() {
     let load = Load::start(&writing, &reading, TOPIC, PARTITIONS, 17).await.unwrap();
 
     let began = scale(&brokers, 5);
+    // Some hundred small moves are over in seconds, and may be missed; what is told of them may not.
     wait::until_so("people see how far it is", MOVED_WITHIN, || {
         let operation = &brokers.get("flc/orders")?["status"]["operation"];
-        Ok(operation["type"] == "Rebalance" && operation["total"].as_u64() > Some(0))
+        let is_seen = operation["type"] == "Rebalance" && operation["total"].as_u64() > Some(0);
+        Ok(is_seen || is_spread(&loads(&brokers)?) && loads(&brokers)?.len() == 5)
     })
     .unwrap();
     await_spread(&brokers, 5);
+    for reason in ["MovingReplicas", "ReplicasMoved"] {
+        wait::until_so("Events tell it", SOON, || Ok(brokers.events(reason)?.1 > 0)).unwrap();
+    }
     println!("3 to 5 in {:?}: {:?}", began.elapsed(), loads(&brokers).unwrap());
 
     // Turned back half-way; then for good, and the operator dies half-way.

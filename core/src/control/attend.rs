@@ -34,6 +34,9 @@ impl Controller {
                 broker.lost = None;
                 (broker.known_since, broker.suspected_since) = (now, None);
             }
+            if let Some(zone) = &sighting.zone {
+                broker.zone = Some(zone.clone());
+            }
         }
         self.sightings = sightings;
         let book: Vec<Address> = self.sightings.values().map(address).collect();

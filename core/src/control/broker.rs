@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::control::effect::Greeting;
 use crate::control::input::Hello;
+use crate::control::moves::TAKES_BELOW_PERCENT;
 use crate::control::view::Disk;
 use crate::id::{Incarnation, Ordinal, PartitionKey, ReplicaId};
 use crate::partition::Report;
@@ -29,6 +30,8 @@ pub(super) struct Broker {
     pub(super) restored: bool,
     /// The volume that answered is lost for ever: the greeting tells it so.
     pub(super) lost: Option<Incarnation>,
+    /// Where it ran when it was last seen. A pod that is made anew is seen nowhere for a while, and its volume stays where it is.
+    pub(super) zone: Option<String>,
     /// Since when it is known of.
     pub(super) known_since: Duration,
     /// When it last said anything on its stream.
@@ -101,5 +104,10 @@ impl Broker {
     /// It takes part, lives, and answered this tenure's ask: it can be given partitions.
     pub(super) fn is_serving(&self) -> bool {
         self.accepted && self.dead_since.is_none() && self.answered_at.is_some()
+    }
+
+    /// Its volume has room for more replicas, as far as it said.
+    pub(super) fn has_room(&self) -> bool {
+        self.disk.is_none_or(|disk| !disk.is_full && disk.used_percent < TAKES_BELOW_PERCENT)
     }
 }

@@ -87,7 +87,13 @@ impl Controller {
             |ordinal: Ordinal| self.brokers.get(&ordinal).is_some_and(|broker| broker.answered_at.is_some());
         let lost = crate::control::table::BrokerStanding::Lost;
         let present = self.desired.as_ref().map_or(u16::MAX, Desired::present);
-        let has_left = |ordinal: Ordinal| ordinal.0 >= present && !self.sightings.contains_key(&ordinal);
+        let names = |entry: &Entry, ordinal: Ordinal| {
+            entry.members.replicas().iter().any(|one| one.ordinal == ordinal)
+        };
+        let has_left = |ordinal: Ordinal| {
+            let is_gone = ordinal.0 >= present && !self.sightings.contains_key(&ordinal);
+            is_gone && !self.plan.entries.values().any(|entry| names(entry, ordinal))
+        };
         self.plan.root.as_ref().is_some_and(|root| {
             let mut records = root.brokers.iter();
             !root.rebuilding

@@ -1,8 +1,10 @@
 //! Members change: learner → caught up → joint entry → its opening record commits → entry with the new set.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::control::controller::Controller;
+use crate::control::moves::ABSENCE_MAX;
 use crate::control::plan::is_deleted;
 use crate::control::table::{BrokerRecord, BrokerStanding, RECORDS_MAX, Root};
 use crate::control::view::EventKind;
@@ -178,6 +180,9 @@ impl Controller {
                 lost.extend(lost_of(old).into_iter().filter(|one| !entry.lost.contains(one)));
                 let next = if lost_of(new).is_empty() { new.clone() } else { self.target(entry.key, new)? };
                 let unchanged = next == *new && lost == entry.lost;
+                if unchanged && lost.is_empty() {
+                    return self.given_up(entry, old, new);
+                }
                 if unchanged || lost.iter().any(|one| next.contains(*one)) {
                     return None;
                 }
@@ -189,6 +194,25 @@ impl Controller {
                 Some(Entry { leader, members, learners: Vec::new(), lost, ..entry.clone() })
             }
         }
+    }
+
+    /// The old set alone, where whoever was to join it is away for long: nothing can be committed without them, and the old set's
+    /// open quorum meets whatever was. Not where a person's word made the old set smaller than it should be.
+    fn given_up(&self, entry: &Entry, old: &ReplicaSet, new: &ReplicaSet) -> Option<Entry> {
+        let is_away = |replica: &ReplicaId| {
+            let dead_since = self.brokers.get(&replica.ordinal).map(|broker| broker.dead_since);
+            let since = dead_since.unwrap_or(Some(Duration::ZERO)).map(|since| since.max(self.ruling.1));
+            since.is_some_and(|since| self.now.saturating_sub(since) >= ABSENCE_MAX)
+        };
+        let mut joining = new.replicas().iter().filter(|replica| !old.contains(**replica));
+        let is_smaller = old.replicas().len() < new.replicas().len();
+        if entry.accepts_loss() || is_smaller || !joining.any(is_away) {
+            return None;
+        }
+        let leader = entry.leader.filter(|leader| old.contains(*leader));
+        let members = Members::One(old.clone());
+        let next = Entry { leader, members, learners: Vec::new(), lost: Vec::new(), ..entry.clone() };
+        next.opened_by(|replica| self.serving(replica).is_some()).then_some(next)
     }
 
     fn next_step(&self, entry: &Entry) -> Option<Entry> {

@@ -6,9 +6,10 @@
 //! plan from the same table, and takes a learner that it finds for a move that was begun. So a wish that is turned back half-way
 //! is a plan like any other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::control::broker::Broker;
 use crate::control::controller::Controller;
 use crate::control::desired::Desired;
 use crate::control::plan::is_deleted;
@@ -31,8 +32,11 @@ const PAGE: usize = 64;
 const PLAN_EVERY: Duration = Duration::from_secs(1);
 /// What could not be moved when the plan was made (it had no leader just then) is looked at again after this.
 const PLAN_AGAIN: Duration = Duration::from_secs(10);
+/// Whose volume is fuller gets no replicas: it would soon take no records of those that it has. A broker says that it is full at some
+/// ninety percent.
+pub const TAKES_BELOW_PERCENT: u8 = 85;
 /// A broker that is wished and away is waited for so long before others carry its part: it may only restart.
-const ABSENCE_MAX: Duration = Duration::from_mins(1);
+pub(super) const ABSENCE_MAX: Duration = Duration::from_mins(1);
 
 /// Moves between brokers.
 #[derive(Debug, Default)]
@@ -48,6 +52,8 @@ pub(super) struct Moves {
     is_told: bool,
     /// Members changed, or who carries them, since the last plan.
     is_stale: bool,
+    /// Brokers came, went or changed their zones since the last plan.
+    is_old: bool,
     /// A plan of this tenure was made: who learns for no reason that is known since does it in vain.
     pub(super) is_planned: bool,
     planned: Duration,
@@ -64,7 +70,7 @@ pub(super) struct Moves {
 pub(super) struct Move {
     pub(super) from: ReplicaId,
     pub(super) to: ReplicaId,
-    /// Since when the broker that it goes to is away.
+    /// Since when the broker that it goes to is away, or its volume full.
     away_since: Option<Duration>,
 }
 
@@ -89,6 +95,11 @@ impl Moves {
         self.under_way.is_empty() && self.next.is_empty() && !self.is_stale
     }
 
+    /// What is said of moves is not what a plan would say now.
+    pub(super) fn is_unplanned(&self) -> bool {
+        self.is_old || !self.is_planned
+    }
+
     /// For people: nothing while everything is where it should be.
     pub(super) fn view(&self) -> Option<Moving> {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -99,16 +110,18 @@ impl Moves {
 impl Controller {
     /// Looks after the moves under way, plans if something changed, and begins others.
     pub(super) fn spread(&mut self) {
-        let Some(desired) = self.desired.as_ref().filter(|desired| desired.brokers > 0) else { return };
         if self.plan.root.as_ref().is_none_or(|root| root.rebuilding) {
-            return;
+            // What is under way is found again in the table that comes of it.
+            return self.moves.forget();
         }
+        let Some(desired) = self.desired.as_ref().filter(|desired| desired.brokers > 0) else { return };
         let carriers = self.carriers(desired);
         if self.moves.carriers != carriers {
             let before = std::mem::take(&mut self.moves.carriers);
             let place = |carrier: &Carrier| (carrier.ordinal, carrier.zone.clone(), carrier.stays);
-            self.moves.evens |=
-                self.moves.is_planned && !before.iter().map(place).eq(carriers.iter().map(place));
+            let are_others = !before.iter().map(place).eq(carriers.iter().map(place));
+            self.moves.evens |= self.moves.is_planned && are_others;
+            self.moves.is_old |= are_others;
             self.moves.carriers = carriers;
             self.moves.next.clear();
             self.moves.is_stale = true;
@@ -141,9 +154,11 @@ impl Controller {
             let broker = self.brokers.get(&ordinal);
             Carrier {
                 ordinal,
-                zone: self.sightings.get(&ordinal).and_then(|sighting| sighting.zone.clone()),
+                zone: broker.and_then(|broker| broker.zone.clone()),
                 stays,
-                takes: stays && broker.is_some_and(|broker| broker.is_serving() && !broker.stopping),
+                takes: stays
+                    && broker
+                        .is_some_and(|broker| broker.is_serving() && !broker.stopping && broker.has_room()),
             }
         };
         let records = self.plan.root.iter().flat_map(|root| &root.brokers);
@@ -167,8 +182,10 @@ impl Controller {
         let under_way: Vec<(PartitionKey, Move)> =
             self.moves.under_way.iter().map(|(key, one)| (*key, *one)).collect();
         for (key, mut one) in under_way {
-            let serves = self.serving(one.to).is_some();
-            one.away_since = if serves { None } else { one.away_since.or(Some(self.now)) };
+            // A full volume takes nothing, and holds up others.
+            let is_full = |broker: &Broker| broker.disk.is_some_and(|disk| disk.is_full);
+            let takes = self.serving(one.to).is_some_and(|broker| !is_full(broker));
+            one.away_since = if takes { None } else { one.away_since.or(Some(self.now)) };
             let gave_up = one.away_since.is_some_and(|since| self.now.saturating_sub(since) >= ABSENCE_MAX);
             let stays = |ordinal: Ordinal| {
                 self.moves.carriers.iter().any(|carrier| carrier.ordinal == ordinal && carrier.stays)
@@ -226,9 +243,11 @@ impl Controller {
         }
         self.moves.under_way.extend(begun);
         (self.moves.is_planned, self.moves.planned, self.moves.is_partial) = (true, self.now, is_partial);
+        self.moves.is_old = false;
         let under_way = self.moves.under_way.len();
         let rests = next.is_empty() && under_way == 0 && !self.moves.is_stale;
-        let is_over = rests && (left == 0 || !is_partial);
+        // Evenness may have been reached as far as it goes; a broker that leaves has to be empty.
+        let is_over = rests && (left == 0 || !is_partial && sure == 0);
         self.moves.left = if is_over { 0 } else { (left + under_way).max(next.len()) };
         self.moves.next = if self.moves.is_stale { VecDeque::new() } else { next.into() };
         self.tell_of_moves(is_over);
@@ -338,7 +357,8 @@ impl Controller {
     /// The move, if it can still be made, and whose log is copied.
     fn begins(&self, shift: Shift) -> Option<(Ordinal, Move)> {
         let entry = self.plan.entries.get(&shift.key)?;
-        let to = self.brokers.get(&shift.to).filter(|broker| broker.is_serving() && !broker.stopping)?;
+        let takes = |broker: &&Broker| broker.is_serving() && !broker.stopping && broker.has_room();
+        let to = self.brokers.get(&shift.to).filter(takes)?;
         let to = to.replica()?;
         let from = *entry.members.replicas().iter().find(|replica| replica.ordinal == shift.from)?;
         let is_free = self.moves.of(shift.key).is_none() && self.is_movable(entry);
@@ -346,25 +366,27 @@ impl Controller {
         Some((leader.ordinal, Move { from, to, away_since: None }))
     }
 
-    /// One above the highest ordinal that may not be taken away: the table names it for some partition, it holds records, or it is
-    /// not known whether it does.
-    pub(super) fn holding(&self, named: Option<Ordinal>) -> u16 {
-        let wished = self.desired.as_ref().map_or(0, |desired| desired.brokers);
-        let present = self.desired.as_ref().map_or(0, Desired::present);
-        let seen = self.sightings.keys().map(|ordinal| ordinal.0);
-        let leaving = (wished..present).chain(seen).filter(|ordinal| *ordinal >= wished).map(Ordinal);
-        let last = leaving.filter(|ordinal| self.may_hold(*ordinal)).max().max(named);
-        last.map_or(0, |ordinal| ordinal.0.saturating_add(1))
-    }
-
-    fn may_hold(&self, ordinal: Ordinal) -> bool {
-        let Some(broker) = self.brokers.get(&ordinal) else { return !self.is_word_enough() };
-        if broker.answered_at.is_some() {
-            return broker.reports.values().any(|report| report.promise.kind != PromiseKind::Tombstone);
+    /// Brokers that are not wished any more and may not be taken away: they hold records, or it is not known whether they do.
+    pub(super) fn leaving_holders(&self) -> Vec<Ordinal> {
+        let (wished, present) = self.desired.as_ref().map_or((0, 0), |one| (one.brokers, one.present()));
+        let seen = self.sightings.keys().map(|ordinal| ordinal.0).filter(|ordinal| *ordinal >= wished);
+        let leaving: BTreeSet<Ordinal> = (wished..present).chain(seen).map(Ordinal).collect();
+        if leaving.is_empty() {
+            return Vec::new();
         }
-        // Who told this tenure all that it holds was given nothing since but by this tenure.
-        let is_known = broker.told_all_to == self.tenure && self.is_told_all();
-        broker.dead_since.is_none() || !is_known && !self.is_word_enough()
+        // Each looks at all partitions.
+        let is_told_all = self.is_told_all();
+        let is_word_enough = is_told_all && self.is_word_enough();
+        let may_hold = |ordinal: &Ordinal| {
+            let Some(broker) = self.brokers.get(ordinal) else { return !is_word_enough };
+            if broker.answered_at.is_some() {
+                return broker.reports.values().any(|report| report.promise.kind != PromiseKind::Tombstone);
+            }
+            // Who told this tenure all that it holds was given nothing since but by this tenure.
+            let is_known = broker.told_all_to == self.tenure && is_told_all;
+            broker.dead_since.is_none() || !is_known && !is_word_enough
+        };
+        leaving.into_iter().filter(may_hold).collect()
     }
 
     /// Every partition is settled, as it is stored, and none is going that somebody who is dead may still hold: its volume could
@@ -376,14 +398,11 @@ impl Controller {
     }
 
     /// The table's word is enough of a broker that this tenure has never heard: it names it for nothing, and it is not an older
-    /// copy, or one of the brokers that stay would know of something that it lacks.
+    /// copy, or one of the brokers that stay would know of something that it lacks. To be asked once all is told.
     fn is_word_enough(&self) -> bool {
         let wished = self.desired.as_ref().map_or(0, |desired| desired.brokers);
         let is_copy = self.heard_topics.keys().any(|topic| !self.plan.topics.contains_key(topic));
         let is_whole = self.plan.root.as_ref().is_some_and(|root| !root.rebuilding);
-        is_whole
-            && !is_copy
-            && self.is_told_all()
-            && (0..wished).all(|ordinal| self.has_reported(Ordinal(ordinal)))
+        is_whole && !is_copy && (0..wished).all(|ordinal| self.has_reported(Ordinal(ordinal)))
     }
 }

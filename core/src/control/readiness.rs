@@ -19,17 +19,30 @@ use crate::id::{Ordinal, ReplicaId, TopicId};
 /// A message names so many partitions; the rest is counted.
 const NAMED_MAX: usize = 5;
 
+/// So many brokers there are at least if this one is there.
+fn above(last: Option<Ordinal>) -> u16 {
+    last.map_or(0, |ordinal| ordinal.0.saturating_add(1))
+}
+
 impl Controller {
     /// Makes the view anew, and tells it if it changed.
     pub(super) fn project(&mut self) {
         let held = self.held();
+        let highest = held.keys().next_back().copied();
+        let leaving = self.leaving_holders();
         let mut view = View {
             cluster_id: self.shelf.root.as_ref().map(|root| root.cluster_id),
             controller_epoch: self.tenure,
             brokers: self.broker_views(&held),
             wished: self.desired.as_ref().map_or(0, |desired| desired.brokers),
             min_brokers: self.min_brokers(),
-            holding: self.holding(held.keys().next_back().copied()),
+            holding: above(leaving.last().copied().max(highest)),
+            named: above(highest),
+            unheard: leaving
+                .into_iter()
+                .filter(|one| !held.contains_key(one) && !self.has_reported(*one))
+                .collect(),
+            unplanned: self.moves.is_unplanned(),
             moving: self.moves.view(),
             away: self.homing.away,
             deleted: self.deleted_names(),
@@ -67,12 +80,11 @@ impl Controller {
         match &self.phase {
             Phase::Load { .. } => waiting("ReadingTable", "the partition table is being read".to_owned()),
             Phase::Identify { .. } => {
-                let expected = self.desired.as_ref().map_or(0, Desired::present);
                 let silent = |ordinal: &u16| {
                     self.brokers.get(&Ordinal(*ordinal)).is_none_or(|broker| broker.hello.is_none())
                 };
-                let names: Vec<String> =
-                    (0..expected).filter(silent).map(|ordinal| ordinal.to_string()).collect();
+                let expected = self.founders().into_iter();
+                let names: Vec<String> = expected.filter(silent).map(|ordinal| ordinal.to_string()).collect();
                 waiting(
                     "AwaitingBrokers",
                     format!("there is no table yet; not heard: broker {}", names.join(", ")),
@@ -145,7 +157,7 @@ impl Controller {
         BrokerView {
             ordinal,
             incarnation: told.or(recorded),
-            zone: self.sightings.get(&ordinal).and_then(|sighting| sighting.zone.clone()),
+            zone: broker.and_then(|broker| broker.zone.clone()),
             state,
             replicas,
             message: broker.and_then(|broker| broker.refusal.clone()).map(|(why, _)| why).unwrap_or_default(),

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::control::controller::Controller;
-use crate::control::desired::Desired;
 use crate::control::effect::{Document, DocumentName, Effect, Revision};
 use crate::control::input::Hello;
 use crate::control::plan::Plan;
@@ -239,14 +238,22 @@ impl Controller {
         }
     }
 
+    /// Whose volumes are asked before an identity is minted: who is wished, and who is to leave and was seen. One that was never
+    /// seen may have no pod, nor ever get one.
+    pub(super) fn founders(&self) -> Vec<u16> {
+        let (wished, present) = self.desired.as_ref().map_or((0, 0), |one| (one.brokers, one.present()));
+        let leaving = (wished..present).filter(|one| self.sightings.contains_key(&Ordinal(*one)));
+        (0..wished).chain(leaving).collect()
+    }
+
     /// No table: the identity is the one that volumes hold, or a new one if every broker's volume is empty.
     fn identify(&mut self, found_at: Option<Duration>) {
-        let Some(expected) = self.desired.as_ref().map(Desired::present) else { return };
         let hellos: Vec<&Hello> = self.brokers.values().filter_map(|broker| broker.hello.as_ref()).collect();
         let identities: BTreeSet<ClusterId> = hellos.iter().filter_map(|hello| hello.cluster_id).collect();
         let heard =
             |ordinal: u16| self.brokers.get(&Ordinal(ordinal)).is_some_and(|broker| broker.hello.is_some());
-        let all_heard = expected > 0 && (0..expected).all(heard);
+        let expected = self.founders();
+        let all_heard = !expected.is_empty() && expected.into_iter().all(heard);
         let mut identities = identities.into_iter();
         match (identities.next(), identities.next()) {
             (Some(_), Some(_)) => {

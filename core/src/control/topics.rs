@@ -258,7 +258,7 @@ impl Controller {
             let leads = |entry: &&Entry| entry.leader.is_some_and(|leader| leader.ordinal == ordinal);
             Seat {
                 ordinal,
-                zone: self.sightings.get(&ordinal).and_then(|sighting| sighting.zone.clone()),
+                zone: self.brokers.get(&ordinal).and_then(|broker| broker.zone.clone()),
                 replicas: self.plan.entries.values().filter(holds).count(),
                 leaders: self.plan.entries.values().filter(leads).count(),
             }

@@ -26,6 +26,14 @@ pub struct View {
     pub min_brokers: u16,
     /// The fewest brokers that hold all replicas now: one above the highest ordinal that holds one, or may; 0 without replicas.
     pub holding: u16,
+    /// One above the highest ordinal that the table names, for a partition that it is to hold; 0 without replicas.
+    pub named: u16,
+    /// Brokers that are not wished any more and that the table names for nothing, but that do not answer, and may hold a topic
+    /// that is being deleted, or what an older copy of the table does not know.
+    pub unheard: Vec<Ordinal>,
+    /// Who carries replicas is other than it was when moves were planned last, or they never were: what is said of them is not
+    /// the last word.
+    pub unplanned: bool,
     /// How far replicas are on their way between brokers; nothing while all are where they should be.
     pub moving: Option<Moving>,
     /// Partitions with fewer replicas in sync than they have.

@@ -116,7 +116,7 @@ fn status_in_a_manifest_changes_nothing() {
     assert_eq!(
         violations[0].to_string(),
         "spec.replicas: Forbidden: spec.replicas 3 is below status.minReplicas 4, the most replicas that a \
-         partition has; delete the Topics that have so many first"
+         partition has; first be rid of the Topics that have so many, records and all (deletionPolicy: Delete; retained ones count)"
     );
     cluster["spec"] = json!({"replicas": 4});
     assert_eq!(admit(&cluster, Some(&stored)).unwrap()["status"], json!({"minReplicas": 4}));

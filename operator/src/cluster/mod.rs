@@ -247,7 +247,8 @@ impl Attendant {
         let running = running(told, pods);
         // Under another wish more could be placed on them at any moment.
         let view = self.settled_view().filter(|view| view.wished == wanted.settings.replicas);
-        let floor = view.map_or(Floor::Unknown, |view| Floor::At(view.holding));
+        let known = |view: Arc<View>| Floor::Known { holding: view.holding, named: view.named };
+        let floor = view.map_or(Floor::Unknown, known);
         scale(wanted.settings.replicas, running, floor)
     }
 

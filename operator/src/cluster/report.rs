@@ -110,8 +110,10 @@ impl Attendant {
         let write = Write::Cluster(Box::new(written));
         let old = Gist { generation: before.observed_generation, conditions: &before.conditions };
         let new = Gist { generation: told.observed_generation, conditions: &told.conditions };
-        // A pod count that programs read (scale) is no detail.
-        let counted = before.replicas != told.replicas || before.min_replicas != told.min_replicas;
+        // A pod count that programs read (scale) is no detail, nor is it that something begins or ends.
+        let counted = before.replicas != told.replicas
+            || before.min_replicas != told.min_replicas
+            || before.operation.is_some() != told.operation.is_some();
         let same = cluster.status.as_ref() == Some(told);
         match self.patience.judge(object, same, (old, new), Subject::Cluster, Instant::now()) {
             Due::Content => {

@@ -128,6 +128,7 @@ fn view(down: Option<u16>, second: u64) -> View {
     });
     View {
         controller_epoch: 7,
+        wished: BROKERS,
         brokers: brokers.collect(),
         under_replicated: topics.values().map(|topic| topic.under_replicated).sum(),
         away: u32::try_from(topics.values().filter(away).count()).unwrap(),

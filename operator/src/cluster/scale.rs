@@ -5,8 +5,13 @@
 pub enum Floor {
     /// The partition table was not read yet in this tenure, or what is placed may still change.
     Unknown,
-    /// One above the highest ordinal that holds a replica, while so many are wished as are wanted.
-    At(u16),
+    /// While so many are wished as are wanted.
+    Known {
+        /// One above the highest ordinal that holds something, or may.
+        holding: u16,
+        /// One above the highest that the table names: it is brought back if somebody took it away.
+        named: u16,
+    },
 }
 
 /// How many brokers there are to be, and whether that is what is wanted.
@@ -39,11 +44,14 @@ pub fn running(told: Option<u16>, pods: impl Iterator<Item = u16>) -> Option<u16
 
 /// Decides. `running` is what the `StatefulSet` says now, or what it left behind; `None`: there is neither.
 pub fn scale(wanted: u16, running: Option<u16>, floor: Floor) -> Scale {
-    let Some(running) = running.filter(|running| *running > wanted) else { return Scale::AsWanted(wanted) };
+    let running = running.unwrap_or(0).max(wanted);
     match floor {
-        Floor::Unknown => Scale::Asking(running),
-        Floor::At(floor) if floor > wanted => Scale::Held(floor.min(running)),
-        Floor::At(_) => Scale::AsWanted(wanted),
+        Floor::Unknown if running > wanted => Scale::Asking(running),
+        Floor::Unknown => Scale::AsWanted(wanted),
+        Floor::Known { holding, named } => match holding.min(running).max(named) {
+            needed if needed > wanted => Scale::Held(needed),
+            _ => Scale::AsWanted(wanted),
+        },
     }
 }
 

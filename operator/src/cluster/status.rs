@@ -1,6 +1,6 @@
 //! The last phase for a Cluster: what is true of it now. A projection; nothing is decided from it.
 
-use fulmar_core::control::{BrokerState, BrokerView, View};
+use fulmar_core::control::{BrokerState, BrokerView, Moving, TAKES_BELOW_PERCENT, View};
 use fulmar_crds::cluster::{BrokerStatus, Operation, OperationType, Retained};
 use fulmar_crds::{Cluster, ClusterStatus};
 use jiff::Timestamp;
@@ -59,7 +59,9 @@ pub fn status(facts: Facts<'_>, now: Timestamp) -> ClusterStatus {
     let generation = facts.cluster.metadata.generation;
     // Of a controller that has not read its table yet, nothing is taken.
     let view = facts.view.filter(|view| view.controller_epoch > 0);
-    let serving = facts.view.map_or(0, |view| view.brokers.iter().filter(|one| serves(one)).count());
+    let wanted = facts.wanted.unwrap_or(u16::MAX);
+    let counts = |one: &&BrokerView| serves(one) && one.ordinal.0 < wanted;
+    let serving = facts.view.map_or(0, |view| view.brokers.iter().filter(counts).count());
     let claims = vec![
         ready(&facts),
         reconciling(&facts),
@@ -154,7 +156,8 @@ fn obstacle(facts: &Facts<'_>) -> Option<Problem> {
             reason: "ScaleDownRefused",
             message: format!(
                 "{wanted} brokers are wanted, and there is a topic with {needed} replicas of each partition: {brokers} brokers \
-                 go on and nothing is moved; set spec.replicas to {needed} at least, or delete that topic",
+                 go on and nothing is moved; set spec.replicas to {needed} at least, or be rid of that topic and its records \
+                 (a retained one counts too)",
                 needed = view.min_brokers
             ),
             stuck: true,
@@ -243,11 +246,21 @@ fn growing(facts: &Facts<'_>) -> Option<(&'static str, String)> {
 
 /// What is moved between brokers, or goes after it; nothing: all is where it should be.
 fn underway(facts: &Facts<'_>) -> Option<(&'static str, String)> {
-    let moving = facts.view.and_then(|view| view.moving);
-    let moved = moving.map(|moving| format!("{} of {} replicas are moved", moving.done, moving.total));
-    match (facts.scale, moved) {
+    let view = facts.view?;
+    let crowded = crowded(facts, view);
+    let moved = |moving: Moving| format!("{} of {} replicas are moved{crowded}", moving.done, moving.total);
+    match (facts.scale, view.moving.map(moved)) {
         (Some(Scale::Held(brokers)), moved) => {
-            let moved = moved.unwrap_or_else(|| "their replicas are not moved yet".to_owned());
+            let unheard: Vec<String> = view.unheard.iter().map(|one| facts.key.pod(one.0)).collect();
+            let moved = match moved {
+                Some(moved) => moved,
+                None if unheard.is_empty() => "their replicas are not moved yet".to_owned(),
+                None => format!(
+                    "their replicas are moved; not heard: {}, which may hold a topic that is being deleted: bring it back, or \
+                     give it an empty volume",
+                    unheard.join(", ")
+                ),
+            };
             Some((
                 "ScalingDown",
                 format!("{brokers} brokers run until those that leave hold nothing: {moved}"),
@@ -260,20 +273,47 @@ fn underway(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     }
 }
 
+/// Brokers that take no replicas, for people; empty if all do.
+fn crowded(facts: &Facts<'_>, view: &View) -> String {
+    let is_crowded = |one: &&BrokerView| {
+        one.disk.is_some_and(|disk| disk.is_full || disk.used_percent >= TAKES_BELOW_PERCENT)
+    };
+    let stays = view.brokers.iter().filter(|one| one.ordinal.0 < view.wished);
+    let names: Vec<String> = stays.filter(is_crowded).map(|one| facts.key.pod(one.ordinal.0)).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("; volumes of {TAKES_BELOW_PERCENT} % or more take none: {}", names.join(", "))
+}
+
+/// Brokers that are wanted, have nothing yet, and do not serve: they are to get their part.
+fn newcomers(view: &View, wanted: u16) -> Vec<u16> {
+    let has_begun = view.brokers.iter().any(|one| one.replicas > 0);
+    let is_there = |ordinal: u16| {
+        view.brokers.iter().any(|one| one.ordinal.0 == ordinal && (serves(one) || one.replicas > 0))
+    };
+    if has_begun { (0..wanted).filter(|ordinal| !is_there(*ordinal)).collect() } else { Vec::new() }
+}
+
 fn balanced(facts: &Facts<'_>) -> Claim {
     let name = "Balanced";
-    if facts.view.is_none_or(|view| view.controller_epoch == 0) {
+    let told = facts.view.zip(facts.wanted);
+    let told = told.filter(|(view, _)| view.controller_epoch > 0 && view.waiting.is_none());
+    let Some((view, wanted)) = told else {
         return Claim::new(name, Truth::Unknown, "AwaitingBrokers", "the partition table was not read yet");
+    };
+    if let Some((reason, message)) = underway(facts) {
+        return Claim::new(name, false, reason, message);
     }
-    match underway(facts) {
-        Some((reason, message)) => Claim::new(name, false, reason, message),
-        None => Claim::new(
-            name,
-            true,
-            "AsWanted",
-            "replicas are spread over zones and brokers, and none is moved",
-        ),
+    let newcomers: Vec<String> = newcomers(view, wanted).into_iter().map(|one| facts.key.pod(one)).collect();
+    if !newcomers.is_empty() {
+        let message = format!("{} do not serve yet", newcomers.join(", "));
+        return Claim::new(name, false, "AwaitingBrokers", message);
     }
+    if view.wished != wanted || view.unplanned {
+        return Claim::new(name, false, "Planning", "it is looked at what is to be moved");
+    }
+    Claim::new(name, true, "AsWanted", "replicas are spread over zones and brokers, and none is moved")
 }
 
 /// What people see of it in a column.

@@ -24,7 +24,7 @@ fn broker(ordinal: u16, state: BrokerState) -> BrokerView {
 
 fn serving() -> View {
     let brokers = (0..3).map(|ordinal| broker(ordinal, BrokerState::Serving)).collect();
-    View { controller_epoch: 7, brokers, min_brokers: 3, ..View::default() }
+    View { controller_epoch: 7, brokers, wished: 3, min_brokers: 3, ..View::default() }
 }
 
 fn told(view: Option<&View>, change: impl FnOnce(&mut Facts<'_>)) -> ClusterStatus {
@@ -138,11 +138,62 @@ fn a_scale_down_tells_how_far_it_is_and_takes_no_readiness_away() {
     assert_eq!(condition(&status, "Reconciling"), ("True", "ScalingDown", message));
     assert_eq!(condition(&status, "Balanced"), ("False", "ScalingDown", message));
     assert_eq!(status.operation.unwrap().progress, "ScaleDown 37/120");
+    let view = View { wished: 3, ..view };
     let status = told(Some(&view), |_| ());
     assert_eq!(condition(&status, "Reconciling"), ("True", "MovingReplicas", "37 of 120 replicas are moved"));
     assert_eq!(status.operation.unwrap().progress, "Rebalance 37/120");
     let status = told(Some(&serving()), |_| ());
     assert_eq!((condition(&status, "Balanced").0, &status.operation), ("True", &None));
+}
+
+#[test]
+fn it_is_balanced_once_those_that_joined_have_their_part() {
+    let mut view = View { wished: 3, ..serving() };
+    for broker in &mut view.brokers[..2] {
+        broker.replicas = 6;
+    }
+    view.brokers[2].state = BrokerState::Connecting;
+    let balanced = |view: &View| {
+        let status = told(Some(view), |_| ());
+        let (truth, reason, message) = condition(&status, "Balanced");
+        (truth.to_owned(), reason.to_owned(), message.to_owned())
+    };
+    let expected = ("False".to_owned(), "AwaitingBrokers".to_owned(), "orders-2 do not serve yet".to_owned());
+    assert_eq!(balanced(&view), expected);
+    view.brokers[2].state = BrokerState::Serving;
+    view.unplanned = true;
+    assert_eq!(balanced(&view).1, "Planning");
+    view.unplanned = false;
+    assert_eq!(balanced(&view).0, "True");
+    // The wish is another one already.
+    let before = View { wished: 2, ..view.clone() };
+    assert_eq!(balanced(&before).1, "Planning");
+    // Who has a part and restarts is no news of it.
+    view.brokers[0].state = BrokerState::Dead;
+    assert_eq!(balanced(&view).0, "True");
+}
+
+#[test]
+fn what_holds_up_a_scale_down_is_named() {
+    let disk = fulmar_core::control::Disk { total_bytes: 1 << 30, used_percent: 85, is_full: false };
+    let moving = Some(Moving { done: 1, total: 9 });
+    let mut view = View { moving, holding: 4, named: 4, ..serving() };
+    view.brokers[1].disk = Some(disk);
+    view.brokers.push(broker(3, BrokerState::Dead));
+    let balanced = |view: &View| {
+        let status = told(Some(view), |facts| facts.scale = Some(Scale::Held(4)));
+        assert_eq!(status.brokers_ready.as_deref(), Some("3/3"), "who leaves is not counted");
+        condition(&status, "Balanced").2.to_owned()
+    };
+    let said = "4 brokers run until those that leave hold nothing: ";
+    let crowded = "1 of 9 replicas are moved; volumes of 85 % or more take none: orders-1";
+    assert_eq!(balanced(&view), format!("{said}{crowded}"));
+    (view.moving, view.named, view.unheard) = (None, 3, vec![Ordinal(3)]);
+    let unheard = balanced(&view);
+    assert!(
+        unheard.starts_with(&format!("{said}their replicas are moved; not heard: orders-3")),
+        "{unheard}"
+    );
 }
 
 fn pod() -> BrokerPod {

@@ -7,6 +7,7 @@ mod liveness;
 mod losses;
 mod members;
 mod moves;
+mod obstacles;
 mod openings;
 mod rebuild;
 mod scale;

@@ -8,12 +8,12 @@ use crate::control::table::BrokerStanding;
 use crate::entry::{Entry, Members};
 use crate::id::Ordinal;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// So long at most; every wait is for a condition.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-fn run_until(world: &mut World, what: &str, mut is_so: impl FnMut(&World) -> bool) {
+pub(super) fn run_until(world: &mut World, what: &str, mut is_so: impl FnMut(&World) -> bool) {
     let until = world.now + PATIENCE;
     while !is_so(world) {
         assert!(world.now < until, "{what}: {:?}, holding {}", world.view.moving, world.view.holding);
@@ -47,15 +47,15 @@ fn within_bounds(world: &World) {
     assert!(all <= 16 && to.values().all(|learners| *learners <= 4), "{all} under way: {to:?}");
 }
 
-fn loads(world: &World) -> Vec<u32> {
+pub(super) fn loads(world: &World) -> Vec<u32> {
     world.view.brokers.iter().map(|broker| broker.replicas).collect()
 }
 
-fn skew(loads: &[u32]) -> u32 {
+pub(super) fn skew(loads: &[u32]) -> u32 {
     loads.iter().max().unwrap() - loads.iter().min().unwrap()
 }
 
-fn join(world: &mut World, brokers: u16) {
+pub(super) fn join(world: &mut World, brokers: u16) {
     for ordinal in world.desired.brokers..brokers {
         if !world.brokers.contains_key(&ordinal) {
             world.add_broker(ordinal, u128::from(ordinal) + 1);
@@ -65,12 +65,12 @@ fn join(world: &mut World, brokers: u16) {
     world.wish();
 }
 
-fn leave(world: &mut World, brokers: u16) {
+pub(super) fn leave(world: &mut World, brokers: u16) {
     (world.desired.standing, world.desired.brokers) = (world.desired.present(), brokers);
     world.wish();
 }
 
-fn is_calm(world: &World) -> bool {
+pub(super) fn is_calm(world: &World) -> bool {
     let ready = |topic: &crate::control::TopicView| topic.ready && topic.under_replicated == 0;
     let rests = |entry: &Entry| entry.learners.is_empty() && matches!(entry.members, Members::One(_));
     world.view.moving.is_none()
@@ -280,7 +280,7 @@ fn zones_are_put_right_when_a_third_one_comes() {
 }
 
 /// A topic of one partition with one replica, on this broker; and the ledger as it was before.
-fn alone_on(world: &mut World, ordinal: u16) -> (String, super::world::Ledger) {
+pub(super) fn alone_on(world: &mut World, ordinal: u16) -> (String, super::world::Ledger) {
     for number in 0..20 {
         let (name, before) = (format!("alone{number}"), world.ledger.clone());
         let mut wished = wish(&name, 1);

@@ -35,6 +35,8 @@ pub(super) struct FakeBroker {
     pub(super) up: bool,
     /// Cut off from the controller: nothing is refused, nothing is heard.
     pub(super) silent: bool,
+    /// Its pod is being made anew: nobody sees it.
+    pub(super) unseen: bool,
     /// Hears nobody by gossip.
     pub(super) deaf: bool,
     /// Does not act on pages.
@@ -157,6 +159,7 @@ impl World {
             replicas: BTreeMap::new(),
             up: true,
             silent: false,
+            unseen: false,
             deaf: false,
             stuck: false,
             disk_hangs: false,
@@ -184,7 +187,8 @@ impl World {
 
     /// Tells the sightings as they are now.
     pub(super) fn see(&mut self) {
-        let sightings = self.brokers.iter().map(|(ordinal, broker)| Sighting {
+        let seen = self.brokers.iter().filter(|(_, broker)| !broker.unseen);
+        let sightings = seen.map(|(ordinal, broker)| Sighting {
             ordinal: Ordinal(*ordinal),
             internal: ([127, 0, 0, 1], 1_000 + ordinal).into(),
             client: format!("127.0.0.1:{}", 2_000 + ordinal),
@@ -193,6 +197,12 @@ impl World {
             running: true,
         });
         self.inbox.push_back(Input::Sightings(sightings.collect()));
+    }
+
+    /// How full a broker says that its volume is.
+    pub(super) fn fill(&mut self, ordinal: u16, used_percent: u8) {
+        let disk = Disk { total_bytes: 1 << 30, used_percent, is_full: used_percent >= 90 };
+        self.inbox.push_back(Input::Disk { ordinal: Ordinal(ordinal), disk });
     }
 
     /// Tells what a watch of the ledger shows while it says what is here.
