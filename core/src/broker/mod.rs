@@ -3,6 +3,7 @@
 //! Owns which replica hears what, handshakes (who is believed to be whom), and what the operator is told. Never knows
 //! addresses, sockets, names of topics, or where anything is stored.
 
+mod arrivals;
 mod handshake;
 mod reports;
 mod route;

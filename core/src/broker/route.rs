@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, Range};
 use std::time::Duration;
 
+use super::arrivals::Arrivals;
 use super::handshake::{self, Accepted, Hello, HelloRefusal, Identity};
 use crate::entry::Entry;
 use crate::id::{Ordinal, PartitionKey, ReplicaId};
@@ -76,7 +77,7 @@ pub struct Broker {
     pub(super) identity: Identity,
     pub(super) replicas: BTreeMap<PartitionKey, Replica>,
     /// Which process of each peer, by how many connections: while one replaces another both are there.
-    connected: BTreeMap<ReplicaId, (Process, u32)>,
+    pub(super) connected: BTreeMap<ReplicaId, (Process, u32)>,
     /// The last process that was seen of each life of each broker's volume.
     seen: BTreeMap<Ordinal, Vec<(ReplicaId, Process)>>,
     /// The operator accepted this process at least once.
@@ -98,6 +99,8 @@ pub struct Broker {
     /// is new, with the next round of turns for who may have left.
     wanted: (BTreeSet<ReplicaId>, bool),
     regrouped: bool,
+    /// Peers that some leaders have yet to hear of.
+    pub(super) arrivals: Arrivals,
 }
 
 impl Broker {
@@ -123,6 +126,7 @@ impl Broker {
             woken: BTreeSet::new(),
             wanted: (BTreeSet::new(), true),
             regrouped: false,
+            arrivals: Arrivals::default(),
         };
         for (key, recovered) in recovered {
             let (me, process) = (broker.identity.replica(), broker.identity.process());
@@ -252,6 +256,7 @@ impl Broker {
                 for key in self.next_turn() {
                     self.deliver_quietly(now, key, partition::Input::Tick, &mut out);
                 }
+                self.admit_next(now, &mut out);
                 self.watch_isolation(now);
             }
         }
@@ -264,6 +269,7 @@ impl Broker {
         for key in std::mem::take(&mut self.dirty) {
             if let Some(replica) = self.replicas.get_mut(&key) {
                 out.extend(replica.settle(now).into_iter().map(|effect| (key, effect)));
+                self.arrivals.note(replica);
             }
         }
         self.note_changes(&out);
@@ -315,14 +321,13 @@ impl Broker {
             Some(_) | None => 1,
         };
         if self.connected.insert(peer, (process, connections)).is_some() {
-            self.deliver_to_all(now, &partition::Input::PeerDown(peer), out);
+            self.part(now, peer, out);
         }
         let me = self.identity.replica();
-        let input = partition::Input::PeerUp { peer, process };
         let concerned = |entry: &Entry| entry.concerns(peer);
         let keys: Vec<PartitionKey> = self.keys_where(concerned);
         for key in keys {
-            self.deliver(now, key, input.clone(), out);
+            self.arrive(now, key, peer, out);
         }
         // Who is its partition's only member has no member to hear: any broker that knows this volume will do.
         let alone = |entry: &Entry| entry.members.replicas() == [me];
@@ -346,8 +351,14 @@ impl Broker {
         *connections -= 1;
         if *connections == 0 {
             self.connected.remove(&peer);
-            self.deliver_to_all(now, &partition::Input::PeerDown(peer), out);
+            self.part(now, peer, out);
         }
+    }
+
+    fn part(&mut self, now: Now, peer: ReplicaId, out: &mut Vec<(PartitionKey, Effect)>) {
+        self.arrivals.forget(peer);
+        self.deliver_to_all(now, &partition::Input::PeerDown(peer), out);
+        self.admit_all(now, out);
     }
 
     fn keys_where(&self, holds: impl Fn(&Entry) -> bool) -> Vec<PartitionKey> {
@@ -413,7 +424,7 @@ impl Broker {
         }
     }
 
-    fn deliver(
+    pub(super) fn deliver(
         &mut self,
         now: Now,
         key: PartitionKey,

@@ -8,11 +8,11 @@ use crate::id::{ClusterId, Incarnation, Ordinal, PartitionKey, ReplicaId, TopicI
 use crate::partition::{self, Effect, Message, Now, Refusal, Ticket, Write, WriteSeq};
 use crate::term::{BootId, Epoch, Process, Session, Term};
 
-fn process(session: u64) -> Process {
+pub(super) fn process(session: u64) -> Process {
     Process { session: Session(session), boot: BootId(session * 7) }
 }
 
-fn identity(number: u16, sessions: &[u64]) -> Identity {
+pub(super) fn identity(number: u16, sessions: &[u64]) -> Identity {
     Identity {
         cluster: Some(ClusterId(1)),
         ordinal: Ordinal(number),
@@ -21,19 +21,19 @@ fn identity(number: u16, sessions: &[u64]) -> Identity {
     }
 }
 
-fn broker() -> Broker {
+pub(super) fn broker() -> Broker {
     Broker::new(identity(0, &[1]), []).unwrap()
 }
 
-fn id(number: u16) -> ReplicaId {
+pub(super) fn id(number: u16) -> ReplicaId {
     identity(number, &[]).replica()
 }
 
-fn key(partition: u32) -> PartitionKey {
+pub(super) fn key(partition: u32) -> PartitionKey {
     PartitionKey { topic: TopicId(1), partition }
 }
 
-fn entry(partition: u32, counter: u64, leader: u16, members: &[u16]) -> Entry {
+pub(super) fn entry(partition: u32, counter: u64, leader: u16, members: &[u16]) -> Entry {
     let quorum = u8::try_from(members.len() / 2 + 1).unwrap();
     let set = ReplicaSet::new(members.iter().copied().map(id).collect(), quorum).unwrap();
     let epoch = Epoch { generation: 1, counter };
@@ -49,13 +49,13 @@ fn entry(partition: u32, counter: u64, leader: u16, members: &[u16]) -> Entry {
     }
 }
 
-fn up(broker: &mut Broker, number: u16) -> Accepted {
+pub(super) fn up(broker: &mut Broker, number: u16) -> Accepted {
     let accepted = broker.hear(&identity(number, &[1]).hello(Ordinal(0))).unwrap();
     broker.step(Now::default(), Input::PeerUp(accepted));
     accepted
 }
 
-fn durable(broker: &mut Broker, partition: u32, seq: u64) -> Vec<(PartitionKey, Effect)> {
+pub(super) fn durable(broker: &mut Broker, partition: u32, seq: u64) -> Vec<(PartitionKey, Effect)> {
     broker.step(Now::default(), Input::Partition(key(partition), partition::Input::Durable(WriteSeq(seq))))
 }
 

@@ -104,6 +104,27 @@ impl Replica {
         self.entry().is_some_and(|entry| entry.opened_by(hears))
     }
 
+    /// Whether it leads, or opens its term, and hears as many members as it takes to open a term and to commit: of others it may
+    /// hear later.
+    pub fn does_without_more(&self) -> bool {
+        let hears = |replica| replica == self.me || self.peers.contains_key(&replica);
+        let entry = match &self.role {
+            Role::Opening(opening) => &opening.entry,
+            Role::Leading(leading) => &leading.entry,
+            Role::Idle | Role::Following(_) | Role::Halted(_) => return false,
+        };
+        self.repairs.is_empty() && entry.opened_by(hears) && entry.acknowledged_by(hears)
+    }
+
+    /// Whether it opens a term that it cannot serve in yet.
+    pub fn is_on_its_way(&self) -> bool {
+        match &self.role {
+            Role::Opening(_) => true,
+            Role::Leading(leading) => !leading.opened,
+            Role::Idle | Role::Following(_) | Role::Halted(_) => false,
+        }
+    }
+
     /// For the operator. `None` while a promise is being stored: the report would be older than what is promised already.
     pub fn report(&self) -> Option<Report> {
         self.promise_is_durable().then(|| Report {
