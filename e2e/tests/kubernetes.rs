@@ -177,7 +177,7 @@ fn probe(environment: &Environment, class: &str) -> String {
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata: {{name: {class}}}
-spec: {{accessModes: [ReadWriteOnce], storageClassName: {class}, resources: {{requests: {{storage: 64Mi}}}}}}
+spec: {{accessModes: [ReadWriteOnce], storageClassName: {class}, resources: {{requests: {{storage: 320Mi}}}}}}
 ---
 apiVersion: v1
 kind: Pod
