@@ -73,6 +73,10 @@ fn explain_says_what_each_field_means() {
     explains("clusters.fulmar.dev.spec.storage.whenDeleted", &words);
 }
 
+/// As the operator tells of moves between brokers.
+const OPERATION: &str =
+    r#"{"type":"Rebalance","step":"MovingReplicas","done":37,"total":120,"progress":"Rebalance 37/120"}"#;
+
 #[test]
 fn columns_show_what_a_status_says() {
     let environment = Environment::get().unwrap();
@@ -87,7 +91,7 @@ fn columns_show_what_a_status_says() {
         &namespace.name,
         "flc",
         "orders",
-        &format!(r#"{{"brokersReady":"2/3","underReplicated":4,{ready}}}"#),
+        &format!(r#"{{"brokersReady":"2/3","underReplicated":4,"operation":{OPERATION},{ready}}}"#),
     );
     write_status(
         environment,
@@ -102,9 +106,9 @@ fn columns_show_what_a_status_says() {
         printed.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
     };
     let rows = table("flc", &["-o", "wide"]);
-    assert_eq!(rows[0], ["NAME", "READY", "BROKERS", "UNDERREPLICATED", "AGE", "REASON"]);
-    assert_eq!(rows[1][..4], ["orders", "False", "2/3", "4"]);
-    assert_eq!(rows[1][5], "BrokersStarting");
+    assert_eq!(rows[0], ["NAME", "READY", "BROKERS", "OPERATION", "UNDERREPLICATED", "AGE", "REASON"]);
+    assert_eq!(rows[1][..6], ["orders", "False", "2/3", "Rebalance", "37/120", "4"]);
+    assert_eq!(rows[1][7], "BrokersStarting");
     let rows = table("flt", &[]);
     assert_eq!(
         rows[0],
