@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use crate::control::effect::Greeting;
 use crate::control::input::Hello;
-use crate::control::moves::TAKES_BELOW_PERCENT;
 use crate::control::view::Disk;
 use crate::id::{Incarnation, Ordinal, PartitionKey, ReplicaId};
 use crate::partition::Report;
@@ -108,6 +107,6 @@ impl Broker {
 
     /// Its volume has room for more replicas, as far as it said.
     pub(super) fn has_room(&self) -> bool {
-        self.disk.is_none_or(|disk| !disk.is_full && disk.used_percent < TAKES_BELOW_PERCENT)
+        self.disk.is_none_or(Disk::takes_replicas)
     }
 }

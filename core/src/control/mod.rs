@@ -35,7 +35,6 @@ pub use self::desired::{Desired, TopicWish};
 pub use self::effect::{Address, Document, DocumentName, Effect, Greeting, PushedPage, Revision};
 pub use self::input::{HeldPage, Hello, Input, Sighting, WriteFailure};
 pub use self::losses::{InvalidLossWord, LossWord};
-pub use self::moves::TAKES_BELOW_PERCENT;
 pub use self::view::{
     BrokerState, BrokerView, ControlEvent, Disk, EventKind, Moving, PartitionView, Stuck, TopicView, View,
     Waiting,

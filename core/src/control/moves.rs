@@ -32,9 +32,6 @@ const PAGE: usize = 64;
 const PLAN_EVERY: Duration = Duration::from_secs(1);
 /// What could not be moved when the plan was made (it had no leader just then) is looked at again after this.
 const PLAN_AGAIN: Duration = Duration::from_secs(10);
-/// Whose volume is fuller gets no replicas: it would soon take no records of those that it has. A broker says that it is full at some
-/// ninety percent.
-pub const TAKES_BELOW_PERCENT: u8 = 85;
 /// A broker that is wished and away is waited for so long before others carry its part: it may only restart.
 pub(super) const ABSENCE_MAX: Duration = Duration::from_mins(1);
 

@@ -98,6 +98,20 @@ pub struct Disk {
     pub is_full: bool,
 }
 
+/// A volume that has so much left, or so much of itself, gets replicas. With less it would soon take no records of those that it has: a
+/// broker keeps back an eighth of a small volume and 512 MiB of a large one.
+const ROOM_BYTES: u64 = 2 << 30;
+const ROOM_PERCENT: u8 = 15;
+
+impl Disk {
+    /// Whether replicas may move to it.
+    pub fn takes_replicas(self) -> bool {
+        let free_percent = 100_u8.saturating_sub(self.used_percent);
+        let free_bytes = self.total_bytes / 100 * u64::from(free_percent);
+        !self.is_full && (free_percent > ROOM_PERCENT || free_bytes >= ROOM_BYTES)
+    }
+}
+
 /// How a broker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BrokerState {

@@ -1,6 +1,6 @@
 //! The last phase for a Cluster: what is true of it now. A projection; nothing is decided from it.
 
-use fulmar_core::control::{BrokerState, BrokerView, Moving, TAKES_BELOW_PERCENT, View};
+use fulmar_core::control::{BrokerState, BrokerView, Moving, View};
 use fulmar_crds::cluster::{BrokerStatus, Operation, OperationType, Retained};
 use fulmar_crds::{Cluster, ClusterStatus};
 use jiff::Timestamp;
@@ -275,15 +275,13 @@ fn underway(facts: &Facts<'_>) -> Option<(&'static str, String)> {
 
 /// Brokers that take no replicas, for people; empty if all do.
 fn crowded(facts: &Facts<'_>, view: &View) -> String {
-    let is_crowded = |one: &&BrokerView| {
-        one.disk.is_some_and(|disk| disk.is_full || disk.used_percent >= TAKES_BELOW_PERCENT)
-    };
+    let is_crowded = |one: &&BrokerView| one.disk.is_some_and(|disk| !disk.takes_replicas());
     let stays = view.brokers.iter().filter(|one| one.ordinal.0 < view.wished);
     let names: Vec<String> = stays.filter(is_crowded).map(|one| facts.key.pod(one.ordinal.0)).collect();
     if names.is_empty() {
         return String::new();
     }
-    format!("; volumes of {TAKES_BELOW_PERCENT} % or more take none: {}", names.join(", "))
+    format!("; too little room on the volumes of {}", names.join(", "))
 }
 
 /// Brokers that are wanted, have nothing yet, and do not serve: they are to get their part.

@@ -186,7 +186,7 @@ fn what_holds_up_a_scale_down_is_named() {
         condition(&status, "Balanced").2.to_owned()
     };
     let said = "4 brokers run until those that leave hold nothing: ";
-    let crowded = "1 of 9 replicas are moved; volumes of 85 % or more take none: orders-1";
+    let crowded = "1 of 9 replicas are moved; too little room on the volumes of orders-1";
     assert_eq!(balanced(&view), format!("{said}{crowded}"));
     (view.moving, view.named, view.unheard) = (None, 3, vec![Ordinal(3)]);
     let unheard = balanced(&view);

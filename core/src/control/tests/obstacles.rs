@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::moves::{SECOND, alone_on, is_calm, join, leave, loads, run_until, skew};
 use super::world::{World, wish};
+use crate::control::Disk;
 use crate::entry::{Entry, Members};
 use crate::id::{Ordinal, PartitionKey};
 
@@ -48,6 +49,14 @@ fn a_volume_that_is_nearly_full_gets_nothing_until_it_has_room() {
     assert_eq!(members(&world), before);
     world.fill(3, 84);
     run_until(&mut world, "it carries its part", |world| is_calm(world) && skew(&loads(world)) <= 1);
+}
+
+#[test]
+fn a_large_volume_has_room_though_little_of_it_is_free() {
+    let disk = |total_bytes, used_percent| Disk { total_bytes, used_percent, is_full: false };
+    assert!(disk(1 << 30, 84).takes_replicas() && !disk(1 << 30, 85).takes_replicas());
+    assert!(disk(250 << 30, 98).takes_replicas() && !disk(250 << 30, 100).takes_replicas());
+    assert!(!Disk { is_full: true, ..disk(250 << 30, 10) }.takes_replicas());
 }
 
 #[test]
