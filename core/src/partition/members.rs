@@ -124,7 +124,6 @@ impl Replica {
         }
         if !self.repairs.is_empty() {
             self.repairs.peer_up(now.since_start, peer);
-            self.changed();
         }
         let log_end = self.log.end;
         match &mut self.role {

@@ -138,19 +138,19 @@ impl Repairs {
         }
     }
 
-    /// A batch was found damaged. True if that is news.
-    fn found(&mut self, now: Duration, offset: Offset) -> bool {
+    /// A batch was found damaged.
+    fn found(&mut self, now: Duration, offset: Offset) {
         if let Some(place) = self.places.get_mut(&offset) {
-            let Stage::Mended(_) = place.stage else { return false };
+            let Stage::Mended(_) = place.stage else { return };
             // Who reads it first after it was put back may have begun before; who finds it so for the tenth time has not.
             place.rounds = place.rounds.saturating_add(1);
             place.asked.clear();
             place.stage = Stage::Waiting(now + place.pause());
-            return true;
+            return;
         }
         if self.places.len() >= REPAIRS_MAX {
             let mended = self.places.iter().find(|(_, place)| matches!(place.stage, Stage::Mended(_)));
-            let Some(oldest) = mended.map(|(offset, _)| *offset) else { return false };
+            let Some(oldest) = mended.map(|(offset, _)| *offset) else { return };
             self.places.remove(&oldest);
         }
         let place = Place {
@@ -161,7 +161,6 @@ impl Repairs {
             hidden_until: None,
         };
         self.places.insert(offset, place);
-        true
     }
 
     /// Whom to ask for what, if it is time to ask.
@@ -210,6 +209,16 @@ impl Replica {
         }
         let cannot_be_had = self.cannot_be_had();
         self.repairs.damaged().find(|(_, place)| cannot_be_had(place)).map(|(offset, _)| offset)
+    }
+
+    /// Tells the operator if what is damaged, or cannot be had, is not what it was: by a mend, by retention, a cut or a reset, by
+    /// other members. Who is said to have damage gets no partition back to lead.
+    pub(super) fn tell_damage(&mut self) {
+        let damage = (self.unreadable(), self.irreparable());
+        if damage != self.damage_told {
+            self.damage_told = damage;
+            self.changed();
+        }
     }
 
     /// Whether all other members were asked for a place and said no.
@@ -261,9 +270,7 @@ impl Replica {
         if offset < self.log.start || offset >= self.log.durable {
             return;
         }
-        if self.repairs.found(now.since_start, offset) {
-            self.changed();
-        }
+        self.repairs.found(now.since_start, offset);
         self.stop_shipping(offset);
         if let Role::Following(following) = &self.role
             && !following.reconciled
@@ -316,7 +323,6 @@ impl Replica {
         } else {
             place.refused.insert(from);
             place.stage = Stage::Waiting(now.since_start);
-            self.changed();
         }
     }
 
@@ -369,7 +375,6 @@ impl Replica {
         if count == 0 {
             return;
         }
-        self.changed();
         match &self.role {
             Role::Opening(_) => self.choose_log(now),
             Role::Leading(_) => self.advance_commit(),

@@ -55,6 +55,8 @@ pub struct Replica {
     pub(super) whole_seen: Vec<ReplicaId>,
     /// The high watermark that the operator was told, and when.
     pub(super) watermark_told: (Offset, Duration),
+    /// What the operator was told of damage: the first place that cannot be read, and the first that cannot be had.
+    pub(super) damage_told: (Option<Offset>, Option<Offset>),
     life: Life,
     written: WriteSeq,
     synced: WriteSeq,
@@ -141,6 +143,7 @@ impl Replica {
             caught_up_seen: Vec::new(),
             whole_seen: Vec::new(),
             watermark_told: (Offset::ZERO, Duration::ZERO),
+            damage_told: (None, None),
             life: Life::Fresh { release_is_due },
             written: WriteSeq(0),
             synced: WriteSeq(0),
@@ -189,6 +192,7 @@ impl Replica {
             Role::Following(_) => self.settle_following(),
             Role::Idle | Role::Halted(_) => {}
         }
+        self.tell_damage();
         std::mem::take(&mut self.effects)
     }
 

@@ -37,7 +37,6 @@ impl Replica {
         let Some(gone) = gone.map(|gone| gone.min(self.high_watermark)) else { return };
         if gone > self.log.start {
             self.raise_log_start(gone);
-            self.changed();
             self.choose_log(now);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::super::bench::{Bench, batch, entry, opening, term, vector, writes};
 use super::super::open::Answer;
-use super::super::{Input, Message, Promise, Recovered, Write};
+use super::super::{Effect, Input, Message, Promise, Recovered, Write};
 use super::*;
 
 #[test]
@@ -42,10 +42,45 @@ fn the_vector_and_the_producers_outlive_retention() {
     assert_eq!(bench.replica.report().unwrap().last_term, Some(term(1, 0)));
     assert_eq!(bench.replica.log_start(), Offset(2));
     let effects = bench.publish(8, Some((9, 0)));
-    assert!(
-        matches!(effects[..], [super::super::Effect::Acknowledge { base: Offset(1), .. }]),
-        "{effects:?}"
-    );
+    assert!(matches!(effects[..], [Effect::Acknowledge { base: Offset(1), .. }]), "{effects:?}");
+}
+
+#[test]
+fn that_damage_has_gone_with_retention_is_told() {
+    let mut bench = Bench::following();
+    bench.append(term(1, 1), vec![opening(term(1, 1), 1, 0), batch(term(1, 1), 1), batch(term(1, 1), 2)], 0);
+    bench.sync();
+    bench.step(Input::Unreadable(Offset(0)));
+    assert_eq!(bench.replica.report().unwrap().unreadable, Some(Offset(0)));
+    assert!(bench.settle().contains(&Effect::Changed));
+    let mut starts_at = |log_start| {
+        let (term, from, batches) = (term(1, 1), Offset(3), Vec::new());
+        let (high_watermark, log_start) = (Offset(2), Offset(log_start));
+        let effects = bench.says(1, Message::Append { term, from, batches, high_watermark, log_start });
+        assert_eq!(writes(&effects), [Write::LogStart(log_start)]);
+        (bench.settle().contains(&Effect::Changed), bench.replica.report().unwrap().unreadable)
+    };
+    assert_eq!(starts_at(1), (true, None));
+    assert_eq!(starts_at(2), (false, None), "a start alone is no news");
+}
+
+#[test]
+fn that_damage_has_gone_with_the_log_is_told() {
+    let mut bench = Bench::recovered(Recovered {
+        vector: vector(&[(term(1, 2), 0)]),
+        log_end: Offset(3),
+        ..Recovered::default()
+    });
+    bench.up(1);
+    bench.step(Input::Unreadable(Offset(1)));
+    assert!(bench.settle().contains(&Effect::Changed));
+    bench.says(1, Message::Fence { entry: entry(3, 1), term: term(3, 1) });
+    bench.sync();
+    bench.settle();
+    // What comes before its leader's start is gone from here, too.
+    bench.attach(&entry(3, 1), 1, &[(term(1, 2), 0), (term(3, 1), 8)], 5, 9);
+    assert!(bench.settle().contains(&Effect::Changed));
+    assert_eq!((bench.replica.log_start(), bench.replica.unreadable()), (Offset(5), None));
 }
 
 /// Leads term 2 with 0 to 5 of term 1. 1 follows with a log that begins at 3, and so does 2, at `other`.
