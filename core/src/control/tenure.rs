@@ -27,10 +27,12 @@ pub(super) enum Phase {
         /// Under way.
         asked: bool,
     },
-    /// There is no table: brokers are asked whose volumes they have.
+    /// There is no table, or a root that names nobody and nothing: brokers are asked whose volumes they have.
     Identify {
         /// When the first volume with an identity was heard.
         found_at: Option<Duration>,
+        /// That root. Perhaps nobody was ever told of it: the write of a first root may arrive after another one has won, and has gone.
+        root: Option<Box<Root>>,
     },
     /// The root with the new tenure is on its way.
     TakingOver,
@@ -153,7 +155,7 @@ impl Controller {
         match root {
             None => {
                 self.loaded_epoch = 0;
-                self.phase = Phase::Identify { found_at: None };
+                self.phase = Phase::Identify { found_at: None, root: None };
             }
             Some(mut root) => {
                 self.loaded_epoch = root.controller_epoch;
@@ -167,7 +169,11 @@ impl Controller {
                     self.plan.take(page);
                 }
                 self.plan.numbers.extend(listed);
-                self.take_over(root);
+                if root.pages.is_empty() && root.brokers.is_empty() {
+                    self.phase = Phase::Identify { found_at: None, root: Some(Box::new(root)) };
+                } else {
+                    self.take_over(root);
+                }
             }
         }
     }
@@ -219,7 +225,7 @@ impl Controller {
                 self.phase = Phase::Load { at, asked: true };
                 self.out.push(Effect::Load);
             }
-            Phase::Identify { found_at } => self.identify(found_at),
+            Phase::Identify { found_at, root } => self.identify(found_at, root),
             Phase::TakingOver
                 if self.shelf.root.as_ref().is_some_and(|root| root.controller_epoch == self.tenure) =>
             {
@@ -246,14 +252,19 @@ impl Controller {
         (0..wished).chain(leaving).collect()
     }
 
-    /// No table: the identity is the one that volumes hold, or a new one if every broker's volume is empty.
-    fn identify(&mut self, found_at: Option<Duration>) {
+    /// No table: the identity is the one that volumes hold, or a new one if every broker's volume is empty. A `root` that names nothing
+    /// counts as much as that of an empty volume: less than a volume's, more than a new one.
+    fn identify(&mut self, found_at: Option<Duration>, root: Option<Box<Root>>) {
         let hellos: Vec<&Hello> = self.brokers.values().filter_map(|broker| broker.hello.as_ref()).collect();
         let identities: BTreeSet<ClusterId> = hellos.iter().filter_map(|hello| hello.cluster_id).collect();
         let heard =
             |ordinal: u16| self.brokers.get(&Ordinal(ordinal)).is_some_and(|broker| broker.hello.is_some());
         let expected = self.founders();
         let all_heard = !expected.is_empty() && expected.into_iter().all(heard);
+        if let Some(root) = root.clone().filter(|root| identities.contains(&root.cluster_id)) {
+            self.forget_brokers();
+            return self.take_over(*root);
+        }
         let mut identities = identities.into_iter();
         match (identities.next(), identities.next()) {
             (Some(_), Some(_)) => {
@@ -265,7 +276,7 @@ impl Controller {
             }
             (Some(identity), None) => {
                 let found_at = found_at.unwrap_or(self.now);
-                self.phase = Phase::Identify { found_at: Some(found_at) };
+                self.phase = Phase::Identify { found_at: Some(found_at), root };
                 if all_heard || self.now >= found_at + ADOPT_PATIENCE {
                     let message = format!("the table is lost; the volumes are of Cluster {identity}");
                     self.event(EventKind::Warning, "TableLost", None, message);
@@ -280,6 +291,10 @@ impl Controller {
                         odd.replica.ordinal
                     );
                     return self.halt("VolumeWithoutClusterId", message);
+                }
+                if let Some(root) = root {
+                    self.forget_brokers();
+                    return self.take_over(*root);
                 }
                 if let Some(id) = self.take_id() {
                     self.event(

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use super::world::{World, wish};
-use crate::control::table::Page;
-use crate::control::{BrokerState, DocumentName, WriteFailure};
+use crate::control::table::{Page, Root};
+use crate::control::{BrokerState, Document, DocumentName, WriteFailure};
 use crate::id::ClusterId;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -239,4 +239,48 @@ fn a_restored_volume_is_refused() {
         "{}",
         world.view.brokers[1].message
     );
+}
+
+/// A root that names no page and no broker, as the first one is written.
+fn first_root(cluster_id: ClusterId) -> Document {
+    let (pages, brokers) = (Vec::new(), Vec::new());
+    let root = Root { cluster_id, controller_epoch: 1, rebuilding: false, pages, brokers };
+    Document { name: DocumentName::Root, cluster_id, controller_epoch: 1, lines: root.lines() }
+}
+
+#[test]
+fn a_first_root_that_arrives_when_its_table_has_come_and_gone_gives_nobody_another_identity() {
+    for restarts in [false, true] {
+        let mut world = World::new(3, vec![wish("orders", 2)]);
+        world.run(2 * SECOND);
+        let id = world.view.cluster_id;
+        world.ledger.clear();
+        world.restore(DocumentName::Root, first_root(ClusterId(77)));
+        if restarts {
+            world.restart_controller();
+        } else {
+            let stray = world.ledger.clone();
+            world.show(&stray);
+        }
+        world.run(10 * SECOND);
+        assert_eq!((world.view.cluster_id, world.root().cluster_id), (id, id.unwrap()));
+        assert!(world.topic("orders").ready, "{:?}", world.view.waiting);
+        assert!(world.told("TableLost"));
+    }
+}
+
+#[test]
+fn a_first_root_that_nobody_was_told_of_keeps_its_id() {
+    let mut world = World::new(3, vec![wish("orders", 2)]);
+    world.restore(DocumentName::Root, first_root(ClusterId(77)));
+    // One of them was told of it before the operator ended.
+    world.brokers.get_mut(&1).unwrap().cluster_id = Some(ClusterId(77));
+    world.run(3 * SECOND);
+    assert_eq!(world.view.cluster_id, Some(ClusterId(77)));
+    assert!(world.topic("orders").ready && !world.told("ClusterCreated") && !world.told("TableLost"));
+    let mut world = World::new(3, vec![wish("orders", 2)]);
+    world.restore(DocumentName::Root, first_root(ClusterId(77)));
+    world.run(3 * SECOND);
+    assert_eq!(world.view.cluster_id, Some(ClusterId(77)));
+    assert!(world.topic("orders").ready && !world.told("ClusterCreated"));
 }
