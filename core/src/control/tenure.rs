@@ -252,8 +252,7 @@ impl Controller {
         (0..wished).chain(leaving).collect()
     }
 
-    /// No table: the identity is the one that volumes hold, or a new one if every broker's volume is empty. A `root` that names nothing
-    /// counts as much as that of an empty volume: less than a volume's, more than a new one.
+    /// No table: the identity is the one that volumes hold, or a new one if every broker's volume is empty.
     fn identify(&mut self, found_at: Option<Duration>, root: Option<Box<Root>>) {
         let hellos: Vec<&Hello> = self.brokers.values().filter_map(|broker| broker.hello.as_ref()).collect();
         let identities: BTreeSet<ClusterId> = hellos.iter().filter_map(|hello| hello.cluster_id).collect();
@@ -261,9 +260,8 @@ impl Controller {
             |ordinal: u16| self.brokers.get(&Ordinal(ordinal)).is_some_and(|broker| broker.hello.is_some());
         let expected = self.founders();
         let all_heard = !expected.is_empty() && expected.into_iter().all(heard);
-        if let Some(root) = root.clone().filter(|root| identities.contains(&root.cluster_id)) {
-            self.forget_brokers();
-            return self.take_over(*root);
+        if let Some(root) = root {
+            return self.weigh(root, found_at, all_heard);
         }
         let mut identities = identities.into_iter();
         match (identities.next(), identities.next()) {
@@ -276,11 +274,9 @@ impl Controller {
             }
             (Some(identity), None) => {
                 let found_at = found_at.unwrap_or(self.now);
-                self.phase = Phase::Identify { found_at: Some(found_at), root };
+                self.phase = Phase::Identify { found_at: Some(found_at), root: None };
                 if all_heard || self.now >= found_at + ADOPT_PATIENCE {
-                    let message = format!("the table is lost; the volumes are of Cluster {identity}");
-                    self.event(EventKind::Warning, "TableLost", None, message);
-                    self.found(identity, true);
+                    self.adopt(identity);
                 }
             }
             (None, _) if all_heard => {
@@ -291,10 +287,6 @@ impl Controller {
                         odd.replica.ordinal
                     );
                     return self.halt("VolumeWithoutClusterId", message);
-                }
-                if let Some(root) = root {
-                    self.forget_brokers();
-                    return self.take_over(*root);
                 }
                 if let Some(id) = self.take_id() {
                     self.event(
@@ -308,6 +300,33 @@ impl Controller {
             }
             (None, _) => {}
         }
+    }
+
+    /// A root that names nobody and nothing is right, unless the volumes of all brokers, two at least, agree on another identity: of a
+    /// single foreign volume it is the volume that is wrong.
+    fn weigh(&mut self, root: Box<Root>, found_at: Option<Duration>, all_heard: bool) {
+        let hellos = || self.brokers.values().filter_map(|broker| broker.hello.as_ref());
+        let mut identities = hellos().map(|hello| hello.cluster_id);
+        let first = identities.next().flatten();
+        let agreed =
+            first.filter(|first| hellos().count() > 1 && identities.all(|other| other == Some(*first)));
+        let is_known = hellos().any(|hello| hello.cluster_id == Some(root.cluster_id));
+        let found_at = found_at.or_else(|| hellos().next().map(|_| self.now));
+        let waited = found_at.is_some_and(|found_at| self.now >= found_at + ADOPT_PATIENCE);
+        match agreed.filter(|agreed| all_heard && *agreed != root.cluster_id) {
+            Some(identity) => self.adopt(identity),
+            None if all_heard || is_known || waited => {
+                self.forget_brokers();
+                self.take_over(*root);
+            }
+            None => self.phase = Phase::Identify { found_at, root: Some(root) },
+        }
+    }
+
+    fn adopt(&mut self, identity: ClusterId) {
+        let message = format!("the table is lost; the volumes are of Cluster {identity}");
+        self.event(EventKind::Warning, "TableLost", None, message);
+        self.found(identity, true);
     }
 
     fn found(&mut self, cluster_id: ClusterId, rebuilding: bool) {

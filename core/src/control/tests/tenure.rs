@@ -270,6 +270,18 @@ fn a_first_root_that_arrives_when_its_table_has_come_and_gone_gives_nobody_anoth
 }
 
 #[test]
+fn a_single_foreign_volume_does_not_outweigh_a_first_root() {
+    for brokers in [1, 3] {
+        let mut world = World::new(brokers, vec![wish("orders", 1)]);
+        world.restore(DocumentName::Root, first_root(ClusterId(77)));
+        world.brokers.get_mut(&0).unwrap().cluster_id = Some(ClusterId(13));
+        world.run(10 * SECOND);
+        assert_eq!(world.view.cluster_id, Some(ClusterId(77)));
+        assert_eq!(world.view.brokers[0].state, BrokerState::Refused);
+    }
+}
+
+#[test]
 fn a_first_root_that_nobody_was_told_of_keeps_its_id() {
     let mut world = World::new(3, vec![wish("orders", 2)]);
     world.restore(DocumentName::Root, first_root(ClusterId(77)));
