@@ -101,10 +101,13 @@ fn five_hundred_topics_are_ready_within_60_s_of_the_last_one_and_then_the_api_se
         Ok(true)
     })
     .unwrap();
-    let took = created.elapsed();
+    let (took, all) = (created.elapsed(), began.elapsed());
+    let asked_for = asked(&audit).unwrap();
+    let writes =
+        asked_for.get(&("update".to_owned(), "topics/status".to_owned())).copied().unwrap_or_default();
     println!(
-        "{topics} Topics are Ready {took:?} after the last was created; asked: {:?}",
-        asked(&audit).unwrap()
+        "{topics} Topics are Ready {took:?} after the last was created; {:.0} statuses a second since the first; asked: {asked_for:?}",
+        f64::from(u32::try_from(writes).unwrap()) / all.as_secs_f64()
     );
 
     // The last details of statuses are told, and then nothing is.

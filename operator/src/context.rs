@@ -18,7 +18,7 @@ pub struct Context {
     pub client: Client,
     /// To read from.
     pub watches: Arc<Watches>,
-    /// Writes statuses, slowly.
+    /// Writes statuses, a few at once.
     pub statuses: Statuses,
     /// Writes Events.
     pub events: Events,

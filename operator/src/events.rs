@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube_runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::api::call;
 use crate::metrics::Metrics;
@@ -35,11 +36,11 @@ pub struct Events {
 }
 
 impl Events {
-    /// Starts the writer; it ends with the last copy of the returned value.
-    pub fn start(client: Client, instance: String, metrics: Arc<Metrics>) -> Self {
+    /// Starts the writer, as one of `writers`; it ends with the last copy of the returned value, too.
+    pub fn start(client: Client, instance: String, metrics: Arc<Metrics>, writers: &mut JoinSet<()>) -> Self {
         let reporter = Reporter { controller: OPERATOR.to_owned(), instance: Some(instance) };
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(write(Recorder::new(client, reporter), waiting, Arc::clone(&metrics)));
+        writers.spawn(write(Recorder::new(client, reporter), waiting, Arc::clone(&metrics)));
         Self { queue, metrics }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 use crate::clusters::Clusters;
 use crate::config::Config;
@@ -72,11 +73,13 @@ async fn operate(config: Config) -> anyhow::Result<()> {
         held = candidate(&config).elected(&client) => held,
         () = &mut stop => return Ok(()),
     };
-    let context = context(config, client, caches, metrics);
+    let mut writers = JoinSet::new();
+    let context = context(config, client, caches, metrics, &mut writers);
     context.metrics.leading.set(1);
     let outcome = act(&clusters, context, &mut held, stop).await;
     // First nobody acts any more, then the Lease is given back.
     clusters.end().await;
+    writers.shutdown().await;
     if let Some(lost) = outcome {
         return Err(lost.into());
     }
@@ -107,10 +110,17 @@ async fn act(
     }
 }
 
-fn context(config: Config, client: Client, watches: Arc<Watches>, metrics: Arc<Metrics>) -> Context {
+/// What writes in the background is one of `writers`.
+fn context(
+    config: Config,
+    client: Client,
+    watches: Arc<Watches>,
+    metrics: Arc<Metrics>,
+    writers: &mut JoinSet<()>,
+) -> Context {
     Context {
-        statuses: Statuses::start(client.clone(), Arc::clone(&metrics)),
-        events: Events::start(client.clone(), config.pod_name.clone(), Arc::clone(&metrics)),
+        statuses: Statuses::start(client.clone(), Arc::clone(&metrics), writers),
+        events: Events::start(client.clone(), config.pod_name.clone(), Arc::clone(&metrics), writers),
         client,
         watches,
         metrics,

@@ -221,10 +221,8 @@ impl Attendant {
         }
         self.secrets = None;
         let claims = claims(&seen.topics, None);
-        for claimed in &claims {
-            let step = finalizer::step(claimed, Keeper::Nobody);
-            finalizer::carry_out(&self.context.client, &claimed.topic, step).await?;
-        }
+        let steps = finalizer::steps(&claims, Keeper::Nobody);
+        finalizer::carry_out(&self.context.client, steps).await?;
         self.report_absence(cluster.is_some(), &claims);
         Ok(if cluster.is_none() && claims.is_empty() { Next::Over } else { Next::Change })
     }
@@ -338,16 +336,7 @@ impl Attendant {
     async fn keep_finalizers(&self, claims: &[Claimed]) -> Result<(), ApiError> {
         let view = self.settled_view();
         let keeper = view.as_ref().map_or(Keeper::Busy, |view| Keeper::View(view));
-        for claimed in claims {
-            let step = finalizer::step(claimed, keeper);
-            match finalizer::carry_out(&self.context.client, &claimed.topic, step).await {
-                Ok(()) => {}
-                // The Topic has changed meanwhile: its new version wakes us.
-                Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        finalizer::carry_out(&self.context.client, finalizer::steps(claims, keeper)).await
     }
 
     fn next(&self, next: Next, findings: &Findings<'_>, certificates: &Certificates) -> Next {

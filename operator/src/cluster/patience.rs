@@ -180,10 +180,9 @@ impl Patience {
 
 /// Whether any condition has another status.
 fn flips(old: Gist<'_>, new: Gist<'_>) -> bool {
-    let status = |gist: Gist<'_>| -> Vec<(String, String)> {
-        gist.conditions.iter().map(|one| (one.type_.clone(), one.status.clone())).collect()
-    };
-    status(old) != status(new)
+    let mut pairs = old.conditions.iter().zip(new.conditions);
+    let is_other = |(old, new): (&Condition, &Condition)| old.type_ != new.type_ || old.status != new.status;
+    old.conditions.len() != new.conditions.len() || pairs.any(is_other)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The last phase as the attendant carries it out: statuses and Events of a Cluster and its Topics.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fulmar_core::control::{BrokerState, BrokerView, ControlEvent, EventKind, View};
@@ -15,8 +16,8 @@ use crate::cluster::roll::Step;
 use crate::cluster::status::{Facts, Problem, status};
 use crate::cluster::{Attendant, Findings, Next};
 use crate::conditions::is_true;
-use crate::statuses::Write;
-use crate::topic::claims::{Claimed, Standing, claims};
+use crate::statuses::{Write, key_of_topic};
+use crate::topic::claims::{Claimed, Standing, claimed_name, claims};
 use crate::topic::status::Home;
 
 impl Attendant {
@@ -93,10 +94,11 @@ impl Attendant {
         let (namespace, name) = (&self.key.namespace, &self.key.name);
         let cluster = watches.clusters.get(namespace, name).map(|cluster| cluster.object_ref(&()));
         let topic = event.topic.as_ref().and_then(|topic| {
-            let topics = watches.topics.select(namespace, |one| one.spec.cluster_ref.name == *name);
-            let claims = claims(&topics, None);
-            let holder =
-                claims.iter().find(|one| one.holder().is_some_and(|settings| settings.name == *topic))?;
+            let rivals = watches.topics.select(namespace, |one| {
+                one.spec.cluster_ref.name == *name && claimed_name(one) == Some(topic)
+            });
+            let claims = claims(&rivals, None);
+            let holder = claims.iter().find(|one| one.holder().is_some())?;
             Some(holder.topic.object_ref(&()))
         });
         ClusterObjects { cluster, topic }
@@ -117,7 +119,7 @@ impl Attendant {
         let same = cluster.status.as_ref() == Some(told);
         match self.patience.judge(object, same, (old, new), Subject::Cluster, Instant::now()) {
             Due::Content => {
-                self.context.statuses.withdraw(&write);
+                self.context.statuses.withdraw(&write.key());
                 return Next::Change;
             }
             Due::Later(left) if !counted => return Next::After(left),
@@ -139,23 +141,26 @@ impl Attendant {
         subject: Subject,
         fresh: bool,
     ) -> Next {
-        let (mut next, now) = (next, Instant::now());
+        let (mut next, now, unsaid) = (next, Instant::now(), TopicStatus::default());
         for claimed in claims {
             let told = crate::topic::status::status(claimed, home, Timestamp::now());
-            let before = claimed.topic.status.clone().unwrap_or_default();
+            let before = claimed.topic.status.as_ref().unwrap_or(&unsaid);
             if !fresh
                 && before.observed_generation != told.observed_generation
                 && is_true(&told.conditions, "Ready")
             {
                 continue;
             }
-            if let Some(left) = self.write_topic(claimed, &before, &told, subject, now) {
+            if let Some(left) = self.write_topic(claimed, before, told, subject, now) {
                 next = next.sooner(left);
             }
         }
-        let names: std::collections::BTreeSet<String> =
-            claims.iter().map(|one| one.topic.name_any()).collect();
-        self.patience.keep(|object| object.is_empty() || names.contains(object));
+        // They are in the order of their names.
+        let is_there = |object: &str| {
+            let found = claims.binary_search_by(|one| one.topic.metadata.name.as_deref().cmp(&Some(object)));
+            found.is_ok()
+        };
+        self.patience.keep(|object| object.is_empty() || is_there(object));
         next
     }
 
@@ -163,25 +168,22 @@ impl Attendant {
         &mut self,
         claimed: &Claimed,
         before: &TopicStatus,
-        told: &TopicStatus,
+        told: TopicStatus,
         subject: Subject,
         now: Instant,
     ) -> Option<Duration> {
         let name = claimed.topic.name_any();
-        let mut topic = (*claimed.topic).clone();
-        topic.status = Some(told.clone());
-        let write = Write::Topic(Box::new(topic));
         let old = Gist { generation: before.observed_generation, conditions: &before.conditions };
         let new = Gist { generation: told.observed_generation, conditions: &told.conditions };
-        let same = claimed.topic.status.as_ref() == Some(told);
+        let same = claimed.topic.status.as_ref() == Some(&told);
         match self.patience.judge(&name, same, (old, new), subject, now) {
             // What waits for its turn is overtaken by the truth, which is what is written already.
             Due::Content => {
-                self.context.statuses.withdraw(&write);
+                self.context.statuses.withdraw(&key_of_topic(&claimed.topic));
                 return None;
             }
             Due::Later(left) => {
-                self.context.statuses.withdraw(&write);
+                self.context.statuses.withdraw(&key_of_topic(&claimed.topic));
                 return Some(left);
             }
             Due::Now => {}
@@ -199,7 +201,7 @@ impl Attendant {
             }
             Standing::Invalid(error) => self.story.tell(about, true, "InvalidSpec", error.to_string()),
         }
-        self.context.statuses.submit(write);
+        self.context.statuses.submit(Write::Topic(Arc::clone(&claimed.topic), Box::new(told)));
         None
     }
 }

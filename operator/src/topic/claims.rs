@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fulmar_crds::Topic;
 use fulmar_crds::topic::DeletionPolicy;
 use fulmar_crds::validate::{SettingsError, TopicSettings};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use crate::names::FINALIZER_RECORDS;
@@ -67,14 +68,23 @@ impl Claimed {
 /// Checks the Topics of one Cluster, which wants so many brokers (`None`: there is none), in the order of their names.
 pub fn claims(topics: &[Arc<Topic>], brokers: Option<u16>) -> Vec<Claimed> {
     let mut by_age: Vec<&Arc<Topic>> = topics.iter().collect();
-    by_age.sort_by_key(|topic| (topic.metadata.creation_timestamp.clone().map(|time| time.0), topic.uid()));
+    by_age.sort_by(|one, other| age(one).cmp(&age(other)));
     let mut holders: BTreeMap<String, String> = BTreeMap::new();
     let mut claims: Vec<Claimed> = by_age
         .into_iter()
         .map(|topic| Claimed { topic: Arc::clone(topic), standing: standing(topic, brokers, &mut holders) })
         .collect();
-    claims.sort_by_key(|claimed| claimed.topic.name_any());
+    claims.sort_by(|one, other| one.topic.metadata.name.cmp(&other.topic.metadata.name));
     claims
+}
+
+/// The name that a Topic claims, checked or not: those of one name decide among themselves who has it.
+pub fn claimed_name(topic: &Topic) -> Option<&str> {
+    topic.spec.topic_name.as_deref().or(topic.metadata.name.as_deref())
+}
+
+fn age(topic: &Topic) -> (Option<&Time>, Option<&str>) {
+    (topic.metadata.creation_timestamp.as_ref(), topic.metadata.uid.as_deref())
 }
 
 fn standing(topic: &Topic, brokers: Option<u16>, holders: &mut BTreeMap<String, String>) -> Standing {

@@ -3,9 +3,12 @@
 //! Owns when it is set and when it is lifted: only when the records are gone, or when nobody is left to delete them. It is
 //! never the reason that something gets stuck.
 
+use std::sync::Arc;
+
 use fulmar_core::control::View;
 use fulmar_crds::Topic;
 use fulmar_crds::topic::DeletionPolicy;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
@@ -14,6 +17,9 @@ use serde_json::json;
 use crate::api::{ApiError, call, find};
 use crate::names::{FIELD_MANAGER, FINALIZER_RECORDS};
 use crate::topic::claims::{Claimed, Standing};
+
+/// Of thousands of Topics that come or go together, so many are written at once.
+const AT_ONCE: usize = 8;
 
 /// What is to be done about a Topic's finalizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +43,12 @@ pub enum Keeper<'a> {
     View(&'a View),
     /// The controller has not taken up the last wish yet.
     Busy,
+}
+
+/// What is to be done about these, but for those about which nothing is.
+pub fn steps(claims: &[Claimed], keeper: Keeper<'_>) -> Vec<(Arc<Topic>, Step)> {
+    let steps = claims.iter().map(|claimed| (Arc::clone(&claimed.topic), step(claimed, keeper)));
+    steps.filter(|(_, step)| *step != Step::Keep).collect()
 }
 
 /// Decides.
@@ -69,19 +81,25 @@ fn is_gone(view: &View, name: &str) -> bool {
     settled && !view.topics.contains_key(name) && !view.retained.iter().any(|retained| retained == name)
 }
 
-/// Carries it out.
-pub async fn carry_out(client: &Client, topic: &Topic, step: Step) -> Result<(), ApiError> {
-    match step {
-        Step::Keep => Ok(()),
-        Step::Set => write(client, topic, true).await,
-        Step::Lift => write(client, topic, false).await,
-        Step::LiftIfNamespaceGoes => {
-            if is_namespace_going(client, topic).await? {
-                write(client, topic, false).await?;
-            }
-            Ok(())
-        }
-    }
+/// Carries out the steps of Topics of one namespace, until one fails. A Topic that has changed meanwhile is left: its new version wakes
+/// who decides.
+pub async fn carry_out(client: &Client, steps: Vec<(Arc<Topic>, Step)>) -> Result<(), ApiError> {
+    let waits = steps.iter().find(|(_, step)| *step == Step::LiftIfNamespaceGoes);
+    let all_go = match waits {
+        Some((topic, _)) => is_namespace_going(client, topic).await?,
+        None => false,
+    };
+    let writes = steps.into_iter().filter_map(|(topic, step)| match step {
+        Step::Keep => None,
+        Step::Set => Some((topic, true)),
+        Step::Lift => Some((topic, false)),
+        Step::LiftIfNamespaceGoes => all_go.then_some((topic, false)),
+    });
+    let write = |(topic, held): (Arc<Topic>, bool)| {
+        let client = client.clone();
+        async move { write(&client, &topic, held).await }
+    };
+    stream::iter(writes).map(Ok).try_for_each_concurrent(AT_ONCE, write).await
 }
 
 async fn is_namespace_going(client: &Client, topic: &Topic) -> Result<bool, ApiError> {
@@ -103,7 +121,7 @@ async fn write(client: &Client, topic: &Topic, held: bool) -> Result<(), ApiErro
     let written = api.patch(&name, &parameters, &patch);
     match call("write a Topic's finalizer", written).await {
         Ok(_) => Ok(()),
-        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
         Err(error) => Err(error),
     }
 }
