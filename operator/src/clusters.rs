@@ -16,8 +16,15 @@ use crate::context::Context;
 use crate::names::ClusterKey;
 use crate::watches::{Wake, Waker};
 
-/// Changes come in bursts (a Cluster with its Topics, a StatefulSet with its pods): so long they are gathered.
+/// Changes come in bursts (a Cluster with its Topics, a StatefulSet with its pods): so long they are gathered …
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// … with up to so many Topics, and with more of them as much longer as a pass over them takes longer: while each of their statuses is written,
+/// and each write wakes the task again, passes are to take a small part of the time …
+const SETTLE_TOPICS: u32 = 2_000;
+
+/// … up to this: pods that come and go are told to the controller by passes, too.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 
 /// After an error, the next try comes after this, doubled each time up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(500);
@@ -139,8 +146,13 @@ async fn attend(clusters: Arc<Clusters>, context: Context, key: ClusterKey, woke
         };
         retry = RETRY_MIN;
         attendant.wait(&woken, pause).await;
-        tokio::time::sleep(SETTLE).await;
+        tokio::time::sleep(settle(attendant.topics())).await;
     }
+}
+
+fn settle(topics: usize) -> Duration {
+    let topics = u32::try_from(topics).unwrap_or(u32::MAX);
+    (SETTLE.saturating_mul(topics) / SETTLE_TOPICS).clamp(SETTLE, SETTLE_MAX)
 }
 
 fn namespaces(watches: &crate::watches::Watches, scopes: &[Option<String>]) -> Vec<String> {
@@ -151,3 +163,7 @@ fn namespaces(watches: &crate::watches::Watches, scopes: &[Option<String>]) -> V
         all.into_iter().collect()
     })
 }
+
+#[cfg(test)]
+#[path = "clusters_tests.rs"]
+mod tests;

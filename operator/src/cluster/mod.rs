@@ -118,6 +118,8 @@ pub struct Attendant {
     /// The template that is in place, by name, and what the last roll found out about it.
     template: String,
     finding: Option<Finding>,
+    /// How many Topics the last pass looked at.
+    topics: usize,
 }
 
 /// What a pass over a Cluster found out, for the statuses.
@@ -151,7 +153,13 @@ impl Attendant {
             template_in_place: false,
             template: String::new(),
             finding: None,
+            topics: 0,
         }
+    }
+
+    /// How many Topics the last pass looked at.
+    pub fn topics(&self) -> usize {
+        self.topics
     }
 
     /// One pass.
@@ -163,6 +171,7 @@ impl Attendant {
         self.behind = false;
         self.template_in_place = false;
         let seen = dereference(&self.context.watches, &self.key);
+        self.topics = seen.topics.len();
         match seen.cluster.clone() {
             Some(cluster) if cluster.metadata.deletion_timestamp.is_none() => {
                 self.attend(&cluster, &seen).await

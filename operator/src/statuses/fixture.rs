@@ -12,6 +12,13 @@ pub(super) fn cluster(name: &str, generation: i64) -> Write {
     Write::Cluster(Box::new(cluster))
 }
 
+/// A write of this Topic.
+pub(super) fn topic(name: &str, generation: i64) -> Write {
+    let change = |topic: &mut Topic| topic.metadata.generation = Some(generation);
+    Write::Topic(crate::topic::fixture::topic(name, change, 10), Box::default())
+}
+
+/// What was given to [`cluster`] or [`topic`].
 pub(super) fn generation(write: &Write) -> Option<i64> {
     match write {
         Write::Cluster(cluster) => cluster.metadata.generation,

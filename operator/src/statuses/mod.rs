@@ -38,12 +38,15 @@ pub enum Write {
     Topic(Arc<Topic>, Box<TopicStatus>),
 }
 
-/// Which object.
+/// Which object: kind, namespace, name.
 pub type Key = (&'static str, String, String);
+
+const CLUSTER: &str = "Cluster";
+const TOPIC: &str = "Topic";
 
 /// The key of a Topic.
 pub fn key_of_topic(topic: &Topic) -> Key {
-    ("Topic", topic.namespace().unwrap_or_default(), topic.name_any())
+    (TOPIC, topic.namespace().unwrap_or_default(), topic.name_any())
 }
 
 /// What is to be written, and by whom: clones share it.
@@ -168,7 +171,7 @@ impl Write {
     /// Which object it is for.
     pub fn key(&self) -> Key {
         match self {
-            Self::Cluster(object) => ("Cluster", object.namespace().unwrap_or_default(), object.name_any()),
+            Self::Cluster(object) => (CLUSTER, object.namespace().unwrap_or_default(), object.name_any()),
             Self::Topic(object, _) => key_of_topic(object),
         }
     }

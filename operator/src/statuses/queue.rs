@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Key, Write};
+use super::{CLUSTER, Key, Write};
 
 /// Between two writes of one object, doubled with each write that comes soon after the last …
 pub(super) const GAP: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ pub(super) const GAPS_OF_REST: u32 = 4;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     objects: HashMap<Key, Object>,
-    /// Objects whose turn it is, in the order in which it came.
+    /// Objects whose turn it is: Clusters, then Topics in the order in which it came.
     order: VecDeque<Key>,
     /// Objects that were written, by the time when something becomes of that: their gap is over, or they are forgotten.
     times: BTreeSet<(Instant, Key)>,
@@ -91,15 +91,15 @@ impl Queue {
     pub(super) fn put(&mut self, write: Write) {
         let key = write.key();
         let Some(object) = self.objects.get_mut(&key) else {
-            self.order.push_back(key.clone());
-            self.objects.insert(key, Object { write: Some(write), stand: Stand::Queued(None) });
+            self.objects.insert(key.clone(), Object { write: Some(write), stand: Stand::Queued(None) });
+            self.line_up(key);
             return;
         };
         object.write = Some(write);
         if let Stand::Rested(written) = object.stand {
             object.stand = Stand::Queued(Some(written));
             self.times.remove(&(written.forgotten(), key.clone()));
-            self.order.push_back(key);
+            self.line_up(key);
         }
     }
 
@@ -146,6 +146,11 @@ impl Queue {
         self.times.insert((written.due(), key.clone()));
     }
 
+    /// A Cluster does not wait for thousands of Topics. There are few, and each has its gaps.
+    fn line_up(&mut self, key: Key) {
+        if key.0 == CLUSTER { self.order.push_front(key) } else { self.order.push_back(key) }
+    }
+
     /// Time has passed: gaps are over, and objects are forgotten.
     fn pass(&mut self, now: Instant) {
         while self.times.first().is_some_and(|(time, _)| *time <= now) {
@@ -154,7 +159,7 @@ impl Queue {
             match object.stand {
                 Stand::Resting(written) if object.write.is_some() => {
                     object.stand = Stand::Queued(Some(written));
-                    self.order.push_back(key);
+                    self.line_up(key);
                 }
                 Stand::Resting(written) => {
                     object.stand = Stand::Rested(written);

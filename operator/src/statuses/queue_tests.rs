@@ -1,5 +1,5 @@
 use super::*;
-use crate::statuses::fixture::{cluster, generation};
+use crate::statuses::fixture::{cluster, generation, topic};
 
 /// The next one, which is there to be written now.
 fn next(queue: &mut Queue, now: Instant) -> (Key, Write) {
@@ -54,10 +54,22 @@ fn several_objects_are_under_way_at_once() {
     let mut queue = Queue::default();
     let now = Instant::now();
     for name in ["a", "b", "c"] {
-        queue.put(cluster(name, 1));
+        queue.put(topic(name, 1));
     }
     let names: Vec<String> = (0..3).map(|_| next(&mut queue, now).0.2).collect();
     assert_eq!(names, ["a", "b", "c"], "first come, first served");
+}
+
+#[test]
+fn a_cluster_does_not_wait_for_topics() {
+    let mut queue = Queue::default();
+    let now = Instant::now();
+    written(&mut queue, cluster("orders", 1), now);
+    queue.put(topic("a", 1));
+    queue.put(cluster("orders", 2));
+    queue.put(topic("b", 1));
+    let names: Vec<String> = (0..3).map(|_| next(&mut queue, now + GAP).0.2).collect();
+    assert_eq!(names, ["orders", "a", "b"]);
 }
 
 #[test]
@@ -103,11 +115,11 @@ fn what_failed_is_tried_again_unless_something_newer_came_or_it_was_withdrawn() 
     let now = Instant::now();
     let mut queue = Queue::default();
     let mut give_out = |name| {
-        queue.put(cluster(name, 1));
+        queue.put(topic(name, 1));
         next(&mut queue, now)
     };
     let (fails, is_late, is_wrong) = (give_out("fails"), give_out("is-late"), give_out("is-wrong"));
-    queue.put(cluster("is-late", 2));
+    queue.put(topic("is-late", 2));
     queue.withdraw(&is_wrong.0);
     for (key, write) in [fails, is_late, is_wrong] {
         queue.settle(&key, Some(write), now);
@@ -155,11 +167,11 @@ fn ten_thousand_objects_cost_a_turn_no_more_than_one() {
     let mut queue = Queue::default();
     let now = Instant::now();
     for number in 0..objects {
-        written(&mut queue, cluster(&number.to_string(), 1), now);
-        queue.put(cluster(&number.to_string(), 2));
+        written(&mut queue, topic(&number.to_string(), 1), now);
+        queue.put(topic(&number.to_string(), 2));
     }
     // Nothing is looked through: who waits for its gap is not among those whose turn it is.
     assert_eq!((queue.order.len(), queue.times.len()), (0, objects));
-    queue.put(cluster("other", 1));
+    queue.put(topic("other", 1));
     assert_eq!(next(&mut queue, now).0.2, "other");
 }
