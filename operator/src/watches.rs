@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -24,6 +25,9 @@ use crate::names::{BROKER, ClusterKey, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_N
 
 /// The API server ends a watch after so long: one whose connection died without a word is missed no longer than that.
 const WATCH_SECONDS: u32 = 50;
+
+/// Before everything of a kind is listed again because a watch was refused: a list costs the API server more than a watch.
+const LIST_AGAIN: Duration = Duration::from_secs(1);
 
 /// The caches of everything that is watched. Secrets are not: the operator has no right to list them.
 #[derive(Debug, Default)]
@@ -171,26 +175,53 @@ async fn follow<K>(api: Api<K>, labels: &str, mut take: impl FnMut(watcher::Even
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
+    // A watch that is away for long says so once, not at every attempt.
+    let mut away = false;
+    loop {
+        follow_while_known(api.clone(), labels, &mut away, &mut take).await;
+        tokio::time::sleep(LIST_AGAIN).await;
+    }
+}
+
+/// Until what was listed is too old to go on from.
+async fn follow_while_known<K>(
+    api: Api<K>,
+    labels: &str,
+    away: &mut bool,
+    take: &mut impl FnMut(watcher::Event<K>),
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     let config = watcher::Config::default().timeout(WATCH_SECONDS).labels(labels);
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     let kind = K::kind(&());
-    // A watch that is away for long says so once, not at every attempt.
-    let mut away = false;
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                if std::mem::take(&mut away) {
+                if std::mem::take(away) {
                     tracing::info!(%kind, "watch is back");
                 }
                 take(event);
             }
-            Err(error) if !away => {
-                away = true;
-                tracing::info!(%kind, %error, "watch broke off, trying again");
+            Err(error) => {
+                if std::mem::replace(away, true) {
+                    tracing::debug!(%kind, %error, "watch is still away");
+                } else {
+                    tracing::info!(%kind, %error, "watch broke off, trying again");
+                }
+                if is_gone_at_once(&error) {
+                    return;
+                }
             }
-            Err(error) => tracing::debug!(%kind, %error, "watch is still away"),
         }
     }
+}
+
+/// Whether a watch was answered 410 as a whole. The API server says it within the stream, and the watcher lists again; but to whoever
+/// stands in front of it and says it at once, the watcher would come with the same version for ever.
+fn is_gone_at_once(error: &watcher::Error) -> bool {
+    let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else { return false };
+    status.code == 410
 }
 
 fn key_of_object<K: ResourceExt>(object: &K) -> Option<ClusterKey> {

@@ -1,6 +1,5 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
@@ -52,4 +51,27 @@ async fn nodes_are_the_only_thing_that_is_asked_of_the_whole_cluster_for_one_nam
     let paths = asked(&[Some("a".to_owned())], true, 11).await;
     let everywhere: Vec<_> = paths.iter().filter(|path| !path.contains("/namespaces/a/")).collect();
     assert_eq!(everywhere, ["/api/v1/nodes"]);
+}
+
+#[tokio::test]
+async fn what_is_too_old_to_go_on_from_is_listed_anew_also_where_the_watch_is_refused_as_a_whole() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+        let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        let (code, text) = if is_watch {
+            (StatusCode::GONE, r#"{"kind": "Status", "status": "Failure", "reason": "Expired", "code": 410}"#)
+        } else {
+            let _told = tell.send(());
+            (StatusCode::OK, r#"{"metadata": {"resourceVersion": "41"}, "items": []}"#)
+        };
+        let answer = Response::builder().status(code).body(Body::from(text));
+        async { Ok::<_, Infallible>(answer.expect("a status and a text")) }
+    });
+    let topics: Api<Topic> = Api::all(Client::new(service, "default"));
+    let following = tokio::spawn(async move { follow(topics, "", |_| ()).await });
+    for _ in 0..2 {
+        let listed = tokio::time::timeout(Duration::from_mins(1), told.recv()).await;
+        listed.expect("it is listed again").expect("the watch lives");
+    }
+    following.abort();
 }
