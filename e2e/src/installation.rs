@@ -25,6 +25,13 @@ pub fn ensure(environment: &Environment) -> Result<()> {
     scale(environment, 1)
 }
 
+/// Installs the chart unless it is, without an operator that acts.
+pub fn ensure_without_operator(environment: &Environment) -> Result<()> {
+    await_nodes(environment)?;
+    ensure_with(environment, &[])?;
+    scale(environment, 0)
+}
+
 /// Installs the chart with these arguments unless it is installed.
 pub fn ensure_with(environment: &Environment, more: &[&str]) -> Result<()> {
     let installed = ["get", "deployment", "--namespace", NAMESPACE, "--ignore-not-found", "-o", "name"];
