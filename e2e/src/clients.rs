@@ -1,5 +1,6 @@
 //! Clients of the brokers, and what brokers themselves say of their partitions. Whoever was away a moment ago is waited for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -54,6 +55,18 @@ impl Brokers {
             ensure!(*others == leaders, "broker {ordinal} says that {leaders:?} lead, another {others:?}");
         }
         agreed.context("a Cluster has brokers")
+    }
+
+    /// Who leads each partition of a topic, by the decision of which epoch, as one broker says; only of those that serve.
+    pub async fn leaders(&self, ordinal: u32, topic: &str) -> Result<BTreeMap<u32, (u32, String)>> {
+        let (_, channel) = self.channel(ordinal).await?;
+        let question = DescribeTopicRequest { topic: topic.to_owned() };
+        let described = AdminClient::new(channel).describe_topic(question).await?.into_inner();
+        let led = |partition: PartitionStatus| {
+            let leader = partition.leader.filter(|_| partition.serving)?;
+            Some((partition.partition, (leader, partition.epoch)))
+        };
+        Ok(described.partitions.into_iter().filter_map(led).collect())
     }
 
     /// Where a broker's gRPC port is now, and a connection to it.

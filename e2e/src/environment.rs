@@ -41,13 +41,20 @@ const CUT_SHORT: [&str; 10] = [
 /// An API server that was stopped is back by then, on a busy machine too.
 const API_SERVER_WITHIN: Duration = Duration::from_mins(2);
 
+/// What of one version is installed.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// The image of its brokers, in every node already.
+    pub broker_image: String,
+    /// The image of its operator, in every node already.
+    pub operator_image: String,
+    /// Its Helm chart.
+    pub chart: PathBuf,
+}
+
 /// What a test can use. `KUBECONFIG` is set, too, for what reads it itself.
 #[derive(Debug)]
 pub struct Environment {
-    /// The image of the brokers, in every node already.
-    pub broker_image: String,
-    /// The image of the operator, in every node already.
-    pub operator_image: String,
     /// `fulmar`, `fulmar-broker` and `fulmar-operator`, of the same build as the images.
     pub binaries: PathBuf,
     /// The Helm chart.
@@ -58,6 +65,8 @@ pub struct Environment {
     helm: PathBuf,
     grpcurl: PathBuf,
     judge: Option<PathBuf>,
+    current: Version,
+    earlier: Option<Version>,
     cluster: String,
     own: Option<Own>,
 }
@@ -87,16 +96,17 @@ impl Environment {
             other => bail!("FULMAR_E2E_CLUSTER is {other:?}; it is one of own, context:NAME"),
         };
         variable("KUBECONFIG")?;
+        let current = Version::read("FULMAR_E2E")?;
         let environment = Self {
-            broker_image: text("FULMAR_E2E_BROKER_IMAGE")?,
-            operator_image: text("FULMAR_E2E_OPERATOR_IMAGE")?,
             binaries: path("FULMAR_E2E_BINARIES")?,
-            chart: path("FULMAR_E2E_CHART")?,
+            chart: current.chart.clone(),
+            current,
             logs: path("FULMAR_E2E_LOGS")?,
             kubectl: path("FULMAR_E2E_KUBECTL")?,
             helm: path("FULMAR_E2E_HELM")?,
             grpcurl: path("FULMAR_E2E_GRPCURL")?,
             judge: path("FULMAR_E2E_JUDGE").ok(),
+            earlier: Version::read("FULMAR_E2E_EARLIER").ok(),
             cluster,
             own,
         };
@@ -108,6 +118,19 @@ impl Environment {
     /// xtask's own: a test that needs them fails elsewhere, it is not passed over.
     pub fn nodes(&self) -> Result<&Nodes> {
         self.only_own().map(|own| &own.nodes)
+    }
+
+    /// What is tested.
+    pub fn current(&self) -> &Version {
+        &self.current
+    }
+
+    /// The version before, which `e2e/earlier-version` names. There is an error if it could not be made: a test that needs it fails
+    /// then, it is not passed over.
+    pub fn earlier(&self) -> Result<&Version> {
+        self.earlier.as_ref().context(
+            "the earlier version was not made: see what xtask said of it above (`cargo xtask images --earlier` makes it, too)",
+        )
     }
 
     /// An image that tells in its log who it runs as, and whether it may write to the folder in its first argument.
@@ -178,6 +201,18 @@ impl Environment {
     /// Runs one of our own binaries, such as `fulmar`, gives what it printed.
     pub fn binary(&self, name: &str, arguments: &[&str]) -> Result<String> {
         run(&self.binaries.join(name), arguments, None)
+    }
+}
+
+impl Version {
+    /// From the variables that begin like this.
+    fn read(prefix: &str) -> Result<Self> {
+        let name = |rest: &str| format!("{prefix}_{rest}");
+        Ok(Self {
+            broker_image: text(&name("BROKER_IMAGE"))?,
+            operator_image: text(&name("OPERATOR_IMAGE"))?,
+            chart: path(&name("CHART"))?,
+        })
     }
 }
 

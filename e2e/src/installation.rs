@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::environment::Environment;
+use crate::environment::{Environment, Version};
 use crate::wait;
 
 /// Where the operator lives.
@@ -38,11 +38,27 @@ pub fn ensure_with(environment: &Environment, more: &[&str]) -> Result<()> {
     if !environment.kubectl(&installed)?.trim().is_empty() {
         return Ok(());
     }
+    install_anew(environment, environment.current(), more)
+}
+
+/// Installs some version with these arguments in the place of what is installed, and waits for nodes for brokers.
+pub fn install_instead(environment: &Environment, version: &Version, more: &[&str]) -> Result<()> {
+    await_nodes(environment)?;
+    install_anew(environment, version, more)
+}
+
+/// Takes the release that tests share away, if it is there; the next test installs it again.
+pub fn uninstall(environment: &Environment) -> Result<()> {
+    let arguments = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait"];
+    environment.helm(&arguments).map(drop)
+}
+
+fn install_anew(environment: &Environment, version: &Version, more: &[&str]) -> Result<()> {
     // One that was begun and not finished keeps its name.
-    environment.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait"])?;
+    uninstall(environment)?;
     // Definitions that another release installed, in this test run or before, are taken over.
     let more = [&["--take-ownership"], more].concat();
-    release(environment, "install", RELEASE, NAMESPACE, &more)?;
+    release_of(environment, version, "install", RELEASE, NAMESPACE, &more)?;
     // Helm does not wait for these.
     let established = ["wait", "--for=condition=Established", "--timeout=180s"];
     environment.kubectl(&[&established[..], &DEFINITIONS].concat()).map(drop)
@@ -78,13 +94,25 @@ pub fn release(
     namespace: &str,
     more: &[&str],
 ) -> Result<String> {
-    let chart = environment.chart.to_str().context("the chart's path is UTF-8")?;
+    release_of(environment, environment.current(), verb, name, namespace, more)
+}
+
+/// The same of some version.
+pub fn release_of(
+    environment: &Environment,
+    version: &Version,
+    verb: &str,
+    name: &str,
+    namespace: &str,
+    more: &[&str],
+) -> Result<String> {
+    let chart = version.chart.to_str().context("the chart's path is UTF-8")?;
     let image = |name: &str, image: &str| {
         let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
         format!("{name}.repository={repository},{name}.tag={tag}")
     };
-    let operator = image("image", &environment.operator_image);
-    let broker = image("brokerImage", &environment.broker_image);
+    let operator = image("image", &version.operator_image);
+    let broker = image("brokerImage", &version.broker_image);
     let mut arguments = vec![verb, name, chart, "--namespace", namespace];
     if verb == "install" {
         arguments.push("--create-namespace");

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::clients::producer;
 use crate::records::{Acknowledged, Hash, hash, value};
+use crate::wait;
 
 /// Between two publishes of a partition: twenty a second or so, which fsync on a busy disk can follow.
 const PAUSE: Duration = Duration::from_millis(30);
@@ -76,7 +77,22 @@ impl Load {
         self.acknowledged[partition].load(Ordering::Relaxed)
     }
 
-    /// Waits for the last acknowledgements. Fails if a publish failed, or if what was read is not what was acknowledged.
+    /// Waits until so many more records of every partition are acknowledged.
+    pub async fn await_more(&self, more: u64, at_most: Duration) -> Result<()> {
+        let wanted: Vec<u64> =
+            self.acknowledged.iter().map(|count| count.load(Ordering::Relaxed) + more).collect();
+        wait::until_well(&format!("{more} more records of every partition"), at_most, async || {
+            for (partition, wanted) in wanted.iter().enumerate() {
+                let now = self.acknowledged(partition);
+                ensure!(now >= *wanted, "partition {partition}: {now} are acknowledged, not {wanted}");
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits for the last acknowledgements. Fails if a publish failed, or if what was read is not what was acknowledged, each record
+    /// once and none left out.
     pub async fn stop(self) -> Result<Outcome> {
         self.stop.store(true, Ordering::Relaxed);
         let mut outcome = Outcome { acknowledged: Acknowledged::default(), waits: Vec::new() };
@@ -96,6 +112,16 @@ impl Load {
             );
         }
         ensure!(!seen.is_empty(), "the reader read nothing");
+        let mut last: BTreeMap<u32, u64> = BTreeMap::new();
+        for (partition, offset) in seen.keys() {
+            let last = last.entry(*partition).or_default();
+            *last = (*last).max(*offset);
+        }
+        for (partition, offset) in outcome.acknowledged.places() {
+            let is_left_out = last.get(&partition).is_some_and(|last| offset < *last)
+                && !seen.contains_key(&(partition, offset));
+            ensure!(!is_left_out, "partition {partition}: the reader left out offset {offset}");
+        }
         Ok(outcome)
     }
 }

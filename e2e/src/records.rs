@@ -115,6 +115,11 @@ impl Acknowledged {
         self.hashes.get(&(partition, offset)) == Some(hash)
     }
 
+    /// Partition and offset of each, in no order.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.hashes.keys().copied()
+    }
+
     /// The lowest offset that was acknowledged in a partition.
     pub fn first(&self, partition: u32) -> Option<u64> {
         self.offsets(partition).min()

@@ -8,18 +8,34 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::earlier::Earlier;
 use crate::kubernetes;
 use crate::process;
 use crate::workspace::Workspace;
 
-/// The images' names in a test's cluster; no registry has them.
-pub(crate) const BROKER: &str = "docker.io/local/fulmar-broker:e2e";
-pub(crate) const OPERATOR: &str = "docker.io/local/fulmar-operator:e2e";
+/// The names of one version's images in a test's cluster; no registry has them.
+pub(crate) struct Names {
+    pub(crate) broker: &'static str,
+    pub(crate) operator: &'static str,
+}
 
-const IMAGES: [Image; 2] = [
-    Image { name: BROKER, binary: "fulmar-broker", dockerfile: "Dockerfile.broker" },
-    Image { name: OPERATOR, binary: "fulmar-operator", dockerfile: "Dockerfile.operator" },
-];
+/// What is tested.
+pub(crate) const CURRENT: Names =
+    Names { broker: "docker.io/local/fulmar-broker:e2e", operator: "docker.io/local/fulmar-operator:e2e" };
+
+/// The version before: see `earlier`.
+pub(crate) const EARLIER: Names = Names {
+    broker: "docker.io/local/fulmar-broker:e2e-earlier",
+    operator: "docker.io/local/fulmar-operator:e2e-earlier",
+};
+
+/// What a version's images are made from, and where their archives go.
+pub(crate) struct Source<'a> {
+    pub(crate) binaries: &'a Path,
+    pub(crate) dockerfiles: &'a Path,
+    pub(crate) folder: &'a Path,
+    pub(crate) names: &'a Names,
+}
 
 struct Image {
     name: &'static str,
@@ -33,6 +49,9 @@ pub(crate) struct Arguments {
     /// Only write the archives, to target/images
     #[arg(long)]
     no_import: bool,
+    /// Also those of the earlier version that e2e/earlier-version names
+    #[arg(long)]
+    earlier: bool,
 }
 
 /// Builds, and imports into the developer's cluster.
@@ -44,15 +63,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             "no cluster to import into: `cargo xtask kubernetes up` first, or --no-import for the archives alone"
         );
     }
+    // First: where it cannot be made, that is said at once.
+    let earlier = arguments.earlier.then(|| Earlier::named_in(&workspace)?.make(&workspace)).transpose()?;
     build_binaries(&workspace)?;
-    for archive in build(&workspace)? {
+    let mut archives = build(&workspace)?;
+    let mut names = vec![CURRENT];
+    if let Some(earlier) = earlier {
+        archives.extend(earlier.archives());
+        names.push(EARLIER);
+    }
+    for archive in archives {
         if arguments.no_import {
             println!("{}", archive.display());
         } else {
             cluster.import(&archive)?;
         }
     }
-    println!("images: {BROKER} {OPERATOR}");
+    for Names { broker, operator } in names {
+        println!("images: {broker} {operator}");
+    }
     Ok(())
 }
 
@@ -64,26 +93,38 @@ pub(crate) fn build_binaries(workspace: &Workspace) -> Result<()> {
 
 /// Builds the images' archives from the binaries that are there.
 pub(crate) fn build(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    build_from(
+        workspace,
+        &Source {
+            binaries: &workspace.binaries(),
+            dockerfiles: workspace.root(),
+            folder: &workspace.target().join("images"),
+            names: &CURRENT,
+        },
+    )
+}
+
+/// Builds the archives of one version's images.
+pub(crate) fn build_from(workspace: &Workspace, source: &Source<'_>) -> Result<Vec<PathBuf>> {
     if !workspace.makes_static_binaries() {
         bail!(
             "images need static Linux binaries, and this is {}: build them with docker build",
             std::env::consts::OS
         );
     }
-    let folder = workspace.target().join("images");
-    let builder = Builder::find(&folder)?;
-    println!(
-        "images: from the binaries of {} (prebuilt), by {}",
-        workspace.binaries().display(),
-        builder.name()
-    );
-    IMAGES.iter().map(|image| image.build(workspace, &folder, &builder)).collect()
+    let builder = Builder::find(source.folder)?;
+    println!("images: from the binaries of {} (prebuilt), by {}", source.binaries.display(), builder.name());
+    let images = [
+        Image { name: source.names.broker, binary: "fulmar-broker", dockerfile: "Dockerfile.broker" },
+        Image { name: source.names.operator, binary: "fulmar-operator", dockerfile: "Dockerfile.operator" },
+    ];
+    images.iter().map(|image| image.build(source, &builder)).collect()
 }
 
 impl Image {
-    fn build(&self, workspace: &Workspace, folder: &Path, builder: &Builder) -> Result<PathBuf> {
-        let context = folder.join(self.binary);
-        let binary = workspace.binaries().join(self.binary);
+    fn build(&self, source: &Source<'_>, builder: &Builder) -> Result<PathBuf> {
+        let context = source.folder.join(self.binary);
+        let binary = source.binaries.join(self.binary);
         if !binary.is_file() {
             bail!("{} is not there: does its package have a binary by that name?", binary.display());
         }
@@ -92,11 +133,11 @@ impl Image {
         // Names of functions stay, for backtraces; line tables are most of the size and would be copied to every node.
         let stripped = context.join("prebuilt").join(self.binary);
         process::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(&binary))?;
-        let archive = folder.join(format!("{}.tar", self.binary));
+        let archive = source.folder.join(format!("{}.tar", self.binary));
         if archive.exists() {
             fs::remove_file(&archive).with_context(|| format!("could not remove {}", archive.display()))?;
         }
-        builder.build(self.name, &workspace.path(self.dockerfile), &context, &archive)?;
+        builder.build(self.name, &source.dockerfiles.join(self.dockerfile), &context, &archive)?;
         Ok(archive)
     }
 }

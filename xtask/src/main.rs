@@ -7,6 +7,7 @@
 
 mod bench;
 mod coverage;
+mod earlier;
 mod faults;
 mod flaws;
 mod images;

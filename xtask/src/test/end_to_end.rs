@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::nextest::{self, Built, Ready, Tests};
 use super::parts::Parts;
+use crate::earlier::{Earlier, Made};
 use crate::images;
 use crate::kubernetes::choice::Cluster;
 use crate::kubernetes::context::Cleared;
@@ -42,7 +43,7 @@ pub(crate) fn run(
     }
 }
 
-/// Runs the tests on the developer's cluster, which stays; images are those that it has.
+/// Runs the tests on the developer's cluster, which stays; images are those that it has, also of the earlier version.
 pub(crate) fn run_on_developers_cluster(
     workspace: &Workspace,
     cluster: &Own,
@@ -55,7 +56,8 @@ pub(crate) fn run_on_developers_cluster(
     let ready = nextest::prepare(workspace, built)?;
     empty_logs(workspace)?;
     let tests = Tests { within: END_TO_END, filter, threads: Some(1) };
-    nextest::run_told(&mut inside(workspace, cluster, &ready, &tests)?).map(drop)
+    let earlier = Earlier::named_in(workspace)?.made();
+    nextest::run_told(&mut inside(workspace, cluster, &ready, &tests, earlier.as_ref())?).map(drop)
 }
 
 fn run_on_own(workspace: &Workspace, tests: &Tests<'_>, parts: &mut Parts) -> Option<()> {
@@ -65,7 +67,9 @@ fn run_on_own(workspace: &Workspace, tests: &Tests<'_>, parts: &mut Parts) -> Op
         Ok(((), format!("in {}", programs.display())))
     })?;
     let ready = prepare(workspace, parts)?;
-    let archives = build(workspace, parts)?;
+    let mut archives = build(workspace, parts)?;
+    let earlier = make_earlier(workspace, parts);
+    archives.extend(earlier.iter().flat_map(Made::archives));
     let running: Running =
         parts.run_for("Kubernetes: start", || Ok((own.start()?, "own, three nodes".to_owned())))?;
     let own = running.own();
@@ -75,7 +79,7 @@ fn run_on_own(workspace: &Workspace, tests: &Tests<'_>, parts: &mut Parts) -> Op
     })?;
     parts.run_for(PART, || {
         empty_logs(workspace)?;
-        let outcome = nextest::run_told(&mut inside(workspace, own, &ready, tests)?);
+        let outcome = nextest::run_told(&mut inside(workspace, own, &ready, tests, earlier.as_ref())?);
         keep_logs_of_failure(workspace, &own.kubectl(), Some(own), outcome)
     });
     parts.run("Kubernetes: take down", || {
@@ -93,8 +97,11 @@ fn run_on_context(
 ) -> Option<()> {
     let given = std::env::var_os("FULMAR_E2E_BROKER_IMAGE").is_some();
     let ready = prepare(workspace, parts)?;
+    let mut earlier = None;
     if !given {
-        let archives = build(workspace, parts)?;
+        let mut archives = build(workspace, parts)?;
+        earlier = make_earlier(workspace, parts);
+        archives.extend(earlier.iter().flat_map(Made::archives));
         parts.run_for("images: import", || {
             archives.iter().try_for_each(|archive| cleared.import(archive))?;
             Ok(((), String::new()))
@@ -106,7 +113,7 @@ fn run_on_context(
         let mut command = Command::new(nextest::PROGRAM);
         command.current_dir(workspace.root());
         ready.run_by(&mut command, tests);
-        describe(&mut command, workspace, &format!("context:{}", cleared.name()));
+        describe(&mut command, workspace, &format!("context:{}", cleared.name()), earlier.as_ref());
         command.env("KUBECONFIG", &kubeconfig);
         let kubectl = || {
             let mut kubectl = Command::new("kubectl");
@@ -120,10 +127,8 @@ fn run_on_context(
 
 /// Compiles; nothing is left to compile where the unit tests ran before.
 fn prepare(workspace: &Workspace, parts: &mut Parts) -> Option<Ready> {
-    parts.run_for("end to end: compile", || {
-        nextest::build(workspace)?;
-        Ok((nextest::prepare(workspace, Built::Workspace)?, String::new()))
-    })
+    let compiled = || Ok((nextest::prepare(workspace, Built::EndToEnd)?, String::new()));
+    parts.run_for("end to end: compile", compiled)
 }
 
 fn build(workspace: &Workspace, parts: &mut Parts) -> Option<Vec<PathBuf>> {
@@ -131,6 +136,15 @@ fn build(workspace: &Workspace, parts: &mut Parts) -> Option<Vec<PathBuf>> {
         let archives = images::build(workspace)?;
         let sizes: Result<Vec<String>> = archives.iter().map(|archive| described(archive)).collect();
         Ok((archives, format!("prebuilt binaries, {}", sizes?.join(", "))))
+    })
+}
+
+/// Where it cannot be made, that is a failure; the tests that need it fail, and the others tell what they have to tell.
+fn make_earlier(workspace: &Workspace, parts: &mut Parts) -> Option<Made> {
+    parts.run_for("images: the earlier version", || {
+        let earlier = Earlier::named_in(workspace)?;
+        let was_made = if earlier.made().is_some() { "made before" } else { "built" };
+        Ok((earlier.make(workspace)?, format!("{}, {was_made}", earlier.short())))
     })
 }
 
@@ -142,12 +156,18 @@ fn described(archive: &Path) -> Result<String> {
 }
 
 /// Nextest, inside the cluster's namespaces. Nothing is compiled there: there is no way out to any registry.
-fn inside(workspace: &Workspace, own: &Own, ready: &Ready, tests: &Tests<'_>) -> Result<Command> {
+fn inside(
+    workspace: &Workspace,
+    own: &Own,
+    ready: &Ready,
+    tests: &Tests<'_>,
+    earlier: Option<&Made>,
+) -> Result<Command> {
     let programs = own.programs()?;
     let mut command = own.enter(nextest::PROGRAM);
     command.current_dir(workspace.root());
     ready.run_by(&mut command, tests);
-    describe(&mut command, workspace, "own");
+    describe(&mut command, workspace, "own", earlier);
     command
         .env("FULMAR_E2E_ROOM", ROOM)
         .env("FULMAR_E2E_INSIDE", own.inside())
@@ -171,20 +191,27 @@ fn tell_of_judge(command: &mut Command, workspace: &Workspace) {
 
 /// What the tests are told, on every kind of cluster. What the person's environment has already is kept: images pushed elsewhere,
 /// tools at other places.
-fn describe(command: &mut Command, workspace: &Workspace, cluster: &str) {
+fn describe(command: &mut Command, workspace: &Workspace, cluster: &str, earlier: Option<&Made>) {
     command.env("NEXTEST_PROFILE", "e2e").env("FULMAR_E2E_CLUSTER", cluster);
     tell_of_judge(command, workspace);
-    let folders = [
+    let mut told = vec![
         ("FULMAR_E2E_BINARIES", workspace.binaries()),
         ("FULMAR_E2E_CHART", workspace.path("charts/fulmar")),
         ("FULMAR_E2E_LOGS", logs::folder(workspace)),
-        ("FULMAR_E2E_BROKER_IMAGE", images::BROKER.into()),
-        ("FULMAR_E2E_OPERATOR_IMAGE", images::OPERATOR.into()),
+        ("FULMAR_E2E_BROKER_IMAGE", images::CURRENT.broker.into()),
+        ("FULMAR_E2E_OPERATOR_IMAGE", images::CURRENT.operator.into()),
         ("FULMAR_E2E_KUBECTL", "kubectl".into()),
         ("FULMAR_E2E_HELM", "helm".into()),
         ("FULMAR_E2E_GRPCURL", "grpcurl".into()),
     ];
-    for (variable, value) in folders {
+    if let Some(earlier) = earlier {
+        told.extend([
+            ("FULMAR_E2E_EARLIER_BROKER_IMAGE", images::EARLIER.broker.into()),
+            ("FULMAR_E2E_EARLIER_OPERATOR_IMAGE", images::EARLIER.operator.into()),
+            ("FULMAR_E2E_EARLIER_CHART", earlier.chart()),
+        ]);
+    }
+    for (variable, value) in told {
         if std::env::var_os(variable).is_none() {
             command.env(variable, value);
         }
