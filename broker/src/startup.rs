@@ -40,7 +40,7 @@ use crate::{dial, readiness};
 const WINDOWS: (u32, u32) = (1 << 20, 2 << 20);
 /// Between brokers, few connections that carry everything.
 const INTERNAL_WINDOWS: (u32, u32) = (4 << 20, 8 << 20);
-/// Brokers of one Cluster, each with a few connections, and operators.
+/// Brokers of one Cluster, each with a few connections, and operators. Whoever has shown no certificate is not among them.
 const INTERNAL_CONNECTIONS_MAX: usize = 2_000;
 /// Streams of one program's connection: subscriptions and calls under way.
 const STREAMS_MAX: u32 = 1_000;

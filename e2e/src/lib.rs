@@ -11,6 +11,7 @@ pub mod brokers;
 pub mod clients;
 pub mod environment;
 mod evidence;
+pub mod gossip;
 pub mod installation;
 mod leftovers;
 pub mod load;

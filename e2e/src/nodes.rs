@@ -185,6 +185,12 @@ impl Process {
         Ok(kibibytes * 1024)
     }
 
+    /// How many files it has open, sockets included.
+    pub fn open_files(self) -> Result<usize> {
+        let path = format!("/proc/{}/fd", self.id);
+        Ok(fs::read_dir(&path).with_context(|| format!("could not read {path}"))?.count())
+    }
+
     /// Waits until it is gone.
     pub fn await_end(self, at_most: Duration) -> Result<()> {
         let started = Instant::now();

@@ -14,24 +14,25 @@ use fulmar_logging::Ends;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::MapResponseLayer;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
+use super::handshakes::{Handshakes, UNDER_WAY_MAX};
 use super::inflow::Inflow;
 use super::metered::metered;
 use super::outflow::Outflow;
 use crate::memory::Budget;
 use crate::tls::{self, Tls};
 
-/// A connection costs some 30 KiB while it is idle; a handshake that takes longer is not from a healthy peer.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Handshakes that are under way, and as many that were told to give way and whose tasks have not run since.
+const HANDSHAKING_MAX: usize = 2 * UNDER_WAY_MAX;
 /// After a failed accept (no file descriptors): waiting gives others time to close theirs.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// HTTP/2's default of 16 KiB is the bottleneck of a fast network.
@@ -72,7 +73,7 @@ pub struct Requests {
 pub struct Limits {
     /// For messages: which port this is.
     pub port: &'static str,
-    /// Connections at a time; more are closed at once.
+    /// Connections at a time; more are closed at once. With TLS, those that have shown their certificate.
     pub connections_max: usize,
     /// Streams of one connection at a time.
     pub streams_max: u32,
@@ -108,11 +109,19 @@ pub async fn serve(
 ) {
     let (port, connections_max, ending) = (limits.port, limits.connections_max, stop.clone());
     let limits = Arc::new(limits);
-    let each = move |socket, address| {
-        let (tls, limits, router, stop) = (tls.clone(), limits.clone(), router.clone(), ending.clone());
-        async move { connection(socket, address, tls, &limits, router, stop).await }
+    let Some(tls) = tls else {
+        let each = move |socket, address| {
+            let (limits, router, stop) = (limits.clone(), router.clone(), ending.clone());
+            async move { plain(socket, address, &limits, router, stop).await }
+        };
+        return accept(listener, port, connections_max, stop, each).await;
     };
-    accept(listener, port, connections_max, stop, each).await;
+    let entry = Arc::new(Entry::new(tls, &limits));
+    let each = move |socket, address| {
+        let (entry, limits, router, stop) = (entry.clone(), limits.clone(), router.clone(), ending.clone());
+        async move { sealed(socket, address, &entry, &limits, router, stop).await }
+    };
+    accept(listener, port, connections_max + HANDSHAKING_MAX, stop, each).await;
 }
 
 /// Gives each connection to `serve` until `stop`, then waits for those that are open. `port`: for messages. More than
@@ -156,54 +165,97 @@ pub async fn accept<S>(
     connections.wait().await;
 }
 
-async fn connection(
+/// How one comes in where TLS is spoken: a stranger takes the room of strangers, not that of brokers and operators.
+#[derive(Debug)]
+struct Entry {
+    tls: Tls,
+    handshakes: Handshakes,
+    /// For connections that have shown their certificate.
+    room: Arc<Semaphore>,
+}
+
+impl Entry {
+    fn new(tls: Tls, limits: &Limits) -> Self {
+        let (handshakes, room) = (Handshakes::new(limits.port), Semaphore::new(limits.connections_max));
+        Self { tls, handshakes, room: Arc::new(room) }
+    }
+}
+
+async fn plain(
     socket: TcpStream,
     address: SocketAddr,
-    tls: Option<Tls>,
     limits: &Limits,
     router: Router,
     stop: CancellationToken,
 ) {
-    // Off, a small answer waits 40 ms for an acknowledgement that waits for more.
-    if let Err(error) = socket.set_nodelay(true) {
-        debug!(%address, %error, "the connection was gone at once");
+    if !answers_at_once(&socket, address) {
         return;
     }
-    let Some(tls) = tls else {
-        let spoke = tokio::select! {
-            () = stop.cancelled() => return,
-            spoke = timeout(HEAD_MAX, speaks(&socket)) => spoke,
-        };
-        if !matches!(spoke, Ok(Ok(()))) {
-            debug!(port = limits.port, %address, "a connection that says nothing is closed");
-            return;
-        }
-        let caller = Caller { address, is_broker: false, is_operator: false };
-        let router = match socket.local_addr() {
-            Ok(local) => router.layer(Extension(Ends { local, peer: address })),
-            // It is refused what only loopback may ask.
-            Err(_) => router,
-        };
-        return http(socket, caller, limits, router, stop).await;
+    let spoke = tokio::select! {
+        () = stop.cancelled() => return,
+        spoke = timeout(HEAD_MAX, speaks(&socket)) => spoke,
     };
-    let acceptor = TlsAcceptor::from(tls.server());
+    if !matches!(spoke, Ok(Ok(()))) {
+        debug!(port = limits.port, %address, "a connection that says nothing is closed");
+        return;
+    }
+    let caller = Caller { address, is_broker: false, is_operator: false };
+    let router = match socket.local_addr() {
+        Ok(local) => router.layer(Extension(Ends { local, peer: address })),
+        // It is refused what only loopback may ask.
+        Err(_) => router,
+    };
+    http(socket, caller, limits, router, stop).await;
+}
+
+async fn sealed(
+    socket: TcpStream,
+    address: SocketAddr,
+    entry: &Entry,
+    limits: &Limits,
+    router: Router,
+    stop: CancellationToken,
+) {
+    if !answers_at_once(&socket, address) {
+        return;
+    }
     let accepted = tokio::select! {
         () = stop.cancelled() => return,
-        accepted = timeout(HANDSHAKE_MAX, acceptor.accept(socket)) => accepted,
+        accepted = entry.handshakes.accept(&entry.tls, socket, address) => accepted,
     };
-    match accepted {
-        Ok(Ok(stream)) => {
-            let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            let is = |name| certificate.is_some_and(|certificate| tls::carries_name(certificate, name));
-            let caller =
-                Caller { address, is_broker: is(tls::BROKER_NAME), is_operator: is(tls::OPERATOR_NAME) };
-            http(stream, caller, limits, router, stop).await;
-        }
-        Ok(Err(error)) => {
-            info!(port = limits.port, %address, %error, "a connection without a certificate of the CA was refused");
-        }
-        Err(_) => info!(port = limits.port, %address, "a connection did not finish its TLS handshake"),
+    let Some(stream) = accepted else { return };
+    let Ok(_held) = entry.room.clone().try_acquire_owned() else {
+        debug!(port = limits.port, %address, max = limits.connections_max, "too many connections");
+        return;
+    };
+    let caller = caller(&stream, address);
+    // What is not taken by it goes past this buffer.
+    let mut stream = BufReader::with_capacity(PREFACE.len(), stream);
+    let spoke = tokio::select! {
+        () = stop.cancelled() => return,
+        spoke = timeout(HEAD_MAX, stream.fill_buf()) => spoke,
+    };
+    if !matches!(spoke, Ok(Ok([_, ..]))) {
+        debug!(port = limits.port, %address, "a connection that says nothing is closed");
+        return;
     }
+    http(stream, caller, limits, router, stop).await;
+}
+
+/// Whether the connection is still there.
+fn answers_at_once(socket: &TcpStream, address: SocketAddr) -> bool {
+    // Off, a small answer waits 40 ms for an acknowledgement that waits for more.
+    let set = socket.set_nodelay(true);
+    if let Err(error) = &set {
+        debug!(%address, %error, "the connection was gone at once");
+    }
+    set.is_ok()
+}
+
+fn caller(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Caller {
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let is = |name| certificate.is_some_and(|certificate| tls::carries_name(certificate, name));
+    Caller { address, is_broker: is(tls::BROKER_NAME), is_operator: is(tls::OPERATOR_NAME) }
 }
 
 /// Waits for a whole HTTP/2 preface, or for anything that is none. HTTP itself would wait for ever.

@@ -8,6 +8,7 @@ mod feed;
 mod find;
 mod forward;
 pub mod grpc;
+mod handshakes;
 pub mod http;
 mod inflow;
 pub mod listen;

@@ -206,6 +206,12 @@ impl Brokers {
         line.split_whitespace().next().and_then(|kibibytes| kibibytes.parse::<u64>().ok()).unwrap_or(0) / 1024
     }
 
+    /// How many files, sockets included, its process has open; 0 where the system does not tell.
+    pub fn open_files(&self, ordinal: usize) -> usize {
+        let pid = self.children[ordinal].as_ref().unwrap().id();
+        std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+    }
+
     pub fn has_ended(&mut self, ordinal: usize) -> bool {
         self.children[ordinal].as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
     }
