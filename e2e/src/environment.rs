@@ -170,6 +170,15 @@ impl Environment {
         patiently(&self.kubectl, &["apply", "--namespace", namespace, "-f", "-"], Some(yaml))
     }
 
+    /// `kubectl create -f - -o json`: what the API server made of each object, in their order.
+    pub fn create(&self, objects: &serde_json::Value) -> Result<Vec<serde_json::Value>> {
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        let printed =
+            patiently(&self.kubectl, &["create", "-f", "-", "-o", "json"], Some(&list.to_string()))?;
+        let made = serde_json::Deserializer::from_str(&printed).into_iter();
+        made.collect::<Result<_, _>>().context("kubectl printed no JSON")
+    }
+
     /// Runs `helm`, gives what it printed.
     pub fn helm(&self, arguments: &[&str]) -> Result<String> {
         patiently(&self.helm, arguments, None)

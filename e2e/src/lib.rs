@@ -22,5 +22,6 @@ pub mod pods;
 pub mod proxy;
 pub mod records;
 pub mod remains;
+pub mod rights;
 pub mod volumes;
 pub mod wait;
