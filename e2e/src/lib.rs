@@ -20,6 +20,7 @@ pub mod nodes;
 pub mod operators;
 pub mod pods;
 pub mod proxy;
+pub mod policies;
 pub mod records;
 pub mod remains;
 pub mod rights;
