@@ -67,6 +67,7 @@ pub struct Environment {
     judge: Option<PathBuf>,
     current: Version,
     earlier: Option<Version>,
+    floor: Option<PathBuf>,
     cluster: String,
     own: Option<Own>,
 }
@@ -107,6 +108,7 @@ impl Environment {
             grpcurl: path("FULMAR_E2E_GRPCURL")?,
             judge: path("FULMAR_E2E_JUDGE").ok(),
             earlier: Version::read("FULMAR_E2E_EARLIER").ok(),
+            floor: path("FULMAR_E2E_FLOOR").ok(),
             cluster,
             own,
         };
@@ -194,6 +196,11 @@ impl Environment {
     pub fn judge(&self, arguments: &[&str]) -> Result<serde_json::Value> {
         let judge = self.judge.as_deref().context("e2e/judges/build did not build judge, see above")?;
         serde_json::from_str(&run(judge, arguments, None)?).context("judge printed no JSON")
+    }
+
+    /// The API server of the oldest Kubernetes that Fulmar is for. There is an error if it could not be built, as with [`Self::judge`].
+    pub fn floor(&self) -> Result<&Path> {
+        self.floor.as_deref().context("e2e/floor/build did not build the oldest API server, see above")
     }
 
     /// The `kubectl` of this cluster, which reads `KUBECONFIG`.

@@ -6,14 +6,14 @@
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use fulmar_crds::corpus::{self, Case};
+use anyhow::ensure;
+use fulmar_crds::corpus;
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::installation::{self, RELEASE};
 use fulmar_e2e::namespaces::Namespace;
+use fulmar_e2e::verdicts::ApiServer;
 use fulmar_e2e::wait;
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ fn every_manifest_of_the_corpus_gets_its_verdict_and_its_words() {
     let (good, bad) = (corpus::good().unwrap(), corpus::bad().unwrap());
     let mut wrong: Vec<String> = Vec::new();
     for case in good.iter().chain(&bad) {
-        wrong.extend(run(case, &quiet, &namespace.name).err());
+        wrong.extend(quiet.api_server().check(case, &namespace.name).err());
     }
     assert!(wrong.is_empty(), "{} of the cases:\n{}", wrong.len(), wrong.join("\n"));
     println!("{} good and {} bad manifests", good.len(), bad.len());
@@ -80,26 +80,17 @@ const OPERATION: &str =
 #[test]
 fn columns_show_what_a_status_says() {
     let environment = Environment::get().unwrap();
-    let _quiet = Quiet::make(environment);
+    let quiet = Quiet::make(environment);
     let namespace = Namespace::make(environment, "columns", &[]).unwrap();
     let yaml = "{apiVersion: fulmar.dev/v1alpha1, kind: Cluster, metadata: {name: orders}}\n---\n\
         {apiVersion: fulmar.dev/v1alpha1, kind: Topic, metadata: {name: orders.v1}, spec: {clusterRef: {name: orders}, partitions: 12}}";
     environment.apply(&namespace.name, yaml).unwrap();
     let ready = r#""conditions":[{"type":"Ready","status":"False","reason":"BrokersStarting","message":"one is missing","lastTransitionTime":"2026-01-01T00:00:00Z"}]"#;
-    write_status(
-        environment,
-        &namespace.name,
-        "flc",
-        "orders",
-        &format!(r#"{{"brokersReady":"2/3","underReplicated":4,"operation":{OPERATION},{ready}}}"#),
-    );
-    write_status(
-        environment,
-        &namespace.name,
-        "flt",
-        "orders.v1",
-        &format!(r#"{{"replicationFactor":3,"underReplicated":4,{ready}}}"#),
-    );
+    let cluster = format!(r#"{{"brokersReady":"2/3","underReplicated":4,"operation":{OPERATION},{ready}}}"#);
+    let topic = format!(r#"{{"replicationFactor":3,"underReplicated":4,{ready}}}"#);
+    for (kind, name, status) in [("flc", "orders", cluster), ("flt", "orders.v1", topic)] {
+        quiet.api_server().write_status(&namespace.name, kind, name, &status).unwrap();
+    }
     let table = |kind: &str, wide: &[&str]| -> Vec<Vec<String>> {
         let arguments = [&["get", kind, "--namespace", &namespace.name], wide].concat();
         let printed = environment.kubectl(&arguments).unwrap();
@@ -136,7 +127,7 @@ fn nobody_but_the_operator_writes_a_partition_table() {
         Ok(true)
     })
     .unwrap();
-    quiet.apply_as_operator(&namespace.name, &page.documents[0]).unwrap();
+    quiet.api_server().apply_as_operator(&namespace.name, &page.documents[0]).unwrap();
 }
 
 #[test]
@@ -170,75 +161,6 @@ fn operator_has_no_right_that_it_does_not_need() {
     );
 }
 
-/// Applies each document of a case; what went otherwise than the case says.
-fn run(case: &Case, quiet: &Quiet<'_>, namespace: &str) -> Result<(), String> {
-    let environment = quiet.environment;
-    let name = case.path.file_name().unwrap().to_string_lossy().into_owned();
-    let last = case.documents.len() - 1;
-    for (index, text) in case.documents.iter().enumerate() {
-        let object: Value = serde_yaml::from_str(text).map_err(|error| format!("{name}: {error}"))?;
-        let applied = if object["kind"] == "PartitionTable" {
-            quiet.apply_as_operator(namespace, text)
-        } else {
-            environment.apply(namespace, text)
-        };
-        if index == last && !case.expected.is_empty() {
-            let said = applied.err().ok_or(format!("{name}: it is taken"))?.to_string();
-            if let Some(missing) = case.expected.iter().find(|expected| !said.contains(*expected)) {
-                return Err(format!("{name}: {missing}\n  is not in: {said}"));
-            }
-        } else {
-            applied.map_err(|error| format!("{name}: document {}: {error}", index + 1))?;
-            write_status_of(environment, namespace, &object);
-        }
-    }
-    if case.expected.is_empty() {
-        check_stored(environment, namespace, case).map_err(|error| format!("{name}: {error}"))?;
-    }
-    if case.expected.is_empty() || last > 0 {
-        environment.kubectl(&["delete", KINDS, "--all", "--namespace", namespace]).unwrap();
-    }
-    Ok(())
-}
-
-fn check_stored(environment: &Environment, namespace: &str, case: &Case) -> Result<(), String> {
-    let printed = environment.kubectl(&["get", KINDS, "--namespace", namespace, "-o", "json"]).unwrap();
-    let list: Value = serde_json::from_str(&printed).unwrap();
-    for (pointer, value) in &case.stored {
-        let found = list["items"][0].pointer(pointer);
-        if found != Some(value) {
-            return Err(format!("{pointer} is {found:?}, not {value}"));
-        }
-    }
-    Ok(())
-}
-
-/// As the operator would: a status that is applied changes nothing.
-fn write_status_of(environment: &Environment, namespace: &str, object: &Value) {
-    if let Some(status) = object.get("status") {
-        let kind = format!("{}.fulmar.dev", object["kind"].as_str().unwrap().to_lowercase());
-        let name = object["metadata"]["name"].as_str().unwrap();
-        write_status(environment, namespace, &kind, name, &status.to_string());
-    }
-}
-
-fn write_status(environment: &Environment, namespace: &str, kind: &str, name: &str, status: &str) {
-    let patch = format!(r#"{{"status":{status}}}"#);
-    environment
-        .kubectl(&[
-            "patch",
-            kind,
-            name,
-            "--namespace",
-            namespace,
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            &patch,
-        ])
-        .unwrap();
-}
-
 /// The chart is installed, and no operator runs. Afterwards as many run as before.
 struct Quiet<'a> {
     environment: &'a Environment,
@@ -268,11 +190,13 @@ impl<'a> Quiet<'a> {
         .unwrap();
     }
 
-    fn apply_as_operator(&self, namespace: &str, yaml: &str) -> anyhow::Result<String> {
-        let mut file = tempfile::NamedTempFile::new()?;
-        file.write_all(yaml.as_bytes())?;
-        let path = file.path().to_str().context("the path of a temporary file is UTF-8")?;
-        self.environment.kubectl(&["apply", "--namespace", namespace, "-f", path, "--as", &self.operator])
+    fn api_server(&self) -> ApiServer<'_> {
+        ApiServer {
+            environment: self.environment,
+            kubeconfig: None,
+            operator: &self.operator,
+            names_values: true,
+        }
     }
 }
 

@@ -178,14 +178,20 @@ fn inside(
     Ok(command)
 }
 
-/// Tells where the program is that says what others make of us; it is built unless it is there. Where it cannot be, the tests that
-/// need it fail, and the others tell what they have to tell.
-fn tell_of_judge(command: &mut Command, workspace: &Workspace) {
-    let mut build = Command::new("bash");
-    build.arg(workspace.path("e2e/judges/build"));
-    match process::output(build.stderr(Stdio::inherit())) {
-        Ok(path) => drop(command.env("FULMAR_E2E_JUDGE", path)),
-        Err(error) => eprintln!("{error:#}"),
+/// What is built from Go for the tests alone: which script prints where it is, and what tells it to the tests.
+const BUILT_FOR_TESTS: [(&str, &str); 2] =
+    [("e2e/judges/build", "FULMAR_E2E_JUDGE"), ("e2e/floor/build", "FULMAR_E2E_FLOOR")];
+
+/// Tells where these programs are; they are built unless they are there. Where one cannot be, the tests that need it fail, and the
+/// others tell what they have to tell.
+fn tell_of_programs(command: &mut Command, workspace: &Workspace) {
+    for (script, variable) in BUILT_FOR_TESTS {
+        let mut build = Command::new("bash");
+        build.arg(workspace.path(script));
+        match process::output(build.stderr(Stdio::inherit())) {
+            Ok(path) => drop(command.env(variable, path)),
+            Err(error) => eprintln!("{error:#}"),
+        }
     }
 }
 
@@ -193,7 +199,7 @@ fn tell_of_judge(command: &mut Command, workspace: &Workspace) {
 /// tools at other places.
 fn describe(command: &mut Command, workspace: &Workspace, cluster: &str, earlier: Option<&Made>) {
     command.env("NEXTEST_PROFILE", "e2e").env("FULMAR_E2E_CLUSTER", cluster);
-    tell_of_judge(command, workspace);
+    tell_of_programs(command, workspace);
     let mut told = vec![
         ("FULMAR_E2E_BINARIES", workspace.binaries()),
         ("FULMAR_E2E_CHART", workspace.path("charts/fulmar")),
