@@ -122,5 +122,8 @@ pub async fn client() -> anyhow::Result<Client> {
     let mut config = kube::Config::infer().await?;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.write_timeout = Some(CALL_TIMEOUT);
+    // Whoever calls tries again, later and with what is true then. Tries within a call would take a budget's refusal of an eviction, or an API
+    // server that has no time, for a call of unknown outcome.
+    config.default_retry = false;
     Ok(Client::try_from(config)?)
 }
