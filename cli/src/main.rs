@@ -12,6 +12,7 @@ mod exit;
 mod kubectl;
 mod lines;
 mod log_level;
+mod man;
 mod output;
 mod publish;
 mod server;
@@ -58,6 +59,7 @@ enum Command {
     Bench(bench::Bench),
     SupportBundle(support::SupportBundle),
     Completion(completion::Completion),
+    Man(man::Man),
 }
 
 impl Command {
@@ -71,6 +73,7 @@ impl Command {
             Self::Bench(bench) => bench.run().await,
             Self::SupportBundle(support) => support.run().await,
             Self::Completion(completion) => completion.run(),
+            Self::Man(man) => man.run(),
             Self::Broker(broker) => broker.run().await,
         }
     }

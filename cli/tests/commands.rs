@@ -26,7 +26,7 @@ fn refused(code: i32, arguments: &[&str]) -> String {
 
 #[test]
 fn every_command_has_help() {
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["dev"],
         &["publish"],
@@ -42,6 +42,7 @@ fn every_command_has_help() {
         &["broker", "inspect"],
         &["bench"],
         &["completion"],
+        &["man"],
     ];
     for command in commands {
         let output = run(&[command, &["--help"]].concat());
@@ -122,6 +123,24 @@ fn a_rival_that_is_not_there_is_named_with_3() {
         assert!(error.starts_with(&format!("fulmar: {rival}: ")), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("man1");
+    assert!(run(&["man", folder.to_str().unwrap()]).status.success());
+    for (page, says) in
+        [("fulmar", "Exit codes"), ("fulmar-publish", "TOPIC"), ("fulmar-topic-list", "server")]
+    {
+        let page = std::fs::read_to_string(folder.join(format!("{page}.1"))).unwrap();
+        assert!(page.contains(".TH") && page.contains(says), "{page}");
+    }
+    assert!(!folder.join("fulmar-broker-run.1").exists(), "what is hidden in the help is hidden here");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let error = refused(1, &["man", file.to_str().unwrap()]);
+    assert!(error.contains("cannot write manual pages into"), "{error}");
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Operator {
             ("POD_NAME", "fulmar-of-a-test".to_owned()),
             ("POD_NAMESPACE", NAMESPACE.to_owned()),
             ("WATCH_NAMESPACES", namespaces.join(",")),
-            ("FULMAR_BROKER_IMAGE", environment.broker_image.clone()),
+            ("FULMAR_BROKER_IMAGE", environment.current().broker_image.clone()),
             ("FULMAR_HTTP_ADDRESS", "127.0.0.1:0".to_owned()),
             ("FULMAR_LEASE_NAME", RELEASE.to_owned()),
             ("FULMAR_LOG_LEVEL", "info,fulmar_operator=debug".to_owned()),

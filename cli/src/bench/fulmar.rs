@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use fulmar_client::{Client, Delivery, Producer, Record, Start, Subscriber};
+use http::uri::Authority;
 
 use super::http::HttpPublisher;
 use super::system::{Follower, From, Pipeline, Single, System};
@@ -19,7 +20,7 @@ pub(super) struct Fulmar {
     client: Client,
     topic: String,
     /// HOST:PORT of a broker's HTTP.
-    http: Option<String>,
+    http: Option<Authority>,
     safety: String,
     partitions: usize,
     /// Where each partition ended when the round began.
@@ -28,7 +29,11 @@ pub(super) struct Fulmar {
 
 impl Fulmar {
     /// Looks the topic up; publishes nothing.
-    pub(super) async fn connect(server: Server, topic: String, http: Option<String>) -> Result<Self, Failed> {
+    pub(super) async fn connect(
+        server: Server,
+        topic: String,
+        http: Option<Authority>,
+    ) -> Result<Self, Failed> {
         let client = server.connect().await?;
         let described = client.admin().describe_topic(&topic).await?;
         let replicas = described.partitions.iter().map(|partition| partition.replicas.len()).max();
@@ -82,7 +87,7 @@ impl System for Fulmar {
     }
 
     async fn plain(&self) -> Result<HttpPublisher, Failed> {
-        let address = self.http.as_deref().expect("the work is refused without --http");
+        let address = self.http.as_ref().expect("the work is refused without --http");
         HttpPublisher::connect(address, &self.topic).await
     }
 

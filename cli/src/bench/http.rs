@@ -1,9 +1,11 @@
 //! Publishing by HTTP as a program does that has no SDK: `POST /publish` on a connection that is kept.
-//!
-//! Owns just as much of HTTP/1.1 as answers of a broker have: a status, a length and a body.
 
 use bytes::Bytes;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::system::Single;
@@ -14,70 +16,48 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A connection that is kept.
 pub(super) struct HttpPublisher {
-    stream: BufReader<TcpStream>,
-    head: String,
+    connection: SendRequest<Full<Bytes>>,
+    path: PathAndQuery,
+    host: HeaderValue,
 }
 
 impl HttpPublisher {
-    /// `address` is HOST:PORT.
-    pub(super) async fn connect(address: &str, topic: &str) -> Result<Self, Failed> {
-        let unavailable = |error| Failed::Unavailable(format!("nothing answers HTTP at {address}: {error}"));
-        let stream = TcpStream::connect(address).await.map_err(unavailable)?;
-        stream.set_nodelay(true).map_err(unavailable)?;
-        let head = format!("POST /publish?topic={topic} HTTP/1.1\r\nHost: {address}\r\nContent-Length: ");
-        Ok(Self { stream: BufReader::new(stream), head })
+    /// `address` is HOST:PORT; the topic's name needs no escapes.
+    pub(super) async fn connect(address: &Authority, topic: &str) -> Result<Self, Failed> {
+        let unavailable = |error: &dyn std::error::Error| {
+            Failed::Unavailable(format!("nothing answers HTTP at {address}: {error}"))
+        };
+        let stream = TcpStream::connect(address.as_str()).await.map_err(|error| unavailable(&error))?;
+        stream.set_nodelay(true).map_err(|error| unavailable(&error))?;
+        let (connection, drive) =
+            handshake(TokioIo::new(stream)).await.map_err(|error| unavailable(&error))?;
+        // It ends with `connection`; what went wrong is told by the request that it went wrong with.
+        tokio::spawn(drive);
+        let path = format!("/publish?topic={topic}").try_into();
+        let path =
+            path.map_err(|error| Failed::Usage(format!("topic {topic:?} has no place in a URL: {error}")))?;
+        let host = HeaderValue::from_str(address.as_str()).expect("an authority is visible ASCII");
+        Ok(Self { connection, path, host })
     }
 
-    /// Gives the status and the body.
-    async fn answer(&mut self) -> Result<(u16, Vec<u8>), Failed> {
-        let mut line = String::new();
-        self.line(&mut line).await?;
-        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status = status.ok_or_else(|| garbled(&line))?;
-        let mut length = 0;
-        loop {
-            self.line(&mut line).await?;
-            if line.is_empty() {
-                break;
-            }
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().map_err(|_| garbled(&line))?;
-            }
-        }
-        if length > ANSWER_BYTES_MAX {
-            return Err(garbled(&format!("{length} bytes")));
-        }
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).await?;
-        Ok((status, body))
+    async fn answer(&mut self, value: Bytes) -> Result<(StatusCode, Bytes), Failed> {
+        let no_answer = |error: &dyn std::error::Error| {
+            Failed::Failure(format!("this is no answer to a publish by HTTP: {error}"))
+        };
+        let mut request = Request::post(self.path.clone()).body(Full::new(value)).expect("a path is a URI");
+        request.headers_mut().insert(header::HOST, self.host.clone());
+        self.connection.ready().await.map_err(|error| no_answer(&error))?;
+        let answer = self.connection.send_request(request).await.map_err(|error| no_answer(&error))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+        Ok((status, body.map_err(|error| no_answer(error.as_ref()))?.to_bytes()))
     }
-
-    /// One line without its end.
-    async fn line(&mut self, line: &mut String) -> Result<(), Failed> {
-        line.clear();
-        let mut bounded = (&mut self.stream).take(ANSWER_BYTES_MAX as u64);
-        bounded.read_line(line).await?;
-        match line.strip_suffix("\r\n") {
-            Some(text) => line.truncate(text.len()),
-            None => return Err(garbled(line)),
-        }
-        Ok(())
-    }
-}
-
-fn garbled(what: &str) -> Failed {
-    Failed::Failure(format!("this is no answer to a publish by HTTP: {what:?}"))
 }
 
 impl Single for HttpPublisher {
     async fn publish(&mut self, value: Bytes) -> Result<(), Failed> {
-        let mut request = format!("{}{}\r\n\r\n", self.head, value.len()).into_bytes();
-        request.extend_from_slice(&value);
-        self.stream.write_all(&request).await?;
-        let (status, body) = self.answer().await?;
-        if status == 200 {
+        let (status, body) = self.answer(value).await?;
+        if status == StatusCode::OK {
             return Ok(());
         }
         Err(Failed::Failure(format!("HTTP {status}: {}", String::from_utf8_lossy(&body).trim())))

@@ -14,6 +14,7 @@ mod work;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use ::http::uri::Authority;
 use bytes::Bytes;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
@@ -51,7 +52,7 @@ pub(crate) struct Bench {
     against: Vec<Address>,
     /// Where a broker answers HTTP, for publish-http
     #[arg(long, value_name = "HOST:PORT")]
-    http: Option<String>,
+    http: Option<Authority>,
     /// Only this work; may be repeated [default: all, publish-http only with --http]
     #[arg(long, value_enum, value_name = "WORK")]
     work: Vec<Work>,

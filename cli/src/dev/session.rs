@@ -239,10 +239,8 @@ impl Session {
 
     /// A file was saved. What cannot be applied changes nothing.
     fn apply(&mut self) -> Result<(), Failed> {
-        // Nobody here keeps a broker running that is not wished any more, until others hold what it holds.
-        let holding = self.views.borrow().holding;
-        let read =
-            Manifest::read(&self.files, &self.manifest.applied(holding)).and_then(|new| self.fits(new));
+        let floor = self.views.borrow().min_brokers;
+        let read = Manifest::read(&self.files, &self.manifest.applied(floor)).and_then(|new| self.fits(new));
         let new = match read {
             Ok(new) => new,
             Err(failed) => {
@@ -269,14 +267,23 @@ impl Session {
                 new.cluster.name, self.manifest.cluster.name
             )));
         }
+        let (old, wanted) = (self.manifest.cluster.replicas, new.cluster.replicas);
+        // Nobody here keeps a broker running that is not wished any more, until others hold what it holds.
+        let holding = self.views.borrow().holding;
+        if wanted < old.min(holding) {
+            return Err(Failed::Failure(format!(
+                "spec.replicas is {wanted} now; `fulmar dev` moves no replicas off brokers that go, and broker {} of {old} holds \
+                 some: the fewest is {holding}",
+                holding - 1
+            )));
+        }
         if let Some(elsewhere) = &self.elsewhere {
             let has_room =
                 new.cluster.replicas.checked_sub(1).is_none_or(|last| elsewhere.of_broker(last).is_some());
             let none = || Failed::Failure("--brokers-at names no address for the new broker".to_owned());
             return if has_room { Ok(new) } else { Err(none()) };
         }
-        self.ports.fit(new.cluster.replicas)?;
-        let (old, wanted) = (self.manifest.cluster.replicas, new.cluster.replicas);
+        self.ports.fit(wanted)?;
         self.ports.check_free(old..wanted.max(old))?;
         Ok(new)
     }
