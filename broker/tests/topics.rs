@@ -19,7 +19,7 @@ use fulmar_proto::v1::produce_response::Outcome;
 use fulmar_proto::v1::start::At;
 use fulmar_proto::v1::{
     ErrorReason, FetchRequest, Latest, MetadataRequest, ProduceRequest, PublishRequest, Start,
-    SubscribeRequest,
+    SubscribeRequest, SubscribeResponse,
 };
 use support::operator::{CLUSTER, Operator, TOPIC, epoch, key, page};
 use support::{Brokers, PATIENCE, eventually};
@@ -259,4 +259,90 @@ async fn a_subscription_follows_partitions_that_are_added() {
     }
     partitions.sort_unstable();
     assert_eq!(partitions, [0, 1, 2, 3, 4, 5]);
+}
+
+/// The topic with the number, on the page with that number.
+fn named(operator: &Operator, number: u8, name: &str) -> Page {
+    let me = operator.replica();
+    let id = TopicId(TOPIC.0 + u128::from(number));
+    let mut page = Page { number: number.into(), ..page(1, &[me], me, 1) };
+    (page.topics[0].id, page.topics[0].name) = (id, name.to_owned());
+    page.entries[0].key = PartitionKey { topic: id, partition: 0 };
+    page
+}
+
+/// The values that come next, with their topics' names, in any order.
+async fn told(stream: &mut tonic::Streaming<SubscribeResponse>, count: usize) -> Vec<(String, String)> {
+    let mut told = Vec::new();
+    while told.len() < count {
+        let next = tokio::time::timeout(PATIENCE, stream.message()).await;
+        let messages = next.unwrap_or_else(|_| panic!("{count} messages, not only {told:?}")).unwrap();
+        let value = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        told.extend(messages.unwrap().messages.into_iter().map(|one| (one.topic, value(&one.value))));
+    }
+    told.sort_unstable();
+    told
+}
+
+async fn publish_value(brokers: &Brokers, topic: &str, value: &str) {
+    let (topic, value) = (topic.to_owned(), value.to_owned().into());
+    let request = PublishRequest { topic, value, ..PublishRequest::default() };
+    brokers.pubsub(0).await.publish(request).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_follows_topics_that_come_later_from_their_first_message_and_outlives_those_that_go() {
+    let brokers = Brokers::start(1);
+    let operator = brokers.operator(0, CLUSTER).await;
+    let said = |topic: &str, value: &str| (topic.to_owned(), value.to_owned());
+    let push = async |page: &Page, revision| {
+        operator.push(page, revision).await;
+        operator.holds(page.number, revision).await;
+    };
+    let [europe, sensor] = [named(&operator, 1, "orders.eu"), named(&operator, 2, "sensors.1")];
+    for page in [&europe, &sensor] {
+        push(page, 1).await;
+        operator.leads(page.entries[0].key, epoch(1)).await;
+    }
+    publish_value(&brokers, "orders.eu", "before").await;
+    let request = |topics: &[&str], partitions: &[u32]| SubscribeRequest {
+        topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+        start: Some(Start { at: Some(At::Latest(Latest {})) }),
+        partitions: partitions.to_vec(),
+    };
+    let mut stream =
+        brokers.pubsub(0).await.subscribe(request(&["orders.*"], &[])).await.unwrap().into_inner();
+    assert!(stream.message().await.unwrap().unwrap().messages.is_empty(), "the subscription stands");
+
+    let mut western = named(&operator, 3, "orders.us");
+    push(&western, 1).await;
+    operator.leads(western.entries[0].key, epoch(1)).await;
+    for topic in ["orders.eu", "orders.us", "sensors.1"] {
+        publish_value(&brokers, topic, "1").await;
+    }
+    assert_eq!(told(&mut stream, 2).await, [said("orders.eu", "1"), said("orders.us", "1")]);
+
+    // Retained, taken back and deleted: what else is followed goes on.
+    western.topics[0].retained = true;
+    western.topics[0].changed = epoch(2);
+    push(&western, 2).await;
+    publish_value(&brokers, "orders.eu", "2").await;
+    assert_eq!(told(&mut stream, 1).await, [said("orders.eu", "2")]);
+    western.topics[0].retained = false;
+    western.topics[0].changed = epoch(3);
+    push(&western, 3).await;
+    publish_value(&brokers, "orders.us", "3").await;
+    assert_eq!(told(&mut stream, 1).await, [said("orders.us", "3")], "nothing twice");
+    (western.topics, western.entries) = (Vec::new(), Vec::new());
+    push(&western, 4).await;
+    publish_value(&brokers, "orders.eu", "4").await;
+    assert_eq!(told(&mut stream, 1).await, [said("orders.eu", "4")]);
+
+    for (topics, partitions, says) in
+        [(&["orders.*x"][..], &[][..], "\"orders.*x\" is no pattern"), (&[">"], &[0], "none with a pattern")]
+    {
+        let status = brokers.pubsub(0).await.subscribe(request(topics, partitions)).await.unwrap_err();
+        assert_eq!(reason(&status), "INVALID_REQUEST");
+        assert!(status.message().contains(says), "{status:?}");
+    }
 }

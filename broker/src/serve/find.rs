@@ -84,6 +84,19 @@ impl Door {
         }
     }
 
+    /// Until this broker was told which topics there are, or it is certain that there are none.
+    pub(super) async fn told_of_topics(&self, deadline: Instant) -> Result<(), Failure> {
+        let mut directory = self.shared.directory.clone();
+        let told = directory.wait_for(|directory| directory.pages().next().is_some());
+        let until = deadline.min(Instant::now() + FIRST_PAGE_MAX).into();
+        let is_told = matches!(timeout_at(until, told).await, Ok(Ok(_)));
+        if is_told || *self.shared.attached.borrow() {
+            return Ok(());
+        }
+        let message = "this broker has not been told which topics there are yet";
+        Err(Failure::new(ErrorReason::NotServing, message))
+    }
+
     /// What the brokers say that answer: a dead one must not keep a program from learning that its topic is not there.
     async fn ask_others(&self, name: &str) -> Vec<Told> {
         let others = self.shared.brokers.all().into_iter().map(|known| known.ordinal);

@@ -91,7 +91,8 @@ async fn start(http: Http, topic: &str, request: &Parts) -> Result<Response, Fai
     let starts: Vec<(Arc<TopicRecord>, PartitionKey, Offset)> = futures::future::try_join_all(starts).await?;
     let places = starts.iter().map(|(_, key, next)| (key.partition, *next)).collect();
     let connection = request.extensions.get::<Outflow>().cloned();
-    let answered = door.follow(starts, partition.is_none(), connection).await;
+    let grows = partition.is_none().then(Vec::new);
+    let answered = door.follow(starts, grows, connection).await;
     let handed = answered.handed();
     let head = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     let mut response = (head, Body::from_stream(events(answered, places))).into_response();

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::DEADLINE_DEFAULT;
 use super::super::error::Failure;
 use super::super::outflow::Answered;
+use super::super::pattern::Pattern;
 use super::writer::Piece;
 use super::{Connection, answer};
 
@@ -33,7 +34,7 @@ impl Connection {
         start: At,
     ) {
         let end = self.end.child_token();
-        if let Err(failure) = self.enter(correlation, end.clone()) {
+        if let Err(failure) = self.enter(correlation, &topic, end.clone()) {
             return self.answer(answer::error(correlation, &failure)).await;
         }
         let request = SubscribeRequest {
@@ -52,7 +53,14 @@ impl Connection {
         });
     }
 
-    fn enter(&self, correlation: u32, end: CancellationToken) -> Result<(), Failure> {
+    fn enter(&self, correlation: u32, topic: &str, end: CancellationToken) -> Result<(), Failure> {
+        // What is delivered here does not name its topic.
+        if !matches!(Pattern::parse(topic), Ok(None)) {
+            let message = format!(
+                "topic: {topic:?} is a pattern; here it is one name, and gRPC's Subscribe takes patterns"
+            );
+            return Err(Failure::invalid("topic", message));
+        }
         let mut subscriptions = self.subscriptions.lock();
         if subscriptions.len() >= SUBSCRIPTIONS_MAX {
             let message = format!("a connection has at most {SUBSCRIPTIONS_MAX} subscriptions");

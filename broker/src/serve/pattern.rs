@@ -1,0 +1,58 @@
+//! Patterns over topics' names, by the rules that NATS has for subjects: words between dots, `*` for any one word, `>` at the end
+//! for one word or more.
+
+/// A pattern. No topic has such a name: names have neither `*` nor `>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pattern {
+    words: Vec<Word>,
+    /// More words may follow, one at least.
+    is_open: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Word {
+    Any,
+    This(String),
+}
+
+impl Pattern {
+    /// `None`: it is a name. An error says what is allowed.
+    pub(super) fn parse(text: &str) -> Result<Option<Self>, String> {
+        if !text.contains(['*', '>']) {
+            return Ok(None);
+        }
+        let (head, is_open) = match text.strip_suffix('>') {
+            Some("") => (None, true),
+            Some(head) => (Some(head.strip_suffix('.').ok_or_else(|| refused(text))?), true),
+            None => (Some(text), false),
+        };
+        let words = head.into_iter().flat_map(|head| head.split('.')).map(|word| match word {
+            "*" => Ok(Word::Any),
+            word if word.is_empty() || word.contains(['*', '>']) => Err(refused(text)),
+            word => Ok(Word::This(word.to_owned())),
+        });
+        Ok(Some(Self { words: words.collect::<Result<_, _>>()?, is_open }))
+    }
+
+    /// Whether a topic of this name is meant.
+    pub(super) fn fits(&self, name: &str) -> bool {
+        let mut left = name.split('.');
+        let fits = |word: &Word| match (word, left.next()) {
+            (Word::Any, Some(_)) => true,
+            (Word::This(word), Some(next)) => word == next,
+            (_, None) => false,
+        };
+        self.words.iter().all(fits) && left.next().is_some() == self.is_open
+    }
+}
+
+fn refused(text: &str) -> String {
+    format!(
+        "{text:?} is no pattern: * stands for a whole word between dots, > for all words that follow, at the end, as in orders.* and \
+         orders.>"
+    )
+}
+
+#[cfg(test)]
+#[path = "pattern_tests.rs"]
+mod tests;
