@@ -127,8 +127,11 @@ fn run_on_context(
 
 /// Compiles; nothing is left to compile where the unit tests ran before.
 fn prepare(workspace: &Workspace, parts: &mut Parts) -> Option<Ready> {
-    let compiled = || Ok((nextest::prepare(workspace, Built::EndToEnd)?, String::new()));
-    parts.run_for("end to end: compile", compiled)
+    // Of the whole workspace, as before: the features of one crate's tests alone are others, and so is all that they are compiled from.
+    parts.run_for("end to end: compile", || {
+        nextest::build(workspace)?;
+        Ok((nextest::prepare(workspace, Built::Workspace)?, String::new()))
+    })
 }
 
 fn build(workspace: &Workspace, parts: &mut Parts) -> Option<Vec<PathBuf>> {
