@@ -111,10 +111,11 @@ fn settled(brokers: &Brokers, expected: Option<&Remains>) -> Result<Remains> {
             Ok(Some(remains))
         });
     }
-    wait::until("nothing changes any more", AGE_WITHIN, || {
+    wait::until("nothing is under way, and nothing changes any more", AGE_WITHIN, || {
         let remains = brokers.remains()?;
         std::thread::sleep(CALM);
-        Ok(Some(remains.clone()).filter(|before| brokers.remains().is_ok_and(|now| now == *before)))
+        let is_over = !remains.iter().any(|line| line.contains("\"Reconciling\"=\"True\""));
+        Ok(Some(remains).filter(|before| is_over && brokers.remains().is_ok_and(|now| now == *before)))
     })
 }
 
