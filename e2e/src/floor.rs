@@ -106,6 +106,8 @@ current-context: floor
             &PORT.to_string(),
         ]);
         server.args(["--service-cluster-ip-range", "10.97.0.0/24"]);
+        // Nobody connects to it: there is no route by which it could find one itself, and loopback is not allowed (RFC 5737: for examples).
+        server.args(["--advertise-address", "192.0.2.1"]);
         self.spawn(server, &environment.logs.join("floor-kube-apiserver.log"))
     }
 
