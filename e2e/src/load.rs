@@ -151,7 +151,9 @@ async fn write(
         let hash = hash(&value);
         let began = Instant::now();
         let ack = producer.publish(Record::new(value).partition(partition)).await;
-        let ack = ack.with_context(|| format!("partition {partition}, record {number}"))?;
+        let ack = ack.with_context(|| format!("partition {partition}, record {number}"));
+        // At once: a test may wait for more of them, in vain.
+        let ack = ack.inspect_err(|error| println!("a publish failed: {error:#}"))?;
         written.waits.push((began, began.elapsed()));
         counts[partition as usize].fetch_add(1, Ordering::Relaxed);
         written.records.push((partition, ack.offset, hash));
