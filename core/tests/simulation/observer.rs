@@ -8,7 +8,7 @@ use fulmar_core::control::table::TopicRecord;
 use fulmar_core::entry::{Entry, Members};
 use fulmar_core::id::{PartitionKey, ReplicaId, TopicId};
 use fulmar_core::offset::Offset;
-use fulmar_core::partition::Replica;
+use fulmar_core::partition::{PromiseKind, Replica};
 use fulmar_core::term::{Epoch, Process, Term, TermVector};
 
 use crate::history::History;
@@ -181,8 +181,19 @@ impl Observer {
             let lives = |node: &Node| !node.is_ghost && node.id() == replica;
             damaged.contains_key(&replica) || !nodes.iter().any(lives)
         };
+        // So did one that has left by a later decision and has let go, as it was told to: a leader that stood still meanwhile may hear of what it
+        // stored afterwards.
+        let has_left = |replica: ReplicaId| {
+            let promises = nodes.iter().filter(|node| node.id() == replica && !node.is_ghost);
+            let mut promises = promises.filter_map(|node| node.replica(key)).map(Replica::promise);
+            promises.any(|promise| {
+                let later = promise.entry.as_ref().is_some_and(|own| own.epoch > entry.epoch);
+                promise.kind == PromiseKind::Tombstone && later
+            })
+        };
         let is_going = self.forfeited.contains(&key.topic);
-        if !is_going && !entry.acknowledged_by(|replica| holds(replica) || gone(replica)) {
+        if !is_going && !entry.acknowledged_by(|replica| holds(replica) || gone(replica) || has_left(replica))
+        {
             return Err(format!(
                 "record {value:#x} at {base} acknowledged, and not durable on an ackQuorum of {entry}"
             ));
