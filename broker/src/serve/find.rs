@@ -12,7 +12,7 @@ use tokio::time::{timeout, timeout_at};
 use tracing::debug;
 
 use super::error::Failure;
-use super::{Door, forward};
+use super::{Door, forward, lookup};
 
 /// Unknown names that are asked about at a time: each asks every broker, and who invents names must not keep them all busy.
 pub(super) const ASKING_MAX: usize = 16;
@@ -93,8 +93,7 @@ impl Door {
         if is_told || *self.shared.attached.borrow() {
             return Ok(());
         }
-        let message = "this broker has not been told which topics there are yet";
-        Err(Failure::new(ErrorReason::NotServing, message))
+        Err(lookup::not_told())
     }
 
     /// What the brokers say that answer: a dead one must not keep a program from learning that its topic is not there.

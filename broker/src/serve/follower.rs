@@ -88,17 +88,15 @@ impl Follower {
                 Some(leader) => self.read_there(leader.ordinal).await,
                 None => Left::Elsewhere,
             };
-            // Deleted or retained meanwhile?
-            let gone = self.door.topic_of(self.key.topic).err();
             let failure = match left {
                 Left::Closed => return None,
                 Left::Failed(failure) => Some(failure),
-                Left::Elsewhere => gone,
+                // Deleted or retained meanwhile?
+                Left::Elsewhere => self.door.topic_of(self.key.topic).err(),
             };
-            match failure {
-                Some(failure) if self.is_fitting && failure.reason == ErrorReason::TopicRetained => {}
-                Some(failure) => return Some(failure),
-                None => {}
+            let pauses = |failure: &Failure| self.is_fitting && failure.reason == ErrorReason::TopicRetained;
+            if let Some(failure) = failure.filter(|failure| !pauses(failure)) {
+                return Some(failure);
             }
             tokio::select! {
                 () = self.queue.closed() => return None,

@@ -79,12 +79,14 @@ impl Door {
 
 fn unknown(directory: &Directory, what: &str) -> Failure {
     if directory.pages().next().is_none() {
-        return Failure::new(
-            ErrorReason::NotServing,
-            "this broker has not been told which topics there are yet",
-        );
+        return not_told();
     }
     Failure::new(ErrorReason::UnknownTopic, format!("there is no topic {what}"))
+}
+
+/// Another broker may know.
+pub(super) fn not_told() -> Failure {
+    Failure::new(ErrorReason::NotServing, "this broker has not been told which topics there are yet")
 }
 
 fn served(topic: &Arc<TopicRecord>) -> Result<Arc<TopicRecord>, Failure> {
