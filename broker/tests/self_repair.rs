@@ -331,7 +331,8 @@ async fn a_restored_volume_is_refused_by_a_peer_that_was_restarted_meanwhile() {
     };
     let met_before = meetings(&three);
     three.start_all().await;
-    eventually("broker 0 has met the second process of broker 1", async || meetings(&three) > met_before).await;
+    eventually("broker 0 has met the second process of broker 1", async || meetings(&three) > met_before)
+        .await;
     three.stop_all();
     std::fs::remove_dir_all(three.brokers.data(1)).unwrap();
     copy_folder(&copy, &three.brokers.data(1));

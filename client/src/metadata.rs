@@ -2,7 +2,7 @@
 //!
 //! Owns the cache and asking brokers in turn until one answers. Never decides what a leader's refusal means.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,8 @@ use fulmar_core::id::TopicId;
 use fulmar_core::term::Epoch;
 use fulmar_proto::v1::log_client::LogClient;
 use fulmar_proto::v1::{self, ErrorReason};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
@@ -21,8 +23,15 @@ use crate::connection::Connections;
 use crate::error::{DescribeError, Failure, Verdict};
 use crate::retry::Backoff;
 
-/// One broker gets so long before the next one is asked: a stopped broker must not cost the whole timeout.
+/// One broker gets so long.
 const ONE_BROKER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A broker answers within milliseconds; where one says nothing for so long, the next one is asked beside it: whoever waits for a
+/// leader must not wait for a pod that is gone.
+const SILENT_AFTER: Duration = Duration::from_millis(200);
+
+/// A Cluster that is rolled has a few brokers at new addresses before the first list names them.
+const HEARD_MAX: usize = 8;
 
 /// A topic, as far as programs need it.
 #[derive(Debug, Clone)]
@@ -42,6 +51,8 @@ pub(crate) struct Partition {
 #[derive(Debug, Default)]
 struct State {
     brokers: BTreeMap<u32, String>,
+    /// Where brokers said that a leader is, which no list of brokers has named yet; the newest last.
+    heard: VecDeque<String>,
     topics: HashMap<String, (Instant, Arc<Topic>)>,
     /// The Cluster that answered first. Another one's topics of the same names are other topics: a record that was sent to one
     /// must not be sent to the other.
@@ -82,7 +93,21 @@ impl Metadata {
 
     /// All addresses that lead somewhere now.
     pub(crate) fn known_addresses(&self) -> Vec<String> {
-        self.servers.iter().cloned().chain(self.state().brokers.values().cloned()).collect()
+        let state = self.state();
+        self.servers.iter().chain(state.brokers.values()).chain(&state.heard).cloned().collect()
+    }
+
+    /// A broker said that another one is there: it is asked, too, from now on.
+    pub(crate) fn note_heard(&self, address: &str) {
+        let mut state = self.state();
+        let is_known = state.brokers.values().chain(&state.heard).any(|known| known == address);
+        if is_known {
+            return;
+        }
+        if state.heard.len() == HEARD_MAX {
+            state.heard.pop_front();
+        }
+        state.heard.push_back(address.to_owned());
     }
 
     /// Whether a broker says that it is reached there; others may be a service's name, or a tunnel to any broker.
@@ -96,8 +121,7 @@ impl Metadata {
 
     /// Whom to ask, best first: reachable before unreachable ones, and in turn, so that no broker bears all.
     pub(crate) fn candidates(&self) -> Vec<String> {
-        let mut all = self.servers.clone();
-        all.extend(self.state().brokers.values().cloned());
+        let mut all = self.known_addresses();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % all.len();
         all.rotate_left(turn);
         let mut seen = Vec::with_capacity(all.len());
@@ -110,7 +134,7 @@ impl Metadata {
         seen
     }
 
-    /// Asks brokers in turn until one answers or refuses, or `deadline` comes.
+    /// Asks brokers until one answers or refuses, or `deadline` comes.
     pub(crate) async fn ask<T, F>(
         &self,
         deadline: Instant,
@@ -121,51 +145,77 @@ impl Metadata {
     {
         let mut backoff = Backoff::new();
         loop {
-            let mut failure = Failure::lost("no broker is known");
-            let mut missing = None;
-            for address in self.candidates() {
-                let until = deadline.min(Instant::now() + ONE_BROKER_TIMEOUT);
-                match self.ask_one(&address, until, &question).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(other) => failure = other,
-                }
-                match failure.verdict() {
-                    Verdict::Refused => return Err(failure),
-                    // It may be behind the others.
-                    Verdict::Missing => missing = Some(failure.clone()),
-                    Verdict::Retry | Verdict::Unknown | Verdict::Sequence => {}
-                }
-                if Instant::now() >= deadline {
-                    return Err(failure);
-                }
-            }
-            if let Some(missing) = missing {
-                return Err(missing);
-            }
-            if !backoff.wait_until(deadline).await {
+            let failure = match self.ask_each(deadline, &question).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            if matches!(failure.verdict(), Verdict::Refused | Verdict::Missing)
+                || !backoff.wait_until(deadline).await
+            {
                 return Err(failure);
+            }
+        }
+    }
+
+    /// Asks each broker once, the next one as soon as the last one failed or says nothing for a moment; the first answer counts. Of
+    /// failures a refusal ends it; then what speaks of the topic comes before what speaks of the way to a broker.
+    async fn ask_each<T, F>(
+        &self,
+        deadline: Instant,
+        question: &impl Fn(LogClient<Channel>) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        let mut candidates = self.candidates().into_iter().peekable();
+        let mut asked = FuturesUnordered::new();
+        let (mut failure, mut missing) = (Failure::lost("no broker is known"), None);
+        loop {
+            if let Some(address) = candidates.next() {
+                asked.push(self.ask_one(address, deadline, question));
+            }
+            let others_wait = candidates.peek().is_some();
+            let answer = tokio::select! {
+                answer = asked.next() => answer,
+                () = tokio::time::sleep(SILENT_AFTER), if others_wait => continue,
+            };
+            match answer {
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(other)) => {
+                    match other.verdict() {
+                        Verdict::Refused => return Err(other),
+                        // It may be behind the others.
+                        Verdict::Missing => missing = Some(other.clone()),
+                        Verdict::Retry | Verdict::Unknown | Verdict::Sequence => {}
+                    }
+                    failure = other;
+                }
+                None => return Err(missing.unwrap_or(failure)),
             }
         }
     }
 
     async fn ask_one<T, F>(
         &self,
-        address: &str,
-        until: Instant,
-        question: impl Fn(LogClient<Channel>) -> F,
+        address: String,
+        deadline: Instant,
+        question: &impl Fn(LogClient<Channel>) -> F,
     ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Status>>,
     {
-        let client = self.connections.log(address, 0).map_err(|error| Failure::lost(error.to_string()))?;
-        let answer = match tokio::time::timeout_at(until, question(client)).await {
+        let client = self.connections.log(&address, 0).map_err(|error| Failure::lost(error.to_string()))?;
+        let until = Instant::now() + ONE_BROKER_TIMEOUT;
+        let answer = match tokio::time::timeout_at(until.min(deadline), question(client)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(status)) => Err(Failure::from_status(&status)),
             Err(_) => Err(Failure::lost(format!("{address} does not answer"))),
         };
         match &answer {
-            Err(failure) if failure.reason.is_none() => self.connections.note_unreachable(address),
-            _ => self.connections.note_reached(address),
+            // Who had no time to answer is not to blame.
+            Err(failure) if failure.reason.is_none() && Instant::now() >= deadline => {}
+            Err(failure) if failure.reason.is_none() => self.connections.note_unreachable(&address),
+            _ => self.connections.note_reached(&address),
         }
         answer.map_err(|failure| Failure { message: format!("{address}: {}", failure.message), ..failure })
     }
@@ -208,18 +258,25 @@ impl Metadata {
         if brokers.is_empty() {
             return;
         }
-        self.state().brokers = brokers
-            .iter()
-            .filter(|broker| !broker.address.is_empty())
-            .map(|broker| (broker.ordinal, broker.address.clone()))
-            .collect();
+        let told = brokers.iter().filter(|broker| !broker.address.is_empty());
+        let told: BTreeMap<u32, String> =
+            told.map(|broker| (broker.ordinal, broker.address.clone())).collect();
+        let mut state = self.state();
+        // Whoever answers may be behind who was heard; where nobody answers there is nothing to keep.
+        let is_new = |address: &String| !told.values().any(|known| known == address);
+        state.heard.retain(|address| is_new(address) && !self.connections.is_unreachable(address));
+        state.brokers = told;
+        drop(state);
         self.connections.keep_only(&self.known_addresses());
     }
 
     /// Asks again. Who comes while another asks waits for that answer.
     pub(crate) async fn refresh(&self, name: &str, deadline: Instant) -> Result<Arc<Topic>, DescribeError> {
         let asked_at = Instant::now();
-        let _one = self.refreshing.lock().await;
+        let Ok(_one) = tokio::time::timeout_at(deadline, self.refreshing.lock()).await else {
+            let failure = Failure::lost("others ask too, and are not answered");
+            return Err(describe_error(name, self.timeout, failure));
+        };
         if let Some((told_at, topic)) = self.state().topics.get(name)
             && *told_at >= asked_at
         {

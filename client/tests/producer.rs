@@ -230,6 +230,29 @@ async fn a_silent_leader_that_was_replaced_is_left() {
 }
 
 #[tokio::test]
+async fn a_program_goes_on_when_all_addresses_are_gone_that_it_knew_before_a_roll() {
+    let (world, _) = World::start(2).await;
+    let now = [world.address(0), world.address(1)];
+    let (first, second) = (world.door(0).await, world.door(1).await);
+    world.tell([&first.0, &second.0]);
+    let client = Client::builder().server(first.0.as_str()).connect().await.unwrap();
+    let producer = client.producer(TOPIC).build().await.unwrap();
+    let publish = || {
+        let both = [0, 1].map(|partition| producer.publish(Record::new("0").partition(partition)));
+        tokio::time::timeout(PATIENCE, futures::future::try_join_all(both))
+    };
+    publish().await.unwrap().unwrap();
+    // The brokers come up at other addresses; who publishes goes where the old leader says.
+    world.tell([&now[0], &now[1]]);
+    world.misbehave([Fault::Move]);
+    publish().await.unwrap().unwrap();
+    first.1.shut();
+    second.1.shut();
+    world.misbehave([Fault::DropBefore, Fault::DropBefore]);
+    publish().await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn without_idempotence_a_lost_answer_is_told_and_not_repeated() {
     let (world, producer) = producer(1, |builder| builder.idempotent(false)).await;
     world.misbehave([Fault::Refuse(ErrorReason::NotEnoughReplicas), Fault::DropAfter]);

@@ -23,8 +23,8 @@ use fulmar_core::id::{PartitionKey, ProducerId, TopicId};
 use fulmar_core::offset::Offset;
 use fulmar_core::term::{Epoch, Term};
 use futures::Stream;
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -108,6 +108,37 @@ impl World {
         (world, first)
     }
 
+    /// Brokers tell these addresses from now on.
+    pub fn tell(&self, addresses: [&str; 2]) {
+        *self.addresses.lock().unwrap() = addresses.map(str::to_owned).to_vec();
+    }
+
+    /// An address that leads to a broker until it is shut: from then on nobody answers there, and nobody refuses, as where a pod was
+    /// that is gone.
+    pub async fn door(&self, broker: usize) -> (String, Door) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (to, (shut, is_shut)) = (self.address(broker), watch::channel(false));
+        tokio::spawn(async move {
+            let mut unanswered = Vec::new();
+            while let Ok((mut program, _)) = listener.accept().await {
+                if *is_shut.borrow() {
+                    unanswered.push(program);
+                    continue;
+                }
+                let (to, mut is_shut) = (to.clone(), is_shut.clone());
+                tokio::spawn(async move {
+                    let mut broker = TcpStream::connect(to).await.unwrap();
+                    tokio::select! {
+                        _ended = tokio::io::copy_bidirectional(&mut program, &mut broker) => {}
+                        _shut = is_shut.wait_for(|is_shut| *is_shut) => {}
+                    }
+                });
+            }
+        });
+        (address, Door(shut))
+    }
+
     pub fn misbehave(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().unwrap().extend(faults);
     }
@@ -176,6 +207,15 @@ impl World {
 
 fn error(reason: ErrorReason, message: &str) -> v1::Error {
     v1::Error { reason: reason.into(), message: message.to_owned(), leader_address: String::new() }
+}
+
+/// See [`World::door`].
+pub struct Door(watch::Sender<bool>);
+
+impl Door {
+    pub fn shut(&self) {
+        self.0.send_replace(true);
+    }
 }
 
 #[derive(Clone)]
