@@ -47,7 +47,7 @@ const fn goal(
 
 /// All of them.
 pub(super) const GOALS: [Goal; 14] = [
-    goal(1, "publish-batched", RATE, "always", Wish::AtLeast(20.0)),
+    goal(1, "publish-batched", RATE, "sync_interval=always", Wish::AtLeast(20.0)),
     goal(1, "publish-batched", RATE, "2m", Wish::AtLeast(2.0)),
     goal(1, "publish-unbatched", RATE, "sync_interval=always", Wish::AtLeast(5.0)),
     goal(1, "publish-unbatched", RATE, "appendfsync always", Wish::AtLeast(1.0)),

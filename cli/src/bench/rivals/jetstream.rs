@@ -26,6 +26,12 @@ const PENDING_MAX: usize = 4096;
 /// How often a cluster is asked whether it can make a stream by now.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
+/// Three servers that just started elect who places streams within some seconds; a busy machine needs its time.
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Whoever was asked while nobody was elected never answers.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A NATS server with `JetStream`, and the stream of this round.
 pub(crate) struct JetStream {
     address: Address,
@@ -144,14 +150,19 @@ impl System for JetStream {
             max_age: FORGOTTEN_AFTER,
             ..Config::default()
         };
-        let until = Instant::now() + CONNECT_TIMEOUT;
+        let until = Instant::now() + READY_TIMEOUT;
+        // A cluster that just started has no leader yet: then it refuses, or says nothing. A stream that is there is not made twice.
         loop {
-            match self.context.create_stream(config.clone()).await {
-                Ok(_) => break,
-                // A cluster that just started has no leader yet.
-                Err(error) if is_not_ready(&error) && Instant::now() < until => sleep(RETRY_EVERY).await,
-                Err(error) => return Err(failed(error)),
+            let why = match timeout(ANSWER_TIMEOUT, self.context.create_stream(config.clone())).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(error)) if is_not_ready(&error) => failed(error),
+                Ok(Err(error)) => return Err(failed(error)),
+                Err(_) => failed("the servers do not answer who asks for a stream"),
+            };
+            if Instant::now() >= until {
+                return Err(why);
             }
+            sleep(RETRY_EVERY).await;
         }
         self.has_stream = true;
         Ok(())
