@@ -97,17 +97,20 @@ impl Metadata {
         self.servers.iter().chain(state.brokers.values()).chain(&state.heard).cloned().collect()
     }
 
-    /// A broker said that another one is there: it is asked, too, from now on.
-    pub(crate) fn note_heard(&self, address: &str) {
+    /// A broker said that the leader is there. Gives whether a list of brokers names the address: if not, it is kept and asked like the
+    /// others, and so it should be soon. Where brokers come up at new addresses, all that are known may lead nowhere before long.
+    pub(crate) fn hear(&self, address: &str) -> bool {
         let mut state = self.state();
-        let is_known = state.brokers.values().chain(&state.heard).any(|known| known == address);
-        if is_known {
-            return;
+        if state.brokers.values().any(|known| known == address) {
+            return true;
         }
-        if state.heard.len() == HEARD_MAX {
-            state.heard.pop_front();
+        if !state.heard.iter().any(|known| known == address) {
+            if state.heard.len() == HEARD_MAX {
+                state.heard.pop_front();
+            }
+            state.heard.push_back(address.to_owned());
         }
-        state.heard.push_back(address.to_owned());
+        false
     }
 
     /// Whether a broker says that it is reached there; others may be a service's name, or a tunnel to any broker.

@@ -294,13 +294,7 @@ impl Lane {
         let deadline = [self.window.deadline(), self.gate.queue.deadline()].into_iter().flatten().min();
         let Some(deadline) = deadline else { return };
         self.backoff.wait_until(deadline).await;
-        let metadata = &self.context.metadata;
-        let is_news = self.hint.as_ref().is_none_or(|address| {
-            metadata.note_heard(address);
-            !metadata.is_of_a_broker(address)
-        });
-        // Where brokers come up at new addresses all that are known may soon lead nowhere: asked in time, they tell the new ones.
-        if is_news {
+        if !self.hint.as_ref().is_some_and(|address| self.context.metadata.hear(address)) {
             self.look_up().await;
         }
         self.expire();

@@ -154,16 +154,17 @@ impl Reader {
         }
     }
 
-    /// Whether it is known where to go on.
+    /// Whether it is known where to go on, and whoever is there is no news.
     fn note(&mut self, returned: Returned) -> bool {
         let Returned { positions, failure, progressed } = returned;
         tracing::debug!(topic = %self.order.topic, %failure, "reading is interrupted");
         if progressed {
             self.backoff.reset();
         }
-        let is_known = failure.leader.is_some()
-            && positions.iter().all(|position| !self.hinted.contains(&position.key.partition));
-        if let Some(leader) = failure.leader.filter(|_| is_known) {
+        let is_first = positions.iter().all(|position| !self.hinted.contains(&position.key.partition));
+        let hint = failure.leader.filter(|_| is_first);
+        let is_known = hint.as_ref().is_some_and(|leader| self.order.metadata.hear(leader));
+        if let Some(leader) = hint {
             self.hints.extend(positions.iter().map(|position| (position.key.partition, leader.clone())));
         }
         self.waiting.extend(positions);
