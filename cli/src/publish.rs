@@ -7,9 +7,9 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use fulmar_client::{Ack, Delivery, Producer, Record};
+use fulmar_client::{Ack, Compression, Delivery, Producer, Record};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -49,6 +49,9 @@ pub(crate) struct Publish {
     /// Publish to this partition, whatever the key
     #[arg(short, long)]
     partition: Option<u32>,
+    /// How batches are compressed; brokers keep them so, and readers decompress
+    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec())]
+    compression: Compression,
     /// How long each record is tried
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -67,6 +70,12 @@ enum Format {
     Json,
 }
 
+fn codec() -> impl TypedValueParser<Value = Compression> {
+    let named = |name: String| Compression::ALL.into_iter().find(|codec| codec.name() == name);
+    PossibleValuesParser::new(Compression::ALL.map(Compression::name))
+        .map(move |name| named(name).expect("only these names are possible"))
+}
+
 fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -77,7 +86,8 @@ fn header(text: &str) -> Result<(String, String), String> {
 impl Publish {
     pub(crate) async fn run(self) -> Result<(), Failed> {
         let client = self.server.connect().await?;
-        let builder = client.producer(&self.topic).delivery_timeout(self.timeout);
+        let builder =
+            client.producer(&self.topic).delivery_timeout(self.timeout).compression(self.compression);
         let producer = builder.build().await.map_err(|error| Failed::from(error).at("cannot publish"))?;
         let started = Instant::now();
         let (deliveries, received) = mpsc::channel(DELIVERIES_MAX);

@@ -57,7 +57,7 @@ fn every_command_has_help() {
 
 #[test]
 fn arguments_that_make_no_sense_are_named_and_end_with_2() {
-    let cases: [(&[&str], &str); 26] = [
+    let cases: [(&[&str], &str); 27] = [
         (&[], "Usage"),
         (&["pubish"], "publish"),
         (&["publish"], "<TOPIC>"),
@@ -65,6 +65,7 @@ fn arguments_that_make_no_sense_are_named_and_end_with_2() {
         (&["publish", "t", "v", "--file", "f"], "--file"),
         (&["publish", "t", "v", "--header", "h"], "NAME=VALUE"),
         (&["publish", "t", "v", "--timeout", "soon"], "--timeout"),
+        (&["publish", "t", "v", "--compression", "gzip"], "possible values: none, lz4, snappy, zstd"),
         (&["consume", "t", "--from", "yesterday"], "earliest, latest"),
         (&["consume", "t", "-o", "xml"], "possible values: value, json, raw"),
         (&["topic", "list", "--server", "ftp://x"], "the scheme is http"),

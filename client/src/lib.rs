@@ -39,7 +39,7 @@ mod record;
 mod retry;
 mod subscriber;
 
-pub use fulmar_core::batch::RecordHeader;
+pub use fulmar_core::batch::{Compression, RecordHeader};
 pub use fulmar_core::partitioner::partition_of;
 pub use fulmar_proto::v1;
 

@@ -7,7 +7,7 @@ mod server;
 use std::time::{Duration, Instant};
 
 use fulmar_client::v1::ErrorReason;
-use fulmar_client::{Client, Producer, ProducerBuilder, Record, SendError};
+use fulmar_client::{Client, Compression, Producer, ProducerBuilder, Record, SendError};
 use rand::SeedableRng;
 use rand::prelude::*;
 use server::{Fault, TOPIC, World};
@@ -57,6 +57,19 @@ async fn records_that_come_together_share_batches() {
     publish_numbered(&world, &producer, 1000).await;
     let batches = world.appended.load(std::sync::atomic::Ordering::SeqCst);
     assert!(batches < 200, "{batches} batches for 1000 records");
+}
+
+#[tokio::test]
+async fn compressed_batches_are_sent_again_like_others_and_are_smaller() {
+    let mut sizes = Vec::new();
+    for compression in Compression::ALL {
+        let (world, producer) =
+            producer(1, |builder| builder.batch_bytes_max(4000).compression(compression)).await;
+        world.misbehave([Fault::DropAfter, Fault::DropBefore, Fault::Move, Fault::Forget]);
+        publish_numbered(&world, &producer, 2000).await;
+        sizes.push(world.sizes(0).iter().sum::<usize>());
+    }
+    assert!(sizes[1..].iter().all(|size| size * 3 < sizes[0] * 2), "{sizes:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fulmar_client::{Client, ConnectError, DescribeError, ProducerError, Record, Start, SubscribeError};
+use fulmar_client::{
+    Client, Compression, ConnectError, DescribeError, ProducerError, Record, Start, SubscribeError,
+};
 use server::{TOPIC, World};
 
 /// Far beyond what anything here takes on a busy machine.
@@ -43,6 +45,38 @@ async fn everything_is_read_in_order_over_lost_streams() {
     let (world, client) = world_with(1000, 3).await;
     world.fetch_drops.store(5, Ordering::SeqCst);
     assert_eq!(read_all(&client, Start::Earliest).await, numbered(0, 1000));
+}
+
+/// Each makes a megabyte; the reader has room for a sixteenth of one.
+#[tokio::test]
+async fn what_comes_out_of_compressed_batches_waits_for_the_program_within_the_buffer() {
+    let (world, address) = World::start(1).await;
+    let client = Client::builder().server(address).connect().await.unwrap();
+    for compression in [Compression::Lz4, Compression::Snappy, Compression::Zstd] {
+        let producer =
+            client.producer(TOPIC).compression(compression).batch_bytes_max(1 << 20).build().await.unwrap();
+        for n in 0..100 {
+            let record = Record::new(format!("{n} {}", "x".repeat(100_000)));
+            drop(producer.send(record).await.unwrap());
+        }
+        producer.close().await;
+    }
+    assert!(world.sizes(0).iter().sum::<usize>() < 3_000_000);
+    let mut subscriber = client
+        .subscriber(TOPIC)
+        .start(Start::Earliest)
+        .buffer_bytes_max(65_536)
+        .until_end()
+        .build()
+        .await
+        .unwrap();
+    let mut read = 0;
+    while let Some(message) = tokio::time::timeout(PATIENCE, subscriber.next()).await.unwrap() {
+        let message = message.unwrap();
+        assert!(message.value.starts_with(format!("{} x", read % 100).as_bytes()) && message.offset == read);
+        read += 1;
+    }
+    assert_eq!(read, 300);
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ fn a_broker_that_speaks_no_common_protocol_does_not_fit() {
         ..proto::BrokerHello::default()
     };
     let why = hello_from_proto(&hello).unwrap_err();
-    assert_eq!(why, "it is version 9.0.0 and speaks protocols 7 to 9, this side speaks 1 to 1");
+    assert_eq!(why, "it is version 9.0.0 and speaks protocols 7 to 9, this side speaks 1 to 2");
 }
 
 #[test]

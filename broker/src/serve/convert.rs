@@ -50,15 +50,10 @@ fn check_size(bytes: usize, topic: &TopicRecord) -> Result<(), Failure> {
     Err(Failure::new(ErrorReason::RecordTooLarge, message).with("limit", limit).with("bytes", bytes))
 }
 
-/// Bytes of a produced batch, checked whole: the frame, each record, and the topic's limit.
+/// Bytes of a produced batch, checked whole: the frame, each record (decompressed for that), and the topic's limit.
 pub fn batch_of(bytes: Bytes, topic: &TopicRecord) -> Result<ProducedBatch, Failure> {
     let batch = ProducedBatch::parse(bytes).map_err(|error| Failure::corrupt(&error))?;
-    // A record is smaller than its batch: most batches need no second look.
-    if batch.size() > topic.max_message_bytes as usize {
-        for record in batch.records() {
-            check_size(payload_bytes(&record), topic)?;
-        }
-    }
+    check_size(batch.record_bytes_max(), topic)?;
     Ok(batch)
 }
 
@@ -67,11 +62,16 @@ pub fn framed(records: &[Record]) -> Result<ProducedBatch, Failure> {
     ProducedBatch::build(records, None).map_err(|error| Failure::corrupt(&error))
 }
 
-/// The records of a batch from `from` on, as programs see them.
-pub fn messages_of(topic: &str, partition: u32, batch: &Batch, from: Offset) -> Vec<proto::Message> {
+/// The records of a batch from `from` on, as programs see them: [`Batch::plain_size`] of memory, if it is compressed.
+pub fn messages_of(
+    topic: &str,
+    partition: u32,
+    batch: &Batch,
+    from: Offset,
+) -> Result<Vec<proto::Message>, Failure> {
     let append_time_ms = i64::try_from(batch.append_time_ms()).unwrap_or(i64::MAX);
-    let numbered = batch.records().enumerate();
-    numbered
+    let numbered = batch.records().map_err(|error| Failure::corrupt(&error))?.enumerate();
+    let messages = numbered
         .map(|(at, record)| (batch.base().plus(at as u64), record))
         .filter(|(offset, _)| *offset >= from)
         .map(|(offset, record)| proto::Message {
@@ -87,8 +87,8 @@ pub fn messages_of(topic: &str, partition: u32, batch: &Batch, from: Offset) -> 
                 .collect(),
             timestamp_ms: record.timestamp_ms,
             append_time_ms,
-        })
-        .collect()
+        });
+    Ok(messages.collect())
 }
 
 /// A topic's id from the wire.

@@ -102,6 +102,13 @@ impl Failure {
                 ErrorReason::Busy,
                 "too many publishes wait for their acknowledgement; nothing was appended",
             ),
+            Refusal::EarlierVersion { broker } => Self::new(
+                ErrorReason::NotEnoughReplicas,
+                format!(
+                    "the batch is compressed, and broker {broker} runs an earlier version, which cannot store it; nothing was \
+                     appended. Publish without compression until all brokers are upgraded"
+                ),
+            ),
         }
     }
 

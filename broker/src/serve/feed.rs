@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use fulmar_core::batch::Batch;
+use fulmar_core::batch::{Batch, Compression};
 use fulmar_core::id::PartitionKey;
 use fulmar_core::offset::Offset;
 use fulmar_core::term::Term;
@@ -33,11 +33,42 @@ const TRIM_PAUSE: Duration = Duration::from_millis(10);
 /// batches are smaller; what they do not need is given back.
 const ROOM_MIN: usize = 1 << 20;
 
+/// As what batches go on, and so what memory they take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As they are.
+    Batches,
+    /// As their messages: what is compressed is decompressed.
+    Messages,
+}
+
+impl Form {
+    fn size(self, batch: &Batch) -> usize {
+        match self {
+            Self::Batches => batch.size(),
+            Self::Messages => batch.plain_size(),
+        }
+    }
+}
+
+/// How many of these batches make about `bytes_max` as messages; one at least. Compressed ones may make a thousand times what
+/// was read, and they are left for later; the others were counted when they were read.
+pub(super) fn together(batches: &[Batch], bytes_max: usize) -> usize {
+    let mut bytes = 0;
+    let goes = |batch: &&Batch| {
+        let is_counted = bytes == 0 || batch.compression() == Compression::None;
+        bytes += batch.plain_size();
+        is_counted || bytes <= bytes_max
+    };
+    batches.iter().take_while(goes).count()
+}
+
 /// Where a reader stands.
 #[derive(Debug)]
 pub(super) struct Feed {
     door: Door,
     key: PartitionKey,
+    form: Form,
     /// The next offset to deliver.
     pub(super) next: Offset,
     /// The highest term seen; nothing is delivered by a lower one.
@@ -77,9 +108,15 @@ pub(super) struct Fed {
 
 impl Door {
     /// Reads from `next` on. An error: this broker holds no replica of it.
-    pub(super) fn feed(&self, key: PartitionKey, next: Offset, seen: Option<Term>) -> Result<Feed, Failure> {
+    pub(super) fn feed(
+        &self,
+        key: PartitionKey,
+        next: Offset,
+        seen: Option<Term>,
+        form: Form,
+    ) -> Result<Feed, Failure> {
         let state = self.shared.replicas.states().watch(key).ok_or_else(|| self.not_leader(key))?;
-        Ok(Feed { door: self.clone(), key, next, seen, state, setback: None })
+        Ok(Feed { door: self.clone(), key, form, next, seen, state, setback: None })
     }
 }
 
@@ -98,8 +135,11 @@ impl Feed {
             self.ready().await?;
             let mut room = queue.room(room_bytes).await;
             // What was read is counted as being read until the answer's memory stands for it.
-            let Some((fed, _reading)) = self.read(bytes_max).await? else { continue };
-            let bytes = fed.batches.iter().map(Batch::size).sum();
+            let Some((mut fed, _reading)) = self.read(bytes_max).await? else { continue };
+            if self.form == Form::Messages {
+                fed.batches.truncate(together(&fed.batches, bytes_max));
+            }
+            let bytes = fed.batches.iter().map(|batch| self.form.size(batch)).sum();
             if bytes > room_bytes {
                 // What a reader asks for is its own choice, and no bound of what it is given.
                 room_bytes = bytes;

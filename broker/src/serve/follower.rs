@@ -21,7 +21,7 @@ use tracing::debug;
 
 use super::convert::{messages_of, term_bytes, term_of, topic_bytes};
 use super::error::Failure;
-use super::feed::Fed;
+use super::feed::{Fed, Form, together};
 use super::outflow::{Gone, Held};
 use super::subscribe::Queue;
 use super::{DEADLINE_DEFAULT, Door, find, forward};
@@ -106,7 +106,7 @@ impl Follower {
     }
 
     async fn read_here(&mut self) -> Left {
-        let mut feed = match self.door.feed(self.key, self.next, self.seen) {
+        let mut feed = match self.door.feed(self.key, self.next, self.seen, Form::Messages) {
             Ok(feed) => feed,
             Err(failure) => return left(failure),
         };
@@ -193,8 +193,14 @@ impl Follower {
             Batch::parse(bytes, self.key).map_err(|error| Left::Failed(Failure::corrupt(&error)))
         };
         let batches: Vec<Batch> = response.batches.into_iter().map(parse).collect::<Result<_, _>>()?;
-        let room = self.queue.room(batches.iter().map(Batch::size).sum()).await;
-        self.deliver(&batches, room).await
+        let mut batches = &batches[..];
+        while !batches.is_empty() {
+            let (now, later) = batches.split_at(together(batches, RESPONSE_BYTES));
+            let room = self.queue.room(now.iter().map(Batch::plain_size).sum()).await;
+            self.deliver(now, room).await?;
+            batches = later;
+        }
+        Ok(())
     }
 
     /// In order, from `next` on, in pieces.
@@ -204,7 +210,8 @@ impl Follower {
             if batch.end() <= self.next {
                 continue;
             }
-            for message in messages_of(&self.topic.name, self.key.partition, batch, self.next) {
+            let messages = messages_of(&self.topic.name, self.key.partition, batch, self.next);
+            for message in messages.map_err(Left::Failed)? {
                 if let Some(full) = piece.with(message) {
                     self.send(full, None).await?;
                 }

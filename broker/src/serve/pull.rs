@@ -77,7 +77,7 @@ impl Door {
         while pulled.messages.is_empty() && (wait > Duration::ZERO || pulled.next < high_watermark) {
             let next = pulled.next;
             let Some((batches, room)) = self.look(key, next, READ_BYTES, queue, until).await? else { break };
-            let (messages, next) = read(&topic.name, key, &batches, next, max);
+            let (messages, next) = read(&topic.name, key, &batches, next, max)?;
             pulled = Pulled { messages, next, room: Some(room) };
         }
         self.shared.metrics.delivered(pulled.messages.len());
@@ -92,10 +92,15 @@ fn read(
     batches: &[Batch],
     from: Offset,
     max: usize,
-) -> (Vec<Message>, Offset) {
-    let messages = batches.iter().flat_map(|batch| messages_of(topic, key.partition, batch, from));
-    let messages: Vec<_> = messages.take(max).collect();
+) -> Result<(Vec<Message>, Offset), Failure> {
+    let mut messages = Vec::new();
+    for batch in batches {
+        if messages.len() < max {
+            messages.extend(messages_of(topic, key.partition, batch, from)?);
+        }
+    }
+    messages.truncate(max);
     let behind = batches.last().map_or(from, Batch::end);
     let next = messages.last().map_or(behind, |last| Offset(last.offset + 1));
-    (messages, next)
+    Ok((messages, next))
 }

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::convert::topic_bytes;
 use super::error::Failure;
-use super::feed::Fed;
+use super::feed::{Fed, Form, together};
 use super::outflow::{Answers, Held};
 use super::{Door, find, forward};
 use crate::dial;
@@ -23,8 +23,8 @@ use crate::dial;
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
 impl Door {
-    /// Batches from `from` on, about `bytes_max` of them, and memory for them among the answers of `queue`; the first may
-    /// begin before `from`. Waits for them, and for a leader; `None` if nothing came until then, or
+    /// Batches from `from` on, about `bytes_max` of them as messages, and memory for those among the answers of `queue`; the
+    /// first may begin before `from`. Waits for them, and for a leader; `None` if nothing came until then, or
     /// this broker stops.
     pub(super) async fn look<T>(
         &self,
@@ -39,7 +39,7 @@ impl Door {
             let looked = async {
                 match self.leader(key) {
                     Some(leader) if leader == self.shared.replicas.me() => {
-                        let mut feed = self.feed(key, from, None)?;
+                        let mut feed = self.feed(key, from, None, Form::Messages)?;
                         let (Fed { batches, .. }, held) = feed.next(bytes_max, queue).await?;
                         Ok((batches, held))
                     }
@@ -96,11 +96,12 @@ impl Door {
         if let Some(error) = &error {
             return Err(find::behind(leader, Failure::from_item(error)));
         }
-        let batches = batches
+        let mut batches = batches
             .into_iter()
             .map(|bytes| Batch::parse(bytes, key).map_err(|error| Failure::corrupt(&error)))
             .collect::<Result<Vec<_>, _>>()?;
-        let held = queue.room(batches.iter().map(Batch::size).sum()).await;
+        batches.truncate(together(&batches, bytes_max));
+        let held = queue.room(batches.iter().map(Batch::plain_size).sum()).await;
         Ok((batches, held))
     }
 }

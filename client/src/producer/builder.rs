@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fulmar_core::batch::{BATCH_BYTES_MAX, HEADER_BYTES};
+use fulmar_core::batch::{BATCH_BYTES_MAX, Compression, HEADER_BYTES};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -50,6 +50,7 @@ pub struct ProducerBuilder {
     buffer_bytes_max: usize,
     delivery_timeout: Duration,
     idempotent: bool,
+    compression: Compression,
 }
 
 impl ProducerBuilder {
@@ -63,6 +64,7 @@ impl ProducerBuilder {
             buffer_bytes_max: BUFFER_BYTES_MAX_DEFAULT,
             delivery_timeout: DELIVERY_TIMEOUT_DEFAULT,
             idempotent: true,
+            compression: Compression::None,
         }
     }
 
@@ -73,7 +75,7 @@ impl ProducerBuilder {
         self
     }
 
-    /// A batch is closed before it would pass so many bytes; a larger record makes a batch of its own.
+    /// A batch is closed before it would pass so many bytes, before it is compressed; a larger record makes a batch of its own.
     /// Default: 60,000, a little below what storage packs into one value. From 1,000 to 8 MiB.
     pub fn batch_bytes_max(mut self, bytes: usize) -> Self {
         self.batch_bytes_max = bytes;
@@ -105,6 +107,17 @@ impl ProducerBuilder {
     /// Without it a lost answer is [`OutcomeUnknown`](crate::SendError::OutcomeUnknown).
     pub fn idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;
+        self
+    }
+
+    /// Compresses batches here, once; brokers store them so, and readers decompress. A batch that does not get smaller goes as it
+    /// is. Larger batches compress better: see [`batch_bytes_max`](Self::batch_bytes_max). Default: [`Compression::None`].
+    ///
+    /// Brokers of versions before 0.1's compression refuse it ([`SendError::Refused`](crate::SendError::Refused),
+    /// `CORRUPT_BATCH`), and their readers end with an error that names the batch's attributes. While some brokers of a topic are
+    /// of such a version, the others refuse it, too, with `NOT_ENOUGH_REPLICAS`, and it is tried until the delivery timeout.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
         self
     }
 
@@ -150,6 +163,7 @@ impl ProducerBuilder {
             in_flight_max: if self.idempotent { self.in_flight_max } else { 1 },
             delivery_timeout: self.delivery_timeout,
             idempotent: self.idempotent,
+            compression: self.compression,
             partitions: AtomicU32::new(partitions),
             record_bytes_max: AtomicUsize::new(topic.record_bytes_max.min(framed_max)),
         });

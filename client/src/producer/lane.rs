@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use fulmar_core::batch::Compression;
 use fulmar_core::id::TopicId;
 use fulmar_proto::v1::{ErrorReason, ProduceRequest, ProduceResponse, produce_response::Outcome as Told};
 use tokio::sync::mpsc;
@@ -49,6 +50,7 @@ pub(super) struct Context {
     pub(super) in_flight_max: usize,
     pub(super) delivery_timeout: Duration,
     pub(super) idempotent: bool,
+    pub(super) compression: Compression,
     pub(super) partitions: AtomicU32,
     pub(super) record_bytes_max: AtomicUsize,
 }
@@ -89,7 +91,7 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(context: Arc<Context>, gate: Arc<Gate>, partition: u32, topic_id: TopicId) -> Self {
-        let window = Window::new(context.idempotent);
+        let window = Window::new(context.idempotent, context.compression);
         let last = Failure::lost("the leader did not answer yet");
         Self {
             context,

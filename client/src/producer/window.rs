@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use fulmar_core::batch::{BatchError, ProducedBatch, ProducerSequence, Record};
+use fulmar_core::batch::{BatchError, Compression, ProducedBatch, ProducerSequence, Record};
 use fulmar_core::id::ProducerId;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -38,6 +38,7 @@ pub(super) struct ToSend {
 pub(super) struct Window {
     /// Absent: not idempotent.
     producer: Option<ProducerId>,
+    compression: Compression,
     sequence: u64,
     correlation: u64,
     flights: VecDeque<Flight>,
@@ -50,9 +51,9 @@ fn new_producer() -> ProducerId {
 }
 
 impl Window {
-    pub(super) fn new(idempotent: bool) -> Self {
+    pub(super) fn new(idempotent: bool, compression: Compression) -> Self {
         let producer = idempotent.then(new_producer);
-        Self { producer, sequence: 0, correlation: 0, flights: VecDeque::new(), sent: 0 }
+        Self { producer, compression, sequence: 0, correlation: 0, flights: VecDeque::new(), sent: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -92,7 +93,7 @@ impl Window {
 
     fn frame(&mut self, records: &[Record]) -> Result<ProducedBatch, BatchError> {
         let sequence = self.producer.map(|producer| ProducerSequence { producer, sequence: self.sequence });
-        let batch = ProducedBatch::build(records, sequence)?;
+        let batch = ProducedBatch::build_compressed(records, self.compression, sequence)?;
         self.sequence += 1;
         Ok(batch)
     }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fulmar_core::batch::ProducerSequence;
+use fulmar_core::batch::{Compression, ProducerSequence};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::record::Record;
 fn window(deadlines: &[u64]) -> (Window, Vec<Delivery>) {
     let queue = Queue::new(1000, Duration::ZERO);
     let buffer = Arc::new(Semaphore::new(1000));
-    let mut window = Window::new(true);
+    let mut window = Window::new(true, Compression::None);
     let deliver = |deadline: &u64| {
         let permit = Arc::clone(&buffer).try_acquire_owned().unwrap();
         let record = Record::new(deadline.to_string()).into_framed();

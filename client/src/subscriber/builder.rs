@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fulmar_core::id::PartitionKey;
 use fulmar_proto::v1::PartitionOffsets;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::Subscriber;
@@ -88,7 +88,8 @@ impl SubscriberBuilder {
         self
     }
 
-    /// About so many bytes are read ahead of the program, shared by the partitions, though at least 64 KiB for each.
+    /// About so many bytes are read ahead of the program, shared by the partitions, though at least 64 KiB for each; and so many
+    /// again of what comes out of compressed batches.
     /// Default: 16 MiB. From 64 KiB to 1 GiB.
     pub fn buffer_bytes_max(mut self, bytes: usize) -> Self {
         self.buffer_bytes_max = bytes;
@@ -131,6 +132,8 @@ impl SubscriberBuilder {
             topic: self.topic,
             credit_bytes: u32::try_from(credit.clamp(64 * 1024, 16 * 1024 * 1024)).expect("at most 16 MiB"),
             chunks,
+            room: Arc::new(Semaphore::new(self.buffer_bytes_max)),
+            room_bytes: u32::try_from(self.buffer_bytes_max).expect("checked to be at most 1 GiB"),
             grows_from: (wants_all && !self.until_end).then_some((topic.id, count)),
         };
         let reader = tokio::spawn(Reader::new(order, positions).run());

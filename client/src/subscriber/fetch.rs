@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fulmar_core::batch::{Batch, Compression};
 use fulmar_core::id::{PartitionKey, TopicId};
 use fulmar_proto::v1::{ErrorReason, FetchRequest, FetchResponse};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::Chunk;
 use super::position::Position;
+use super::{Batched, Chunk};
 use crate::connection::Connections;
 use crate::error::{DescribeError, Failure, SubscribeError, Verdict};
 use crate::metadata::{Metadata, Topic};
@@ -54,8 +55,22 @@ pub(super) struct Order {
     /// So many bytes a partition may be sent ahead.
     pub(super) credit_bytes: u32,
     pub(super) chunks: mpsc::Sender<Chunk>,
+    /// What decompressed messages that wait for the program may take, by bytes.
+    pub(super) room: Arc<Semaphore>,
+    pub(super) room_bytes: u32,
     /// How many partitions which topic had, if those that are added later are to be read too.
     pub(super) grows_from: Option<(TopicId, u32)>,
+}
+
+impl Order {
+    /// Credit bounds what is under way; what comes out of compressed batches may be far more.
+    async fn room_for(&self, batch: &Batch) -> Option<OwnedSemaphorePermit> {
+        if batch.compression() == Compression::None {
+            return None;
+        }
+        let bytes = u32::try_from(batch.plain_size()).unwrap_or(u32::MAX).min(self.room_bytes);
+        Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
+    }
 }
 
 /// What a session gives back: partitions to be read on, and why.
@@ -359,13 +374,20 @@ impl Session {
             self.positions[at].term = answer.term;
         }
         for bytes in answer.batches {
-            let messages = match self.positions[at].read(bytes) {
-                Ok(messages) => messages,
+            let batched = match self.positions[at].parse(bytes) {
+                Ok(batch) => {
+                    let room = self.order.room_for(&batch).await;
+                    self.positions[at].read(&batch).map(|messages| Batched { messages, room })
+                }
+                Err(failure) => Err(failure),
+            };
+            let batched = match batched {
+                Ok(batched) => batched,
                 Err(failure) if self.positions[at].garbled < GARBLED_MAX => return Err(End::Failed(failure)),
                 Err(failure) => return self.give_up(at, failure).await,
             };
             self.progressed = true;
-            if !messages.is_empty() && self.order.chunks.send(Ok(messages)).await.is_err() {
+            if !batched.messages.is_empty() && self.order.chunks.send(Ok(batched)).await.is_err() {
                 self.positions.clear();
                 return Err(End::Done);
             }

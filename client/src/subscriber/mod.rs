@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::vec;
 
 use futures::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
 pub use self::builder::{Start, SubscriberBuilder};
@@ -20,7 +20,22 @@ use crate::error::SubscribeError;
 use crate::record::Message;
 
 /// What readers hand over: the messages of one batch, or why a partition ends.
-type Chunk = Result<Vec<Message>, SubscribeError>;
+type Chunk = Result<Batched, SubscribeError>;
+
+/// The messages of one batch.
+#[derive(Debug)]
+struct Batched {
+    messages: Vec<Message>,
+    /// What they take beyond the bytes that came; given back when the program takes them.
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Batched {
+    fn take(self) -> Vec<Message> {
+        drop(self.room);
+        self.messages
+    }
+}
 
 /// Follows one topic: a [`Stream`] of messages. Reconnects, follows changes of leaders and goes on where it was; an error
 /// it yields is final for that partition. Ends (`None`) only when every partition has come to the end that was asked for
@@ -47,7 +62,7 @@ impl Subscriber {
         if self.current.len() > 0 {
             return Some(Ok(std::mem::take(&mut self.current).collect()));
         }
-        self.chunks.recv().await
+        self.chunks.recv().await.map(|chunk| chunk.map(Batched::take))
     }
 
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message, SubscribeError>>> {
@@ -56,7 +71,7 @@ impl Subscriber {
                 return Poll::Ready(Some(Ok(message)));
             }
             match std::task::ready!(self.chunks.poll_recv(context)) {
-                Some(Ok(messages)) => self.current = messages.into_iter(),
+                Some(Ok(batched)) => self.current = batched.take().into_iter(),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
             }

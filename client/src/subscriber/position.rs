@@ -3,7 +3,7 @@
 //! Owns checking batches and skipping what was read. No I/O.
 
 use bytes::Bytes;
-use fulmar_core::batch::Batch;
+use fulmar_core::batch::{Batch, BatchError};
 use fulmar_core::id::PartitionKey;
 
 use crate::error::Failure;
@@ -35,28 +35,32 @@ impl Position {
         self.end.is_some_and(|end| self.next >= end)
     }
 
+    /// What came, checked as far as is possible without decompressing it.
+    pub(super) fn parse(&mut self, bytes: Bytes) -> Result<Batch, Failure> {
+        Batch::parse(bytes, self.key).map_err(|error| self.garbled(&error))
+    }
+
+    fn garbled(&mut self, error: &BatchError) -> Failure {
+        self.garbled += 1;
+        Failure::garbled(format!("partition {}, at offset {}: {error}", self.key.partition, self.next))
+    }
+
     /// The messages of a batch that were not read yet; goes on behind it. Opening records hold none.
-    pub(super) fn read(&mut self, bytes: Bytes) -> Result<Vec<Message>, Failure> {
-        let size = bytes.len();
-        let batch = Batch::parse(bytes, self.key).map_err(|error| {
-            self.garbled += 1;
-            Failure::garbled(format!("partition {}, at offset {}: {error}", self.key.partition, self.next))
-        })?;
+    pub(super) fn read(&mut self, batch: &Batch) -> Result<Vec<Message>, Failure> {
+        let records = batch.records().map_err(|error| self.garbled(&error))?;
         self.garbled = 0;
-        self.uncredited += size;
+        self.uncredited += batch.size();
         let offsets = batch.base().0..;
         let wanted = |offset: u64| offset >= self.next && self.end.is_none_or(|end| offset < end);
         let messages =
-            offsets.zip(batch.records()).filter(|(offset, _)| wanted(*offset)).map(|(offset, record)| {
-                Message {
-                    partition: self.key.partition,
-                    offset,
-                    key: record.key,
-                    value: record.value,
-                    headers: record.headers,
-                    timestamp_ms: record.timestamp_ms,
-                    append_time_ms: batch.append_time_ms(),
-                }
+            offsets.zip(records).filter(|(offset, _)| wanted(*offset)).map(|(offset, record)| Message {
+                partition: self.key.partition,
+                offset,
+                key: record.key,
+                value: record.value,
+                headers: record.headers,
+                timestamp_ms: record.timestamp_ms,
+                append_time_ms: batch.append_time_ms(),
             });
         let messages = messages.collect();
         self.next = self.next.max(batch.end().0);

@@ -168,11 +168,17 @@ impl World {
         (self.leader.load(Ordering::SeqCst) + turn) % 2
     }
 
+    /// How many bytes the batches of a partition have, each.
+    pub fn sizes(&self, partition: usize) -> Vec<usize> {
+        self.logs.lock().unwrap()[partition].batches.iter().map(Batch::size).collect()
+    }
+
     /// All records of a partition: offset and value.
     pub fn records(&self, partition: usize) -> Vec<(u64, String)> {
         let logs = self.logs.lock().unwrap();
         let of_batch = |batch: &Batch| {
-            let values = batch.records().map(|record| String::from_utf8(record.value.to_vec()).unwrap());
+            let values =
+                batch.records().unwrap().map(|record| String::from_utf8(record.value.to_vec()).unwrap());
             (batch.base().0..).zip(values).collect::<Vec<_>>()
         };
         logs[partition].batches.iter().flat_map(of_batch).collect()

@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 
+use super::compression::Compression;
 use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BatchError, ProducerSequence, Stamp};
 use crate::id::{PartitionKey, ProducerId};
 use crate::offset::Offset;
@@ -9,6 +10,9 @@ use crate::term::{BootId, Epoch, Process, Session, Term};
 
 /// Bytes before the first record.
 pub const HEADER_BYTES: usize = 100;
+
+/// Bytes behind the header that say how many the compressed ones behind them were.
+pub(super) const PLAIN_LENGTH_BYTES: usize = 4;
 
 /// What byte 5 says.
 pub(super) mod kind {
@@ -24,7 +28,8 @@ const VERSION: u8 = 1;
 mod at {
     pub(super) const VERSION: usize = 4;
     pub(super) const KIND: usize = 5;
-    pub(super) const RESERVED: usize = 6;
+    pub(super) const COMPRESSION: usize = 6;
+    pub(super) const RESERVED: usize = 7;
     pub(super) const LEADER_CRC: usize = 8;
     pub(super) const BASE: usize = 12;
     pub(super) const GENERATION: usize = 20;
@@ -43,6 +48,9 @@ mod at {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: u8,
+    pub(super) compression: Compression,
+    /// Bytes in all, were it not compressed.
+    pub(super) plain_size: usize,
     pub(super) base: Offset,
     pub(super) term: Term,
     pub(super) append_time_ms: u64,
@@ -84,9 +92,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, BatchError> {
         return Err(BatchError::Version(bytes[at::VERSION]));
     }
     let kind = bytes[at::KIND];
-    if kind > kind::OPENING || bytes[at::RESERVED] != 0 || bytes[at::RESERVED + 1] != 0 {
+    let is_odd_opening = kind == kind::OPENING && bytes[at::COMPRESSION] != 0;
+    if kind > kind::OPENING || is_odd_opening || bytes[at::RESERVED] != 0 {
         return Err(BatchError::Attributes(u32_at(bytes, at::VERSION) >> 8));
     }
+    let compression = Compression::of_number(bytes[at::COMPRESSION])?;
     let count = u32_at(bytes, at::COUNT);
     if count == 0 || count > BATCH_RECORDS_MAX {
         return Err(BatchError::Count(count));
@@ -99,6 +109,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, BatchError> {
     let sequence = u64_at(bytes, at::SEQUENCE);
     Ok(Header {
         kind,
+        compression,
+        plain_size: plain_size(bytes, compression)?,
         base: Offset(base),
         term: Term {
             epoch: Epoch { generation: u64_at(bytes, at::GENERATION), counter: u64_at(bytes, at::COUNTER) },
@@ -114,7 +126,20 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, BatchError> {
     })
 }
 
-/// Over version, kind, producer, sequence, count and records: what the producer wrote and nobody changes.
+/// What the batch says, against the bound of every batch: before anything is allocated for it.
+fn plain_size(bytes: &[u8], compression: Compression) -> Result<usize, BatchError> {
+    if compression == Compression::None {
+        return Ok(bytes.len());
+    }
+    if bytes.len() < HEADER_BYTES + PLAIN_LENGTH_BYTES {
+        return Err(BatchError::TooShort(bytes.len()));
+    }
+    let length = u32_at(bytes, HEADER_BYTES);
+    let size = usize::try_from(length).ok().and_then(|length| length.checked_add(HEADER_BYTES));
+    size.filter(|size| *size <= BATCH_BYTES_MAX).ok_or(BatchError::PlainSize(length))
+}
+
+/// Over version, kind, compression, producer, sequence, count and records: what the producer wrote and nobody changes.
 fn producer_checksum(bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&bytes[at::VERSION..at::LEADER_CRC]), &bytes[at::PRODUCER..])
 }
@@ -149,6 +174,7 @@ pub(super) fn check_leader(bytes: &[u8], checked: &Header, key: PartitionKey) ->
 pub(super) fn frame(
     bytes: &mut BytesMut,
     kind: u8,
+    compression: Compression,
     count: u32,
     base_timestamp_ms: i64,
     sequence: Option<ProducerSequence>,
@@ -157,6 +183,7 @@ pub(super) fn frame(
     bytes[..4].copy_from_slice(&length.to_le_bytes());
     bytes[at::VERSION] = VERSION;
     bytes[at::KIND] = kind;
+    bytes[at::COMPRESSION] = compression.number();
     if let Some(ProducerSequence { producer, sequence }) = sequence {
         bytes[at::PRODUCER..at::SEQUENCE].copy_from_slice(&producer.to_bytes());
         bytes[at::SEQUENCE..at::COUNT].copy_from_slice(&sequence.to_le_bytes());

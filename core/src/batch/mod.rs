@@ -1,9 +1,11 @@
 //! The record batch: framed once by a producer, then stored, replicated and delivered unchanged (`FORMAT.md`, to the byte).
 //!
-//! Owns the layout, both checksums and the records inside. Never compresses and never touches a socket or a disk.
+//! Owns the layout, both checksums and the records inside. Never compresses again what was framed, and never touches a socket or
+//! a disk.
 //! A batch becomes a more trusted type at each step: bytes → [`ProducedBatch`] (its producer's checksum held) →
 //! [`Batch`] (stamped by a leader, both checksums held).
 
+mod compression;
 mod header;
 mod record;
 #[cfg(test)]
@@ -12,8 +14,9 @@ mod tests;
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
+pub use self::compression::Compression;
 pub use self::header::HEADER_BYTES;
-use self::header::{Header, kind};
+use self::header::{Header, PLAIN_LENGTH_BYTES, kind};
 pub use self::record::{Header as RecordHeader, RECORD_HEADERS_MAX, Record, Records};
 
 use crate::entry::Entry;
@@ -21,7 +24,8 @@ use crate::id::{PartitionKey, ProducerId};
 use crate::offset::Offset;
 use crate::term::Term;
 
-/// The largest batch, header included: what one frame of the wire and one value of the storage may cost at most.
+/// The largest batch, header included: what one frame of the wire and one value of the storage may cost at most. A compressed one
+/// is no larger without compression either: whoever can hold any batch can read any batch, however small it came.
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The most records of one batch, so that a small frame cannot claim billions of offsets.
@@ -50,6 +54,22 @@ pub enum BatchError {
     /// Unknown attribute bits, or a reserved byte that is not zero.
     #[error("bytes 5-7: attributes {0:#08x} have unknown bits set")]
     Attributes(u32),
+    /// A codec that this build does not know.
+    #[error("byte 6: compression {0} is unknown; known are 0 (none), 1 (LZ4), 2 (Snappy) and 3 (Zstandard)")]
+    Compression(u8),
+    /// Compressed records that would make more than [`BATCH_BYTES_MAX`].
+    #[error(
+        "bytes 100-103: {0} bytes of records; with the header a batch has at most {BATCH_BYTES_MAX}, before it is compressed too"
+    )]
+    PlainSize(u32),
+    /// Compressed records do not come out of it.
+    #[error("from byte 104 on: the records do not decompress by {codec}: {what}")]
+    Decompress {
+        /// Which codec.
+        codec: &'static str,
+        /// What it said.
+        what: String,
+    },
     /// A producer sent what only a leader may write.
     #[error("byte 5: only a leader writes opening records")]
     Opening,
@@ -83,7 +103,7 @@ pub enum BatchError {
     Record {
         /// Which record, from 0.
         index: u32,
-        /// Where it stopped making sense, from the start of the batch.
+        /// Where it stopped making sense, from the start of the batch, as it was before it was compressed.
         at: usize,
         /// What was wrong.
         what: &'static str,
@@ -112,11 +132,28 @@ pub struct ProducerSequence {
     pub sequence: u64,
 }
 
+/// Decompresses where that is needed, and checks every record's frame. Gives the batch without compression, and the size of its
+/// largest record.
+fn open(bytes: &Bytes, header: &Header) -> Result<(Bytes, usize), BatchError> {
+    let plain = match header.compression {
+        Compression::None => bytes.clone(),
+        codec => {
+            let mut plain = BytesMut::zeroed(header.plain_size);
+            let compressed = &bytes[HEADER_BYTES + PLAIN_LENGTH_BYTES..];
+            codec.decompress(compressed, &mut plain[HEADER_BYTES..])?;
+            plain.freeze()
+        }
+    };
+    let largest = record::check(&plain, header.count)?;
+    Ok((plain, largest))
+}
+
 /// A batch as its producer framed it: length, attributes, producer's checksum and records were checked, the leader's fields are not filled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProducedBatch {
     bytes: Bytes,
     header: Header,
+    record_bytes_max: usize,
 }
 
 impl ProducedBatch {
@@ -124,17 +161,37 @@ impl ProducedBatch {
     ///
     /// Refuses no records, too many, or too many bytes.
     pub fn build(records: &[Record], sequence: Option<ProducerSequence>) -> Result<Self, BatchError> {
+        Self::build_compressed(records, Compression::None, sequence)
+    }
+
+    /// The same, compressed if that makes it smaller.
+    pub fn build_compressed(
+        records: &[Record],
+        compression: Compression,
+        sequence: Option<ProducerSequence>,
+    ) -> Result<Self, BatchError> {
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
         let mut bytes = BytesMut::zeroed(HEADER_BYTES);
         let base_timestamp = records.first().map_or(0, |record| record.timestamp_ms);
         for record in records {
             record::encode(record, base_timestamp, &mut bytes);
         }
-        header::frame(&mut bytes, kind::RECORDS, count, base_timestamp, sequence);
-        Self::parse(bytes.freeze())
+        let plain_length = u32::try_from(bytes.len() - HEADER_BYTES).unwrap_or(u32::MAX);
+        let Some(smaller) = compression.compress(&bytes[HEADER_BYTES..]) else {
+            header::frame(&mut bytes, kind::RECORDS, Compression::None, count, base_timestamp, sequence);
+            return Self::parse(bytes.freeze());
+        };
+        let record_bytes_max = record::check(&bytes, count)?;
+        bytes.truncate(HEADER_BYTES);
+        bytes.extend_from_slice(&plain_length.to_le_bytes());
+        bytes.extend_from_slice(&smaller);
+        header::frame(&mut bytes, kind::RECORDS, compression, count, base_timestamp, sequence);
+        let header = header::parse(&bytes)?;
+        Ok(Self { bytes: bytes.freeze(), header, record_bytes_max })
     }
 
-    /// Checks everything that a producer is responsible for, every record's frame included.
+    /// Checks everything that a producer is responsible for, every record's frame included, for which compressed ones are
+    /// decompressed.
     pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
         let header = header::parse(&bytes)?;
         if header.kind == kind::OPENING {
@@ -142,8 +199,26 @@ impl ProducedBatch {
         }
         header::check_unstamped(&bytes)?;
         header::check_producer(&bytes, &header)?;
-        record::check(&bytes, header.count)?;
-        Ok(Self { bytes, header })
+        let (_, record_bytes_max) = open(&bytes, &header)?;
+        Ok(Self { bytes, header, record_bytes_max })
+    }
+
+    /// How much memory [`parse`](Self::parse) takes beside the bytes that are there: what decompressed records need.
+    pub fn bytes_to_parse(bytes: &[u8]) -> usize {
+        header::parse(bytes).map_or(0, |header| match header.compression {
+            Compression::None => 0,
+            Compression::Lz4 | Compression::Snappy | Compression::Zstd => header.plain_size,
+        })
+    }
+
+    /// The size of its largest record: key, value, names and values of headers.
+    pub fn record_bytes_max(&self) -> usize {
+        self.record_bytes_max
+    }
+
+    /// How its records are compressed.
+    pub fn compression(&self) -> Compression {
+        self.header.compression
     }
 
     /// Bytes in all.
@@ -164,11 +239,6 @@ impl ProducedBatch {
     /// The bytes, for the wire.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
-    }
-
-    /// Its records, without copying.
-    pub fn records(&self) -> Records {
-        Records::new(self.bytes.clone(), self.header.base_timestamp_ms, self.header.count)
     }
 
     /// The leader's part: writes the stamp and its checksum. Copies nothing if the bytes are not shared.
@@ -198,20 +268,22 @@ impl Batch {
     pub fn opening(entry: &Entry, stamp: Stamp) -> Self {
         let mut bytes = BytesMut::zeroed(HEADER_BYTES);
         bytes.extend_from_slice(entry.to_string().as_bytes());
-        header::frame(&mut bytes, kind::OPENING, 1, 0, None);
+        header::frame(&mut bytes, kind::OPENING, Compression::None, 1, 0, None);
         let header = header::stamp(&mut bytes, &stamp);
         Self { bytes: bytes.freeze(), header }
     }
 
-    /// Checks everything: header, both checksums, and every record's frame, so that [`records`](Self::records) cannot fail
-    /// later. The last costs a few numbers for each record, far less than the checksum of its bytes.
+    /// Checks everything that needs no decompression: header, both checksums, and every record's frame if they are not
+    /// compressed. The last costs a few numbers for each record, far less than the checksum of its bytes. Compressed ones were
+    /// checked by the leader that placed the batch, and the checksums say that these are the bytes that it saw.
     pub fn parse(bytes: Bytes, key: PartitionKey) -> Result<Self, BatchError> {
         let header = header::parse(&bytes)?;
         header::check_producer(&bytes, &header)?;
         header::check_leader(&bytes, &header, key)?;
         match header.kind {
             kind::OPENING => opening_entry(&bytes).map(drop)?,
-            _ => record::check(&bytes, header.count)?,
+            _ if header.compression == Compression::None => record::check(&bytes, header.count).map(drop)?,
+            _ => {}
         }
         Ok(Self { bytes, header })
     }
@@ -272,9 +344,26 @@ impl Batch {
         &self.bytes
     }
 
-    /// Its records, without copying; none for an opening record.
-    pub fn records(&self) -> Records {
-        let count = if self.is_opening() { 0 } else { self.header.count };
-        Records::new(self.bytes.clone(), self.header.base_timestamp_ms, count)
+    /// How its records are compressed.
+    pub fn compression(&self) -> Compression {
+        self.header.compression
+    }
+
+    /// Bytes in all, were it not compressed: about what its [`records`](Self::records) hold.
+    pub fn plain_size(&self) -> usize {
+        self.header.plain_size
+    }
+
+    /// Its records; none for an opening record. Copies nothing, and cannot fail, if they are not compressed; else takes
+    /// [`plain_size`](Self::plain_size) of memory.
+    pub fn records(&self) -> Result<Records, BatchError> {
+        if self.is_opening() {
+            return Ok(Records::new(self.bytes.clone(), 0, 0));
+        }
+        let plain = match self.header.compression {
+            Compression::None => self.bytes.clone(),
+            Compression::Lz4 | Compression::Snappy | Compression::Zstd => open(&self.bytes, &self.header)?.0,
+        };
+        Ok(Records::new(plain, self.header.base_timestamp_ms, self.header.count))
     }
 }

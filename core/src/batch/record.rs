@@ -137,23 +137,33 @@ fn read_header(cursor: &mut Cursor<'_>) -> Result<(Span, Span), &'static str> {
     Ok((name, cursor.span(length)?))
 }
 
-/// Every record's frame holds, and nothing follows the last.
-pub(super) fn check(bytes: &[u8], count: u32) -> Result<(), BatchError> {
+/// Passes over a record; the bytes of its key, value and headers.
+fn pass(cursor: &mut Cursor<'_>) -> Result<usize, &'static str> {
+    let length = |(start, end): Span| end - start;
+    let layout = read(cursor)?;
+    let mut bytes = layout.key.map_or(0, length) + length(layout.value);
+    for _ in 0..layout.headers {
+        let (name, value) = read_header(cursor)?;
+        bytes += length(name) + length(value);
+    }
+    Ok(bytes)
+}
+
+/// Every record's frame holds, and nothing follows the last. Gives the size of the largest one: key, value and headers.
+pub(super) fn check(bytes: &[u8], count: u32) -> Result<usize, BatchError> {
     let mut cursor = Cursor { bytes, at: HEADER_BYTES };
+    let mut largest = 0;
     for index in 0..count {
-        let one = |cursor: &mut Cursor<'_>| {
-            let layout = read(cursor)?;
-            (0..layout.headers).try_for_each(|_| read_header(cursor).map(drop))
-        };
-        one(&mut cursor).map_err(|what| BatchError::Record { index, at: cursor.at, what })?;
+        let size = pass(&mut cursor).map_err(|what| BatchError::Record { index, at: cursor.at, what })?;
+        largest = largest.max(size);
     }
     if cursor.at < bytes.len() {
         return Err(BatchError::Record { index: count, at: cursor.at, what: "bytes follow the last record" });
     }
-    Ok(())
+    Ok(largest)
 }
 
-/// The records of a batch, in order, as slices of its bytes.
+/// The records of a batch, in order, as slices of its bytes, or of what those were before they were compressed.
 #[derive(Debug)]
 pub struct Records {
     bytes: Bytes,
@@ -192,9 +202,6 @@ impl Iterator for Records {
 
     fn next(&mut self) -> Option<Record> {
         self.left = self.left.checked_sub(1)?;
-        Some(
-            self.next_record()
-                .expect("records were checked when the batch was produced, and its checksum held"),
-        )
+        Some(self.next_record().expect("whoever gave these bytes checked them whole"))
     }
 }

@@ -40,28 +40,57 @@ fn any_record() -> impl Strategy<Value = Record> {
         .prop_map(|(key, value, headers, timestamp_ms)| Record { key, value, headers, timestamp_ms })
 }
 
-fn any_produced() -> impl Strategy<Value = (Vec<Record>, Option<ProducerSequence>)> {
+/// A batch of records that are often alike, as those of one topic are, by any codec.
+fn any_produced() -> impl Strategy<Value = (Vec<Record>, ProducedBatch)> {
     let sequence = (1..u128::MAX, any::<u64>())
         .prop_map(|(producer, sequence)| ProducerSequence { producer: ProducerId(producer), sequence });
-    (proptest::collection::vec(any_record(), 1..12), proptest::option::of(sequence))
+    let records = (proptest::collection::vec(any_record(), 1..12), 1..20usize)
+        .prop_map(|(records, times)| (0..times).flat_map(|_| records.clone()).collect::<Vec<_>>());
+    (records, proptest::sample::select(Compression::ALL.to_vec()), proptest::option::of(sequence)).prop_map(
+        |(records, compression, sequence)| {
+            let produced = ProducedBatch::build_compressed(&records, compression, sequence).unwrap();
+            (records, produced)
+        },
+    )
+}
+
+/// Whatever is in the body, under checksums that hold.
+fn framed(body: &[u8], compression: Compression, count: u32) -> BytesMut {
+    let mut bytes = BytesMut::zeroed(HEADER_BYTES);
+    bytes.extend_from_slice(body);
+    header::frame(&mut bytes, kind::RECORDS, compression, count, 0, None);
+    bytes
+}
+
+/// Compressed records, and how long they are said to be.
+fn squeezed(plain: &[u8], compression: Compression, said: u32) -> BytesMut {
+    let compressed = compression.compress(plain).unwrap();
+    framed(&[&said.to_le_bytes(), &compressed[..]].concat(), compression, 1)
+}
+
+const CODECS: [Compression; 3] = [Compression::Lz4, Compression::Snappy, Compression::Zstd];
+
+fn sequence() -> Option<ProducerSequence> {
+    Some(ProducerSequence { producer: ProducerId(0xabc), sequence: 5 })
 }
 
 proptest! {
     #[test]
-    fn what_was_built_is_read_back((records, sequence) in any_produced()) {
-        let produced = ProducedBatch::build(&records, sequence).unwrap();
+    fn what_was_built_is_read_back((records, produced) in any_produced()) {
         let batch = produced.clone().stamp(stamp());
-        prop_assert_eq!(ProducedBatch::parse(produced.bytes().clone()).unwrap(), produced);
+        prop_assert_eq!(ProducedBatch::parse(produced.bytes().clone()).unwrap(), produced.clone());
         prop_assert_eq!(Batch::parse(batch.bytes().clone(), key()).unwrap(), batch.clone());
-        prop_assert_eq!(batch.records().collect::<Vec<_>>(), records);
-        prop_assert_eq!(batch.sequence(), sequence);
+        prop_assert_eq!(batch.records().unwrap().collect::<Vec<_>>(), records.clone());
+        prop_assert_eq!(batch.sequence(), produced.sequence());
+        let plain = ProducedBatch::build(&records, produced.sequence()).unwrap();
+        prop_assert_eq!((batch.plain_size(), produced.record_bytes_max()), (plain.size(), plain.record_bytes_max()));
+        prop_assert!(batch.size() <= plain.size());
         prop_assert_eq!((batch.base(), batch.term(), batch.append_time_ms()), (Offset(42), stamp().term, stamp().append_time_ms));
         prop_assert_eq!(Batch::announced_size(batch.bytes()), Some(batch.size()));
     }
 
     #[test]
-    fn a_flipped_bit_is_refused((records, sequence) in any_produced(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
-        let produced = ProducedBatch::build(&records, sequence).unwrap();
+    fn a_flipped_bit_is_refused((_, produced) in any_produced(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
         let flip = |bytes: &Bytes| {
             let mut flipped = bytes.to_vec();
             let at = at.index(flipped.len());
@@ -73,8 +102,7 @@ proptest! {
     }
 
     #[test]
-    fn a_batch_cut_short_or_continued_is_refused((records, sequence) in any_produced(), at in any::<prop::sample::Index>()) {
-        let produced = ProducedBatch::build(&records, sequence).unwrap();
+    fn a_batch_cut_short_or_continued_is_refused((_, produced) in any_produced(), at in any::<prop::sample::Index>()) {
         let batch = produced.clone().stamp(stamp());
         for bytes in [produced.bytes(), batch.bytes()] {
             let short = bytes.slice(..at.index(bytes.len()));
@@ -99,12 +127,39 @@ proptest! {
     fn random_records_under_right_checksums_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200), count in 0..20u32, kind in 0..2u8) {
         let mut bytes = BytesMut::zeroed(HEADER_BYTES);
         bytes.extend_from_slice(&body);
-        header::frame(&mut bytes, kind, count, 0, None);
+        header::frame(&mut bytes, kind, Compression::None, count, 0, None);
         let _ = ProducedBatch::parse(bytes.clone().freeze());
         if count > 0 {
             header::stamp(&mut bytes, &stamp());
             if let Ok(batch) = Batch::parse(bytes.freeze(), key()) {
-                prop_assert_eq!(batch.records().count(), if kind == 0 { count as usize } else { 0 });
+                prop_assert_eq!(batch.records().unwrap().count(), if kind == 0 { count as usize } else { 0 });
+            }
+        }
+    }
+
+    /// Nor has whoever compresses them right, or not at all, cut short, with a bit flipped, under another length.
+    #[test]
+    fn spoilt_compressed_records_under_right_checksums_are_refused_and_never_panic(
+        (records, produced) in any_produced(),
+        spoilt_at in any::<prop::sample::Index>(), bit in 0..8u8, cut in any::<prop::sample::Index>(), said in any::<u16>(),
+    ) {
+        let codec = produced.compression();
+        prop_assume!(codec != Compression::None);
+        let body = &produced.bytes()[HEADER_BYTES..];
+        let (mut flipped, mut short, mut renamed) = (body.to_vec(), body.to_vec(), body.to_vec());
+        flipped[spoilt_at.index(body.len())] ^= 1 << bit;
+        short.truncate(cut.index(body.len()));
+        renamed[..4].copy_from_slice(&u32::from(said).to_le_bytes());
+        for (body, codec) in [(flipped, codec), (short, codec), (renamed, codec)].into_iter().chain(CODECS.map(|codec| (body.to_vec(), codec))) {
+            let mut bytes = framed(&body, codec, produced.count());
+            let parsed = ProducedBatch::parse(bytes.clone().freeze());
+            // Without a checksum of its own a flipped bit may make other records; never fewer or more.
+            let Ok(batch) = header::parse(&bytes) else { continue };
+            prop_assert_eq!(batch.plain_size <= BATCH_BYTES_MAX, true);
+            header::stamp(&mut bytes, &stamp());
+            match Batch::parse(bytes.freeze(), key()).unwrap().records() {
+                Ok(read) => prop_assert_eq!((parsed.is_ok(), read.count()), (true, records.len())),
+                Err(error) => prop_assert_eq!(parsed, Err(error)),
             }
         }
     }
@@ -131,7 +186,7 @@ fn an_opening_record_carries_its_entry_and_no_record() {
     let read = Batch::parse(opening.bytes().clone(), key()).unwrap();
     assert!(read.is_opening());
     assert_eq!(read.entry(), Some(entry()));
-    assert_eq!((read.count(), read.records().count()), (1, 0));
+    assert_eq!((read.count(), read.records().unwrap().count()), (1, 0));
 }
 
 #[test]
@@ -141,6 +196,80 @@ fn no_records_and_too_many_headers_are_refused_by_name() {
     let record = Record { headers: vec![header; RECORD_HEADERS_MAX + 1], ..Record::default() };
     let error = ProducedBatch::build(&[record], None).unwrap_err();
     assert!(error.to_string().contains("more than 256 headers"), "{error}");
+}
+
+#[test]
+fn each_codec_makes_records_that_are_alike_much_smaller() {
+    let record =
+        Record { value: Bytes::from_static(b"{\"state\":\"placed\",\"table\":4}"), ..Record::default() };
+    let records = vec![record; 1000];
+    let plain = ProducedBatch::build(&records, sequence()).unwrap();
+    for codec in CODECS {
+        let produced = ProducedBatch::build_compressed(&records, codec, sequence()).unwrap();
+        assert_eq!(produced.compression(), codec);
+        assert!(produced.size() * 5 < plain.size(), "{codec:?}: {} of {}", produced.size(), plain.size());
+        assert_eq!(ProducedBatch::bytes_to_parse(produced.bytes()), plain.size());
+    }
+    assert_eq!(ProducedBatch::bytes_to_parse(plain.bytes()), 0);
+}
+
+#[test]
+fn what_gets_no_smaller_is_not_compressed() {
+    for codec in CODECS {
+        let record = Record { value: Bytes::from_static(b"abcdefgh"), ..Record::default() };
+        let produced = ProducedBatch::build_compressed(std::slice::from_ref(&record), codec, None).unwrap();
+        assert_eq!(produced, ProducedBatch::build(&[record], None).unwrap());
+    }
+}
+
+#[test]
+fn the_largest_record_of_a_compressed_batch_is_known() {
+    let record =
+        |bytes: usize| Record { value: vec![0; bytes].into(), key: Some("key".into()), ..Record::default() };
+    for codec in CODECS {
+        let produced = ProducedBatch::build_compressed(&[record(10), record(5000), record(20)], codec, None);
+        assert_eq!(ProducedBatch::parse(produced.unwrap().bytes().clone()).unwrap().record_bytes_max(), 5003);
+    }
+}
+
+#[test]
+fn a_bomb_is_refused_by_what_it_says_and_by_what_it_makes() {
+    let largest = u32::try_from(BATCH_BYTES_MAX - HEADER_BYTES).unwrap();
+    let plain = vec![0; 16 << 20];
+    for codec in CODECS {
+        let refused = |said| ProducedBatch::parse(squeezed(&plain, codec, said).freeze()).unwrap_err();
+        for said in [largest + 1, 64 << 20, u32::MAX] {
+            assert_eq!(refused(said), BatchError::PlainSize(said), "{codec:?}");
+        }
+        for said in [0, 1, largest] {
+            assert!(matches!(refused(said), BatchError::Decompress { .. }), "{codec:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_no_larger_without_compression_than_any_other() {
+    let record = |bytes: usize| [Record { value: Bytes::from(vec![0; bytes]), ..Record::default() }];
+    for codec in CODECS {
+        let error = ProducedBatch::build_compressed(&record(BATCH_BYTES_MAX), codec, None).unwrap_err();
+        assert!(matches!(error, BatchError::PlainSize(_) | BatchError::TooLong(_)), "{error}");
+        let largest = ProducedBatch::build_compressed(&record(BATCH_BYTES_MAX - 200), codec, None).unwrap();
+        assert!(ProducedBatch::parse(largest.bytes().clone()).is_ok());
+    }
+}
+
+#[test]
+fn an_unknown_codec_and_a_compressed_opening_record_are_refused_by_name() {
+    let mut bytes = framed(&[0; 20], Compression::Lz4, 1);
+    bytes[6] = 9;
+    let error = ProducedBatch::parse(bytes.freeze()).unwrap_err();
+    assert_eq!(error, BatchError::Compression(9));
+    assert!(error.to_string().starts_with("byte 6: compression 9 is unknown"), "{error}");
+    let mut opening = BytesMut::from(Batch::opening(&entry(), stamp()).bytes().as_ref());
+    opening[6] = 1;
+    assert!(matches!(Batch::parse(opening.freeze(), key()), Err(BatchError::Attributes(_))));
+    let short = framed(&[0; 3], Compression::Zstd, 1);
+    assert!(matches!(ProducedBatch::parse(short.freeze()), Err(BatchError::TooShort(103))));
 }
 
 #[test]
@@ -170,7 +299,10 @@ fn the_example_of_the_format_page_is_what_the_code_writes() {
     let written = batch.bytes().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let on_page: String = example.split_whitespace().collect();
     assert_eq!(on_page, written, "the page should say:\n{}", lines(&written));
-    assert_eq!(Batch::parse(batch.bytes().clone(), key()).unwrap().records().collect::<Vec<_>>(), records);
+    assert_eq!(
+        Batch::parse(batch.bytes().clone(), key()).unwrap().records().unwrap().collect::<Vec<_>>(),
+        records
+    );
 }
 
 fn lines(hex: &str) -> String {

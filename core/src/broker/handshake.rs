@@ -12,8 +12,8 @@ use crate::term::{Process, Session};
 /// conversations of one pair of brokers, in 4 KiB.
 pub const PROCESSES_MAX: usize = 256;
 
-/// The protocol's versions that this build speaks.
-pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 1 };
+/// The protocol's versions that this build speaks. 2: batches may be compressed.
+pub const PROTOCOL: ProtocolRange = ProtocolRange { min: 1, max: 2 };
 
 /// Versions of the internal protocol, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod arrivals;
 mod handshake;
 mod reports;
 mod route;
+mod versions;
 
 pub use self::handshake::{
     Accepted, Conclusion, Hello, HelloRefusal, Identity, PROCESSES_MAX, PROTOCOL, ProtocolRange, conclude,

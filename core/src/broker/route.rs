@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::arrivals::Arrivals;
 use super::handshake::{self, Accepted, Hello, HelloRefusal, Identity};
+use super::versions::Earlier;
+use crate::batch::ProducedBatch;
 use crate::entry::Entry;
 use crate::id::{Ordinal, PartitionKey, ReplicaId};
 use crate::offset::Offset;
@@ -101,6 +103,7 @@ pub struct Broker {
     regrouped: bool,
     /// Peers that some leaders have yet to hear of.
     pub(super) arrivals: Arrivals,
+    earlier: Earlier,
 }
 
 impl Broker {
@@ -127,6 +130,7 @@ impl Broker {
             wanted: (BTreeSet::new(), true),
             regrouped: false,
             arrivals: Arrivals::default(),
+            earlier: Earlier::default(),
         };
         for (key, recovered) in recovered {
             let (me, process) = (broker.identity.replica(), broker.identity.process());
@@ -315,6 +319,7 @@ impl Broker {
 
     fn peer_up(&mut self, now: Now, accepted: Accepted, out: &mut Vec<(PartitionKey, Effect)>) {
         let Accepted { peer, process, .. } = accepted;
+        self.earlier.note(accepted);
         // A new connection starts anew, even of the same process.
         let connections = match self.connected.get(&peer) {
             Some((before, connections)) if *before == process => connections + 1,
@@ -408,13 +413,24 @@ impl Broker {
         input: partition::Input,
         out: &mut Vec<(PartitionKey, Effect)>,
     ) {
-        if let (partition::Input::Produce { ticket, .. }, false) = (&input, self.replicas.contains_key(&key))
+        if let partition::Input::Produce { ticket, batch } = &input
+            && let Some(refusal) = self.refusal(key, batch)
         {
-            let refusal = Refusal::NotLeader { leader: None };
             out.push((key, Effect::Refuse { ticket: *ticket, refusal }));
             return;
         }
         self.deliver(now, key, input, out);
+    }
+
+    /// Why a publish does not even reach its replica.
+    fn refusal(&self, key: PartitionKey, batch: &ProducedBatch) -> Option<Refusal> {
+        let Some(replica) = self.replicas.get(&key) else {
+            return Some(Refusal::NotLeader { leader: None });
+        };
+        let entry = replica.promise().entry.as_ref();
+        let led_here = entry.filter(|entry| entry.leader == Some(self.identity.replica()))?;
+        let broker = self.earlier.cannot_take(batch, led_here)?;
+        Some(Refusal::EarlierVersion { broker })
     }
 
     fn deliver_to_all(&mut self, now: Now, input: &partition::Input, out: &mut Vec<(PartitionKey, Effect)>) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::batch::Compression;
 use crate::entry::{Entry, Members, ReplicaSet};
 use crate::id::{ClusterId, Incarnation, Ordinal, PartitionKey, ReplicaId, TopicId};
 use crate::partition::{self, Effect, Message, Now, Refusal, Ticket, Write, WriteSeq};
@@ -83,7 +84,7 @@ fn a_hello_of_another_cluster_broker_or_protocol_is_refused_by_name() {
     let ours = Hello { incarnation: Incarnation(1), ..good.clone() };
     assert!(matches!(refuse(&mut broker, ours), HelloRefusal::OurOwn(_)));
     let accepted = broker.hear(&good).unwrap();
-    assert_eq!((accepted.peer, accepted.process, accepted.protocol), (id(1), process(1), 1));
+    assert_eq!((accepted.peer, accepted.process, accepted.protocol), (id(1), process(1), PROTOCOL.max));
 }
 
 #[test]
@@ -222,6 +223,39 @@ fn a_publish_for_an_unknown_partition_is_refused() {
     let effects = broker.step(Now::default(), Input::Partition(key(9), input));
     let refusal = Refusal::NotLeader { leader: None };
     assert_eq!(effects, [(key(9), Effect::Refuse { ticket: Ticket(5), refusal })]);
+}
+
+#[test]
+fn no_compressed_batch_is_appended_beside_a_broker_of_an_earlier_version() {
+    let mut broker = broker();
+    broker.step(Now::default(), Input::Assign(vec![entry(0, 1, 0, &[0, 1, 2]), entry(1, 1, 0, &[0, 1])]));
+    let comes = |broker: &mut Broker, number, session, max| {
+        let sessions: Vec<u64> = (1..=session).collect();
+        let hello = identity(number, &sessions).hello(Ordinal(0));
+        let accepted = broker.hear(&Hello { protocol: ProtocolRange { min: 1, max }, ..hello }).unwrap();
+        broker.step(Now::default(), Input::PeerUp(accepted));
+        accepted
+    };
+    let refused = |broker: &mut Broker, partition, compression| {
+        let record = crate::batch::Record { value: vec![7; 1000].into(), ..Default::default() };
+        let batch = crate::batch::ProducedBatch::build_compressed(&[record], compression, None).unwrap();
+        let input = partition::Input::Produce { ticket: Ticket(1), batch };
+        let effects = broker.step(Now::default(), Input::Partition(key(partition), input));
+        effects.iter().any(|(_, effect)| {
+            let refusal = Refusal::EarlierVersion { broker: Ordinal(2) };
+            *effect == Effect::Refuse { ticket: Ticket(1), refusal }
+        })
+    };
+    comes(&mut broker, 1, 1, 3);
+    assert!(!refused(&mut broker, 0, Compression::Zstd), "who was never heard is of this version");
+    let Accepted { peer, process, .. } = comes(&mut broker, 2, 1, 1);
+    assert!(refused(&mut broker, 0, Compression::Zstd));
+    assert!(!refused(&mut broker, 0, Compression::None), "what is not compressed goes on");
+    assert!(!refused(&mut broker, 1, Compression::Zstd), "it is none of that partition's");
+    broker.step(Now::default(), Input::PeerDown { peer, process });
+    assert!(refused(&mut broker, 0, Compression::Zstd), "it may come back as it was");
+    comes(&mut broker, 2, 2, 2);
+    assert!(!refused(&mut broker, 0, Compression::Zstd), "it came back with a later version");
 }
 
 #[test]

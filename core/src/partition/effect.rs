@@ -2,7 +2,7 @@
 
 use crate::batch::Batch;
 use crate::entry::Entry;
-use crate::id::ReplicaId;
+use crate::id::{Ordinal, ReplicaId};
 use crate::offset::Offset;
 use crate::partition::input::Ticket;
 use crate::partition::message::Message;
@@ -109,6 +109,12 @@ pub enum Refusal {
     TooManyProducers,
     /// Too much waits for its acknowledgement; nothing was appended.
     Busy,
+    /// The batch is compressed, and a broker of the partition runs an earlier version that could not follow any more; nothing
+    /// was appended.
+    EarlierVersion {
+        /// Which broker.
+        broker: Ordinal,
+    },
 }
 
 /// What the operator is told about one replica.

@@ -16,7 +16,7 @@ const PATIENCE_MS: u64 = 2000;
 
 /// The number in a batch's first record.
 pub(crate) fn value(batch: &Batch) -> Option<u64> {
-    let record = batch.records().next()?;
+    let record = batch.records().ok()?.next()?;
     Some(u64::from_le_bytes(record.value.as_ref().try_into().ok()?))
 }
 
@@ -97,7 +97,8 @@ impl Producer {
             | Refusal::OutOfSequence { .. }
             | Refusal::DuplicateTooOld
             | Refusal::TooManyProducers
-            | Refusal::Busy => {
+            | Refusal::Busy
+            | Refusal::EarlierVersion { .. } => {
                 if let Some(attempt) = self.open.get_mut(&number) {
                     *attempt = None;
                 }

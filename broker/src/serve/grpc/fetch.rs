@@ -14,7 +14,7 @@ use tracing::debug;
 use super::super::Door;
 use super::super::convert::{term_bytes, term_of, topic_bytes, topic_id};
 use super::super::error::Failure;
-use super::super::feed::{Fed, Feed};
+use super::super::feed::{Fed, Feed, Form};
 use super::super::outflow::{self, Answered, Answers, Held, Outflow};
 use super::relay;
 
@@ -173,7 +173,8 @@ impl Delivery {
         let topic = self.door.topic_of(self.key.topic)?;
         Door::partition(&topic, self.key.partition)?;
         let request = self.requests.borrow_and_update().clone();
-        let feed = self.door.feed(self.key, Offset(request.offset), term_of(&request.term)?)?;
+        let seen = term_of(&request.term)?;
+        let feed = self.door.feed(self.key, Offset(request.offset), seen, Form::Batches)?;
         Ok((feed, request))
     }
 

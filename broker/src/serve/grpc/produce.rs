@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fulmar_core::batch::ProducedBatch;
 use fulmar_core::control::table::TopicRecord;
 use fulmar_core::id::PartitionKey;
 use fulmar_proto::v1::produce_response::Outcome;
@@ -93,7 +94,13 @@ impl Door {
         key: PartitionKey,
         request: ProduceRequest,
     ) -> Result<Answer, Failure> {
+        // What is compressed is looked through without: for so long it takes that memory, too.
+        let looked_through = match ProducedBatch::bytes_to_parse(&request.batch) {
+            0 => None,
+            bytes => Some(self.admit(bytes).await?),
+        };
         let batch = batch_of(request.batch, topic)?;
+        drop(looked_through);
         self.check_room(key)?;
         let admission = self.admit(batch.size()).await?;
         self.shared.metrics.appended(batch.size());

@@ -88,8 +88,16 @@ fn piece(
             // A batch that would end behind the copy is not of it: nothing is left.
             let end = batches.last().map_or(until, Batch::end);
             for batch in batches {
+                let records = match batch.records() {
+                    Ok(records) => records,
+                    Err(error) => {
+                        let (from, to) = (from.max(batch.base()), batch.end());
+                        take(Salvaged::Damaged { key, from, to, why: error.to_string() })?;
+                        continue;
+                    }
+                };
                 let offsets = (batch.base().0..).map(Offset);
-                for (offset, record) in offsets.zip(batch.records()).filter(|(offset, _)| *offset >= from) {
+                for (offset, record) in offsets.zip(records).filter(|(offset, _)| *offset >= from) {
                     take(Salvaged::Record { key, offset, append_time_ms: batch.append_time_ms(), record })?;
                 }
             }
