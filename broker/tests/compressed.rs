@@ -264,18 +264,20 @@ async fn small_batches_that_make_large_ones_take_no_more_memory_than_those() {
     for _ in 0..BATCHES {
         produce(&brokers, batch.clone()).await.unwrap();
     }
-    let reading = futures::future::join_all((0..4).map(|reader| count(&brokers, reader % 2)));
+    let readers = futures::future::join_all((0..4).map(|reader| count(&brokers, reader % 2)));
+    let mut reading = std::pin::pin!(tokio::time::timeout(PATIENCE, readers));
     let mut resident = 0;
-    let watching = async {
-        loop {
-            let now = [0, 1].map(|ordinal| brokers.resident_mebibytes(ordinal));
-            resident = now.into_iter().fold(resident, u64::max);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    loop {
+        tokio::select! {
+            read = &mut reading => {
+                read.expect("all is read");
+                break;
+            }
+            () = tokio::time::sleep(Duration::from_millis(5)) => {
+                let now = [0, 1].map(|ordinal| brokers.resident_mebibytes(ordinal));
+                resident = now.into_iter().fold(resident, u64::max);
+            }
         }
-    };
-    tokio::select! {
-        read = tokio::time::timeout(PATIENCE, reading) => drop(read.unwrap()),
-        () = watching => {}
     }
     println!("a broker took at most {resident} MiB");
     assert!(resident < MEBIBYTES_MAX, "{resident} MiB");

@@ -19,7 +19,7 @@ use crate::server::Server;
 /// Only committed messages are printed: what was read cannot disappear. Goes on with new ones until Ctrl-C.
 #[derive(Debug, Args)]
 pub(crate) struct Consume {
-    /// The topic
+    /// The topic, or a pattern: * is one word between dots, > at the end one or more, as in 'orders.*'
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     topic: String,
     /// Where to begin: earliest, latest, an offset, a time (2026-01-31T12:00:00Z), or how long ago (90m)
@@ -117,13 +117,13 @@ impl Consume {
                 out.write_all(&message.value)?;
                 out.write_all(b"\n")
             }
-            Format::Json => writeln!(out, "{}", self.json(message)),
+            Format::Json => writeln!(out, "{}", Self::json(message)),
         }
     }
 
-    fn json(&self, message: &Message) -> Value {
+    fn json(message: &Message) -> Value {
         let mut object = Map::new();
-        object.insert("topic".to_owned(), json!(self.topic));
+        object.insert("topic".to_owned(), json!(message.topic.as_ref()));
         object.insert("partition".to_owned(), json!(message.partition));
         object.insert("offset".to_owned(), json!(message.offset));
         if let Some(key) = &message.key {

@@ -124,9 +124,9 @@ impl From<SubscribeError> for Failed {
             SubscribeError::Setting { .. } => Self::Usage(error.to_string()),
             SubscribeError::Topic(error) => error.into(),
             SubscribeError::UnknownPartition { .. } => Self::NotFound(error.to_string()),
-            SubscribeError::OffsetOutOfRange { .. } | SubscribeError::Refused { .. } => {
-                Self::Failure(error.to_string())
-            }
+            SubscribeError::TooMany { .. }
+            | SubscribeError::OffsetOutOfRange { .. }
+            | SubscribeError::Refused { .. } => Self::Failure(error.to_string()),
         }
     }
 }

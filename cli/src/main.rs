@@ -8,9 +8,11 @@ mod broker;
 mod completion;
 mod consume;
 mod dev;
+mod discover;
 mod exit;
 mod kubectl;
 mod lines;
+mod live;
 mod log_level;
 mod man;
 mod output;
@@ -56,6 +58,7 @@ enum Command {
     /// Look at a broker's volume, and change what a broker logs
     #[command(subcommand)]
     Broker(broker::Broker),
+    Discover(discover::Discover),
     Bench(bench::Bench),
     SupportBundle(support::SupportBundle),
     Completion(completion::Completion),
@@ -70,6 +73,7 @@ impl Command {
             Self::Consume(consume) => consume.run().await,
             Self::Topic(topic) => topic.run().await,
             Self::Cluster(cluster) => cluster.run().await,
+            Self::Discover(discover) => discover.run().await,
             Self::Bench(bench) => bench.run().await,
             Self::SupportBundle(support) => support.run().await,
             Self::Completion(completion) => completion.run(),

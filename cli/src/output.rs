@@ -27,7 +27,8 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    fn is_json(&self) -> bool {
+    /// Whether it is JSON that is shown.
+    pub(crate) fn is_json(&self) -> bool {
         match self.output {
             Some(format) => format == Format::Json,
             None => !io::stdout().is_terminal(),
@@ -64,6 +65,11 @@ pub(crate) fn list(numbers: &[u32]) -> String {
         return "-".to_owned();
     }
     numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The text, or a dash.
+pub(crate) fn text_or_dash(text: &str) -> String {
+    if text.is_empty() { "-" } else { text }.to_owned()
 }
 
 /// The number, or a dash.

@@ -1,14 +1,17 @@
 //! `fulmar cluster …`, and `status` of it: the Cluster and its brokers.
 
-use std::time::Duration;
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
+use fulmar_client::Admin;
 use fulmar_client::v1::{BrokerStatus, DescribeClusterResponse};
 use serde_json::{Value, json};
 
 use crate::exit::Failed;
+use crate::live::Live;
 use crate::log_level::LogLevel;
-use crate::output::{Output, table};
+use crate::output::{Output, table, text_or_dash};
 use crate::server::Server;
 
 /// See the module.
@@ -21,7 +24,7 @@ pub(crate) enum Cluster {
 /// Show the brokers, as one of them sees them
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// Show it again every two seconds
+    /// Look again every two seconds, until Ctrl-C: redrawn in its place on a terminal, a line of JSON each time in a pipe
     #[arg(short, long)]
     watch: bool,
     #[command(flatten)]
@@ -44,19 +47,18 @@ fn yes_or_no(yes: bool) -> String {
 }
 
 fn row(broker: &BrokerStatus) -> [String; 7] {
-    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     [
         broker.ordinal.to_string(),
-        or_dash(&broker.address),
-        or_dash(&broker.zone),
+        text_or_dash(&broker.address),
+        text_or_dash(&broker.zone),
         yes_or_no(broker.alive),
         broker.leading.to_string(),
         broker.replicas.to_string(),
-        or_dash(&broker.version),
+        text_or_dash(&broker.version),
     ]
 }
 
-fn object(broker: &BrokerStatus) -> Value {
+pub(crate) fn object(broker: &BrokerStatus) -> Value {
     json!({
         "ordinal": broker.ordinal,
         "address": broker.address,
@@ -95,19 +97,42 @@ fn as_json(cluster: &DescribeClusterResponse) -> Value {
     })
 }
 
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
 impl Status {
     async fn run(self) -> Result<(), Failed> {
         let admin = self.server.connect().await?.admin();
-        loop {
+        if !self.watch {
             let cluster = admin.describe_cluster().await?;
-            self.output.show(|| as_table(&cluster), || as_json(&cluster))?;
-            if !self.watch {
-                return Ok(());
+            return Ok(self.output.show(|| as_table(&cluster), || as_json(&cluster))?);
+        }
+        tokio::select! {
+            watched = self.follow(&admin) => watched,
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        }
+    }
+
+    /// Until nobody reads it any more. That no broker answers for a while is part of what is watched.
+    async fn follow(&self, admin: &Admin) -> Result<(), Failed> {
+        let mut live = Live::new();
+        loop {
+            let told = admin.describe_cluster().await;
+            if self.output.is_json() {
+                let line = told.map_or_else(|why| json!({ "error": why.to_string() }), |told| as_json(&told));
+                writeln!(io::stdout().lock(), "{line}")?;
+            } else {
+                let now = humantime::format_rfc3339_seconds(SystemTime::now());
+                let shown = told.map_or_else(|why| why.to_string(), |told| as_table(&told));
+                let every = humantime::format_duration(LOOK_EVERY);
+                let text = format!("{shown}\n\nAt {now}, every {every}; Ctrl-C stops");
+                if live.is_terminal() {
+                    live.draw(&text);
+                } else {
+                    writeln!(io::stdout().lock(), "{text}\n")?;
+                }
             }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(2)) => {}
-                _ = tokio::signal::ctrl_c() => return Ok(()),
-            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }

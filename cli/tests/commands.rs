@@ -26,7 +26,7 @@ fn refused(code: i32, arguments: &[&str]) -> String {
 
 #[test]
 fn every_command_has_help() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 17] = [
         &[],
         &["dev"],
         &["publish"],
@@ -35,6 +35,7 @@ fn every_command_has_help() {
         &["topic", "list"],
         &["topic", "describe"],
         &["cluster", "status"],
+        &["discover"],
         &["cluster", "log-level"],
         &["broker"],
         &["broker", "log-level"],
@@ -103,12 +104,14 @@ fn an_environment_that_makes_no_sense_is_named() {
 #[test]
 fn no_broker_is_said_in_one_line_and_ends_with_3() {
     let server = ["--server", "http://127.0.0.1:1", "--request-timeout", "300ms"];
-    let commands: [&[&str]; 5] = [
+    let commands: [&[&str]; 7] = [
         &["publish", "t", "v"],
         &["consume", "t"],
         &["topic", "list"],
         &["topic", "describe", "t"],
         &["cluster", "status"],
+        &["cluster", "status", "--watch"],
+        &["discover"],
     ];
     for command in commands {
         let error = refused(3, &[command, &server].concat());

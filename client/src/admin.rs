@@ -37,6 +37,19 @@ impl Admin {
         answer.map_err(|failure| describe_error("", self.metadata.timeout(), failure))
     }
 
+    /// The same as the broker at this address (`host:port`) sees it; no other is asked, and not twice.
+    pub async fn describe_cluster_at(
+        &self,
+        address: &str,
+    ) -> Result<v1::DescribeClusterResponse, DescribeError> {
+        let until = Instant::now() + self.metadata.timeout();
+        let asking = async |admin: &mut AdminClient| {
+            admin.describe_cluster(v1::DescribeClusterRequest {}).await.map(tonic::Response::into_inner)
+        };
+        let answer = self.ask_one(address, until, &asking).await;
+        answer.map_err(|failure| describe_error("", self.metadata.timeout(), failure))
+    }
+
     /// One topic with the state of its partitions; leaders are asked.
     pub async fn describe_topic(&self, name: &str) -> Result<v1::DescribeTopicResponse, DescribeError> {
         let answer = self
@@ -50,20 +63,7 @@ impl Admin {
 
     /// All topics, by name, with their partitions and leaders.
     pub async fn topics(&self) -> Result<Vec<v1::Topic>, DescribeError> {
-        let timeout = self.metadata.timeout();
-        let mut topics = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let request = v1::MetadataRequest { topics: Vec::new(), page_size: 1000, page_token };
-            let answer = self.metadata.fetch(request, Instant::now() + timeout).await;
-            let answer = answer.map_err(|failure| describe_error("", timeout, failure))?;
-            topics.extend(answer.topics);
-            page_token = answer.next_page_token;
-            if page_token.is_empty() {
-                topics.sort_by(|a, b| a.name.cmp(&b.name));
-                return Ok(topics);
-            }
-        }
+        topics(&self.metadata).await
     }
 
     /// First and next offsets of partitions (all, if none is named), and the first offset at or after `time_ms`
@@ -125,6 +125,24 @@ impl Admin {
 }
 
 type AdminClient = v1::admin_client::AdminClient<tonic::transport::Channel>;
+
+/// See [`Admin::topics`].
+pub(crate) async fn topics(metadata: &Metadata) -> Result<Vec<v1::Topic>, DescribeError> {
+    let timeout = metadata.timeout();
+    let mut topics = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::MetadataRequest { topics: Vec::new(), page_size: 1000, page_token };
+        let answer = metadata.fetch(request, Instant::now() + timeout).await;
+        let answer = answer.map_err(|failure| describe_error("", timeout, failure))?;
+        topics.extend(answer.topics);
+        page_token = answer.next_page_token;
+        if page_token.is_empty() {
+            topics.sort_by(|a, b| a.name.cmp(&b.name));
+            return Ok(topics);
+        }
+    }
+}
 
 /// See [`Admin::list_offsets`].
 pub(crate) async fn list_offsets(

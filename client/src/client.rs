@@ -38,7 +38,8 @@ impl Client {
         ProducerBuilder::new(Arc::clone(&self.metadata), topic.into())
     }
 
-    /// A subscriber to `topic`, to be set up and built.
+    /// A subscriber to `topic`, to be set up and built. It may be a pattern: `*` is one word between dots, `>` at the end one or more, as
+    /// in `orders.*` and `sensors.>`. Topics that come later and fit are then read, too, from their first message on.
     pub fn subscriber(&self, topic: impl Into<String>) -> SubscriberBuilder {
         SubscriberBuilder::new(Arc::clone(&self.metadata), topic.into())
     }

@@ -266,6 +266,16 @@ pub enum SubscribeError {
     /// The topic could not be looked up.
     #[error(transparent)]
     Topic(#[from] DescribeError),
+    /// The topics that fit the pattern have more partitions than one subscriber reads.
+    #[error("{partitions} partitions fit {pattern:?}, and one subscriber reads at most {partitions_max}")]
+    TooMany {
+        /// The pattern.
+        pattern: String,
+        /// How many fit.
+        partitions: usize,
+        /// How many may.
+        partitions_max: usize,
+    },
     /// The topic has no such partition.
     #[error("partition {partition}: the topic has {partitions} partitions, numbered from 0")]
     UnknownPartition {
@@ -275,8 +285,10 @@ pub enum SubscribeError {
         partitions: u32,
     },
     /// Nothing is at the asked offset: retention passed it, or it was never written.
-    #[error("partition {partition}: offset {asked} is out of range: {message}")]
+    #[error("topic {topic:?}, partition {partition}: offset {asked} is out of range: {message}")]
     OffsetOutOfRange {
+        /// The topic.
+        topic: String,
         /// The partition.
         partition: u32,
         /// The asked offset.
@@ -285,8 +297,10 @@ pub enum SubscribeError {
         message: String,
     },
     /// The broker refused.
-    #[error("partition {partition}: {failure}")]
+    #[error("topic {topic:?}, partition {partition}: {failure}")]
     Refused {
+        /// The topic.
+        topic: String,
         /// The partition.
         partition: u32,
         /// Its answer.

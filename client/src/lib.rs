@@ -22,8 +22,8 @@
 //!
 //! - [`Producer`] batches, is idempotent, retries with backoff within its delivery timeout and keeps the order of each
 //!   partition. [`Producer::publish`] waits for the acknowledgement; [`Producer::send`] only for room in the buffer.
-//! - [`Subscriber`] reads what is committed, in order within each partition, and goes on over reconnects and changes of
-//!   leaders.
+//! - [`Subscriber`] reads what is committed, of a topic or of all that fit a pattern such as `orders.*`, in order within each
+//!   partition, and goes on over reconnects and changes of leaders.
 //! - [`Admin`] answers questions about the Cluster, its topics and their offsets.
 //!
 //! Owns connections, finding leaders, retries and bounded buffers. Never decides anything that a broker has to enforce:

@@ -318,7 +318,8 @@ impl Metadata {
         Err(refused)
     }
 
-    fn note_topic(&self, name: &str, told: &v1::Topic) -> Result<Arc<Topic>, DescribeError> {
+    /// What a broker told of a topic.
+    pub(crate) fn note_topic(&self, name: &str, told: &v1::Topic) -> Result<Arc<Topic>, DescribeError> {
         let mut topic = from_proto(told).map_err(|failure| describe_error(name, self.timeout, failure))?;
         let mut state = self.state();
         if let Some((_, known)) = state.topics.get(name).filter(|(_, known)| known.id == topic.id) {

@@ -1,5 +1,6 @@
 //! A record to publish, and a message that was read.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -83,6 +84,8 @@ fn now_ms() -> i64 {
 /// A message that was read. Only committed messages are: it cannot disappear again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
+    /// The topic.
+    pub topic: Arc<str>,
     /// The partition, from 0.
     pub partition: u32,
     /// Its offset. Offsets rise, not always by one: the log keeps records of its own between messages.

@@ -28,7 +28,11 @@ async fn world_with(records: usize, partitions: usize) -> (Arc<World>, Client) {
 }
 
 async fn read_all(client: &Client, start: Start) -> Vec<String> {
-    let mut subscriber = client.subscriber(TOPIC).start(start).until_end().build().await.unwrap();
+    read_all_of(client, TOPIC, start).await
+}
+
+async fn read_all_of(client: &Client, topic: &str, start: Start) -> Vec<String> {
+    let mut subscriber = client.subscriber(topic).start(start).until_end().build().await.unwrap();
     let mut values = Vec::new();
     while let Some(message) = subscriber.next().await {
         values.push(String::from_utf8(message.unwrap().value.to_vec()).unwrap());
@@ -200,6 +204,42 @@ async fn partitions_that_are_added_later_are_read_from_their_first_message() {
     }
     partitions.sort_unstable();
     assert_eq!(partitions, [0, 1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_reader_of_a_pattern_goes_on_over_lost_streams_and_moved_leaders_and_takes_partitions_that_are_added()
+ {
+    let (world, client) = world_with(1000, 3).await;
+    world.fetch_drops.store(5, Ordering::SeqCst);
+    assert_eq!(read_all_of(&client, "orders.*", Start::Earliest).await, numbered(0, 1000));
+    assert_eq!(read_all_of(&client, "bills.*", Start::Earliest).await, numbered(0, 0));
+    let mut subscriber = client.subscriber(">").start(Start::Latest).build().await.unwrap();
+    world.move_leader();
+    world.grow(4);
+    let producer = client.producer(TOPIC).build().await.unwrap();
+    for (partition, value) in [(0, "moved"), (3, "added")] {
+        producer.publish(Record::new(value).partition(partition)).await.unwrap();
+        let message = tokio::time::timeout(PATIENCE, subscriber.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!((&*message.topic, message.partition), (TOPIC, partition));
+        assert_eq!(message.value, value);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_pattern_and_what_does_not_go_with_one_is_refused_by_name() {
+    let (_world, client) = world_with(0, 1).await;
+    for (builder, said) in [
+        (client.subscriber("orders*"), "topic: orders* is not a name, or a pattern"),
+        (client.subscriber("orders.*").partitions([0]), "partitions: [0] is not allowed with a pattern"),
+        (client.subscriber("orders.*").start_at([(0, 7)]), "start_at: {0: 7} is not allowed with a pattern"),
+        (
+            client.subscriber("*.>").start(Start::Offset(1)),
+            "topic \"orders.v1\", partition 0: offset 1 is out of",
+        ),
+    ] {
+        let error = builder.build().await.unwrap_err().to_string();
+        assert!(error.starts_with(said), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -12,4 +12,5 @@ pub mod id;
 pub mod offset;
 pub mod partition;
 pub mod partitioner;
+pub mod pattern;
 pub mod term;

@@ -18,7 +18,6 @@ mod metered;
 pub mod metrics;
 mod offsets;
 pub mod outflow;
-mod pattern;
 mod publish;
 mod pull;
 mod read;

@@ -9,6 +9,7 @@ use std::time::Instant;
 use fulmar_core::control::table::TopicRecord;
 use fulmar_core::id::{PartitionKey, TopicId};
 use fulmar_core::offset::Offset;
+use fulmar_core::pattern::Pattern;
 use fulmar_proto::v1::start::At;
 use fulmar_proto::v1::{SubscribeRequest, SubscribeResponse};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,6 @@ use super::Door;
 use super::error::Failure;
 use super::follower::Follower;
 use super::outflow::{self, Answered, Answers, Outflow};
-use super::pattern::Pattern;
 use crate::directory::Directory;
 
 /// As the API says.

@@ -3,12 +3,12 @@
 //! Owns words and drawing. Never asks anybody: the session tells it.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
 
 use fulmar_core::control::{BrokerState, Stuck, TopicView, View};
 use fulmar_crds::topic::ACCEPT_DATA_LOSS;
 
 use super::ports::Ports;
+use crate::live::{Live, write_out};
 use crate::output::table;
 
 /// A topic of more partitions is shown in one line.
@@ -39,9 +39,7 @@ pub(crate) enum Process {
 #[derive(Debug)]
 pub(crate) struct Picture {
     setting: Setting,
-    is_terminal: bool,
-    /// Lines of the picture that stands at the bottom of the terminal now.
-    drawn: usize,
+    live: Live,
     view: std::sync::Arc<View>,
     processes: BTreeMap<u16, Process>,
     topic: Option<String>,
@@ -53,8 +51,7 @@ impl Picture {
     pub(crate) fn new(setting: Setting) -> Self {
         Self {
             setting,
-            is_terminal: io::stdout().is_terminal(),
-            drawn: 0,
+            live: Live::new(),
             view: std::sync::Arc::default(),
             processes: BTreeMap::new(),
             topic: None,
@@ -65,7 +62,7 @@ impl Picture {
 
     /// Says something that stays, above the picture.
     pub(crate) fn say(&mut self, what: &str) {
-        self.erase();
+        self.live.erase();
         write_out(&format!("{what}\n"));
         self.draw();
     }
@@ -89,7 +86,7 @@ impl Picture {
             self.say(&line);
         }
         // On a terminal it stands in the picture.
-        if let Some(line) = news_of_waiting(&self.view, view).filter(|_| !self.is_terminal) {
+        if let Some(line) = news_of_waiting(&self.view, view).filter(|_| !self.live.is_terminal()) {
             self.say(&line);
         }
         self.view = std::sync::Arc::clone(view);
@@ -99,7 +96,7 @@ impl Picture {
             self.say(&format!("ready: {brokers} brokers, {topics} topics"));
         }
         self.was_ready = ready;
-        if ready && !self.is_terminal && !self.has_told_next {
+        if ready && !self.live.is_terminal() && !self.has_told_next {
             self.has_told_next = true;
             let text = self.text();
             self.say(&text);
@@ -109,27 +106,14 @@ impl Picture {
 
     /// Leaves the last picture where it is.
     pub(crate) fn end(&mut self) {
-        self.drawn = 0;
-        self.is_terminal = false;
-    }
-
-    fn erase(&mut self) {
-        if self.drawn > 0 {
-            // Up so many lines, and clear from there to the end.
-            write_out(&format!("\x1b[{}A\x1b[J", self.drawn));
-            self.drawn = 0;
-        }
+        self.live.end();
     }
 
     fn draw(&mut self) {
-        if !self.is_terminal {
-            return;
+        if self.live.is_terminal() {
+            let text = self.text();
+            self.live.draw(&text);
         }
-        self.erase();
-        let text = self.text();
-        self.drawn = text.lines().count();
-        // Long lines are cut by the terminal, or counting lines would be wrong.
-        write_out(&format!("\x1b[?7l{text}\n\x1b[?7h"));
     }
 
     fn text(&self) -> String {
@@ -204,12 +188,6 @@ impl Picture {
         lines.push_str("\nSave the YAML to apply it. Ctrl-C stops; the next start finds the data.");
         lines
     }
-}
-
-fn write_out(text: &str) {
-    let mut out = io::stdout().lock();
-    // Nobody may be looking any more; the cluster runs on.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn ordinals(ordinals: &[fulmar_core::id::Ordinal]) -> String {

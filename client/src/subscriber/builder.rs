@@ -1,21 +1,20 @@
-//! A subscriber's settings, and finding the offsets where it begins and ends.
+//! A subscriber's settings, their defaults and bounds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use fulmar_core::id::PartitionKey;
-use fulmar_proto::v1::PartitionOffsets;
+use fulmar_core::pattern::Pattern;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::Subscriber;
+use super::beginning::Beginning;
+use super::family::{self, Family};
 use super::fetch::{Order, Reader};
-use super::position::Position;
-use crate::admin::list_offsets;
-use crate::error::{DescribeError, Failure, SubscribeError, Verdict};
-use crate::metadata::{Metadata, describe_error};
-use crate::retry::Backoff;
+use super::{Chunk, Subscriber};
+use crate::connection::Connections;
+use crate::error::SubscribeError;
+use crate::metadata::Metadata;
 
 const BUFFER_BYTES_MAX_DEFAULT: usize = 16 * 1024 * 1024;
 
@@ -76,7 +75,8 @@ impl SubscriberBuilder {
     }
 
     /// Only these partitions. Default: all, also those that are added to the topic later, from their first message on;
-    /// with [`until_end`](Self::until_end) those that there are when it is built.
+    /// with [`until_end`](Self::until_end) those that there are when it is built. Not with a pattern, and neither is
+    /// [`start_at`](Self::start_at).
     pub fn partitions(mut self, partitions: impl IntoIterator<Item = u32>) -> Self {
         self.partitions = partitions.into_iter().collect();
         self
@@ -97,7 +97,7 @@ impl SubscriberBuilder {
     }
 
     /// Looks up where to begin, and starts.
-    pub async fn build(mut self) -> Result<Subscriber, SubscribeError> {
+    pub async fn build(self) -> Result<Subscriber, SubscribeError> {
         if !(65_536..=1024 * 1024 * 1024).contains(&self.buffer_bytes_max) {
             return Err(SubscribeError::Setting {
                 setting: "buffer_bytes_max",
@@ -105,6 +105,18 @@ impl SubscriberBuilder {
                 allowed: "from 65,536 to 1,073,741,824",
             });
         }
+        let refused = |_| SubscribeError::Setting {
+            setting: "topic",
+            given: self.topic.clone(),
+            allowed: "a name, or a pattern, in which * is one whole word between dots, and > at the end one or more",
+        };
+        match Pattern::parse(&self.topic).map_err(refused)? {
+            Some(pattern) => self.build_of_pattern(pattern).await,
+            None => self.build_of_topic().await,
+        }
+    }
+
+    async fn build_of_topic(mut self) -> Result<Subscriber, SubscribeError> {
         let topic = self.metadata.refresh(&self.topic, Instant::now() + self.metadata.timeout()).await?;
         let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
         let mut named = self.partitions.iter().chain(self.start_at.keys()).copied();
@@ -117,92 +129,50 @@ impl SubscriberBuilder {
         }
         self.partitions.sort_unstable();
         self.partitions.dedup();
-        let credit = self.buffer_bytes_max / self.partitions.len();
-        let mut positions = Vec::with_capacity(self.partitions.len());
-        for offsets in self.offsets().await? {
-            let key = PartitionKey { topic: topic.id, partition: offsets.partition };
-            let position = self.position(key, &offsets)?;
-            if !position.is_done() {
-                positions.push(position);
-            }
+        let beginning = self.beginning();
+        let positions = beginning.positions(&self.metadata, &self.topic, topic.id, &self.partitions).await?;
+        let (chunks, received) = mpsc::channel(CHUNKS_MAX);
+        let mut order = self.order(chunks, self.partitions.len());
+        order.grows_from = (wants_all && !self.until_end).then_some((topic.id, count));
+        let reader = Reader::new(order, Connections::default(), positions);
+        Ok(Subscriber::new(received, tokio::spawn(reader.run())))
+    }
+
+    async fn build_of_pattern(self, pattern: Pattern) -> Result<Subscriber, SubscribeError> {
+        let named = [
+            ("partitions", format!("{:?}", self.partitions), self.partitions.is_empty()),
+            ("start_at", format!("{:?}", self.start_at), self.start_at.is_empty()),
+        ];
+        if let Some((setting, given, _)) = named.into_iter().find(|(.., is_empty)| !is_empty) {
+            let allowed = "allowed with a pattern, whose topics have different partitions";
+            return Err(SubscribeError::Setting { setting, given, allowed });
         }
         let (chunks, received) = mpsc::channel(CHUNKS_MAX);
-        let order = Order {
+        let found = family::found(&self.metadata, &pattern).await?;
+        let partitions = found.iter().map(|topic| topic.partitions.len()).sum();
+        let order = Order { is_fitting: true, ..self.order(chunks, partitions) };
+        let mut family = Family::new(order, pattern, self.until_end);
+        family.read(found, self.beginning()).await?;
+        Ok(Subscriber::new(received, tokio::spawn(family.run())))
+    }
+
+    fn beginning(&self) -> Beginning {
+        Beginning { start: self.start, start_at: self.start_at.clone(), until_end: self.until_end }
+    }
+
+    /// What readers of so many partitions are ordered.
+    fn order(&self, chunks: mpsc::Sender<Chunk>, partitions: usize) -> Order {
+        let credit = self.buffer_bytes_max / partitions.max(1);
+        Order {
             metadata: Arc::clone(&self.metadata),
-            topic: self.topic,
+            topic: self.topic.as_str().into(),
+            is_fitting: false,
+            slot: 0,
             credit_bytes: u32::try_from(credit.clamp(64 * 1024, 16 * 1024 * 1024)).expect("at most 16 MiB"),
             chunks,
             room: Arc::new(Semaphore::new(self.buffer_bytes_max)),
             room_bytes: u32::try_from(self.buffer_bytes_max).expect("checked to be at most 1 GiB"),
-            grows_from: (wants_all && !self.until_end).then_some((topic.id, count)),
-        };
-        let reader = tokio::spawn(Reader::new(order, positions).run());
-        Ok(Subscriber::new(received, reader))
-    }
-
-    fn position(&self, key: PartitionKey, offsets: &PartitionOffsets) -> Result<Position, SubscribeError> {
-        let (start, end) = (offsets.log_start, offsets.high_watermark);
-        let wanted = self.start_at.get(&key.partition).map_or(self.start, |offset| Start::Offset(*offset));
-        let next = match wanted {
-            Start::Earliest => start,
-            Start::Latest => end,
-            Start::Time(_) => offsets.at_time.unwrap_or(end),
-            Start::Offset(asked) if (start..=end).contains(&asked) => asked,
-            Start::Offset(asked) => {
-                return Err(SubscribeError::OffsetOutOfRange {
-                    partition: key.partition,
-                    asked,
-                    message: format!("offsets {start} to {end} can be asked for now"),
-                });
-            }
-        };
-        Ok(Position::new(key, next, self.until_end.then_some(end)))
-    }
-
-    /// The offsets of all wanted partitions; a leader that just came up says "not yet" for a moment.
-    async fn offsets(&self) -> Result<Vec<PartitionOffsets>, SubscribeError> {
-        let time_ms = match self.start {
-            Start::Time(time) => Some(millis(time)),
-            Start::Earliest | Start::Latest | Start::Offset(_) => None,
-        };
-        let timeout = self.metadata.timeout();
-        let deadline = Instant::now() + timeout;
-        let mut backoff = Backoff::new();
-        loop {
-            let told = list_offsets(&self.metadata, &self.topic, &self.partitions, time_ms).await?;
-            let Some((partition, failure)) = self.first_failure(&told) else { return Ok(told) };
-            if matches!(failure.verdict(), Verdict::Refused | Verdict::Sequence) {
-                return Err(SubscribeError::Refused { partition, failure });
-            }
-            if !backoff.wait_until(deadline).await {
-                let message = format!("partition {partition}: {}", failure.message);
-                let failure = Failure { message, ..failure };
-                return Err(unavailable(&self.topic, timeout, failure).into());
-            }
+            grows_from: None,
         }
-    }
-
-    fn first_failure(&self, told: &[PartitionOffsets]) -> Option<(u32, Failure)> {
-        for wanted in &self.partitions {
-            match told.iter().find(|offsets| offsets.partition == *wanted) {
-                None => return Some((*wanted, Failure::garbled("the broker left it out of its answer"))),
-                Some(PartitionOffsets { error: Some(error), .. }) => {
-                    return Some((*wanted, Failure::from_error(error.clone())));
-                }
-                Some(_) => {}
-            }
-        }
-        None
-    }
-}
-
-fn unavailable(topic: &str, timeout: Duration, failure: Failure) -> DescribeError {
-    describe_error(topic, timeout, failure)
-}
-
-fn millis(time: SystemTime) -> i64 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
     }
 }

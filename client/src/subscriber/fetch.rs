@@ -51,7 +51,12 @@ const RETURNS_MAX: usize = 64;
 #[derive(Debug, Clone)]
 pub(super) struct Order {
     pub(super) metadata: Arc<Metadata>,
-    pub(super) topic: String,
+    pub(super) topic: Arc<str>,
+    /// It fits a pattern: that it goes ends nothing, that it is retained is a pause, and who leads is told by who looks for such
+    /// topics.
+    pub(super) is_fitting: bool,
+    /// Which of the connections to a broker its streams share.
+    pub(super) slot: u32,
     /// So many bytes a partition may be sent ahead.
     pub(super) credit_bytes: u32,
     pub(super) chunks: mpsc::Sender<Chunk>,
@@ -98,11 +103,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(order: Order, positions: Vec<Position>) -> Self {
+    pub(super) fn new(order: Order, connections: Connections, positions: Vec<Position>) -> Self {
         let (back, returned) = mpsc::channel(RETURNS_MAX);
         Self {
             order,
-            connections: Connections::default(),
+            connections,
             waiting: positions,
             hints: BTreeMap::new(),
             hinted: BTreeSet::new(),
@@ -199,6 +204,7 @@ impl Reader {
                 DescribeError::UnknownTopic { topic: format!("{} (it was created anew)", self.order.topic) }
             }
             Err(DescribeError::Unavailable { .. }) => return,
+            Err(DescribeError::Retained { .. }) if self.order.is_fitting => return,
             Err(missing @ DescribeError::UnknownTopic { .. }) => {
                 let since = *self.missing_since.get_or_insert_with(Instant::now);
                 if since.elapsed() < MISSING_MAX {
@@ -210,6 +216,10 @@ impl Reader {
         };
         self.waiting.clear();
         self.order.grows_from = None;
+        if self.order.is_fitting {
+            tracing::debug!(topic = %self.order.topic, %gone, "a topic that fitted is not read any more");
+            return;
+        }
         let _ = self.order.chunks.send(Err(SubscribeError::Topic(gone))).await;
     }
 
@@ -312,8 +322,9 @@ impl Session {
         address: &str,
         outgoing: mpsc::Receiver<FetchRequest>,
     ) -> Result<Streaming<FetchResponse>, End> {
-        let mut client =
-            connections.log(address, 0).map_err(|error| End::Failed(Failure::lost(error.to_string())))?;
+        let mut client = connections
+            .log(address, self.order.slot)
+            .map_err(|error| End::Failed(Failure::lost(error.to_string())))?;
         let reached = self.order.metadata.connections();
         let opening = client.fetch(self.order.metadata.request(address, ReceiverStream::new(outgoing)));
         let failure = match tokio::time::timeout(OPEN_TIMEOUT, opening).await {
@@ -349,7 +360,7 @@ impl Session {
             return Ok(());
         }
         let until = Instant::now() + LOOK_UP_TIMEOUT;
-        if metadata.refresh(&self.order.topic, until).await.is_err() {
+        if !self.order.is_fitting && metadata.refresh(&self.order.topic, until).await.is_err() {
             return Ok(());
         }
         let replaced = self.positions.iter().any(|position| {
@@ -377,7 +388,9 @@ impl Session {
             let batched = match self.positions[at].parse(bytes) {
                 Ok(batch) => {
                     let room = self.order.room_for(&batch).await;
-                    self.positions[at].read(&batch).map(|messages| Batched { messages, room })
+                    self.positions[at]
+                        .read(&self.order.topic, &batch)
+                        .map(|messages| Batched { messages, room })
                 }
                 Err(failure) => Err(failure),
             };
@@ -408,24 +421,26 @@ impl Session {
     /// A partition is not delivered any more: it alone goes back to be looked up, or ends. The others are read on: they may
     /// be led here and nowhere else.
     async fn refused(&mut self, at: usize, failure: Failure) -> Result<(), End> {
+        let pauses = self.order.is_fitting && failure.reason == Some(ErrorReason::TopicRetained);
         match failure.verdict() {
-            Verdict::Retry | Verdict::Unknown | Verdict::Missing => {
+            Verdict::Sequence | Verdict::Refused if !pauses => self.give_up(at, failure).await,
+            Verdict::Sequence | Verdict::Refused | Verdict::Retry | Verdict::Unknown | Verdict::Missing => {
                 let position = self.positions.swap_remove(at);
                 self.give_back(vec![position], failure).await;
                 Ok(())
             }
-            Verdict::Sequence | Verdict::Refused => self.give_up(at, failure).await,
         }
     }
 
     async fn give_up(&mut self, at: usize, failure: Failure) -> Result<(), End> {
         let position = self.positions.swap_remove(at);
-        let partition = position.key.partition;
+        let (topic, partition) = (self.order.topic.to_string(), position.key.partition);
         let error = match failure.reason {
             Some(ErrorReason::OffsetOutOfRange) => {
-                SubscribeError::OffsetOutOfRange { partition, asked: position.next, message: failure.message }
+                let (asked, message) = (position.next, failure.message);
+                SubscribeError::OffsetOutOfRange { topic, partition, asked, message }
             }
-            _ => SubscribeError::Refused { partition, failure },
+            _ => SubscribeError::Refused { topic, partition, failure },
         };
         if self.order.chunks.send(Err(error)).await.is_err() {
             self.positions.clear();

@@ -1,9 +1,13 @@
-//! Reading: the messages of a topic's partitions, in order within each, from where the program wants to begin.
+//! Reading: the messages of a topic's partitions, or of all topics that fit a pattern, in order within each, from where the
+//! program wants to begin.
 //!
-//! Owns the bound on what was read ahead, and the end of the stream ([`fetch`] talks to leaders, [`position`] keeps where
+//! Owns the bound on what was read ahead, and the end of the stream ([`beginning`] finds where, [`family`] which topics
+//! fit, [`fetch`] talks to leaders, [`position`] keeps where
 //! each partition stands). Never acknowledges: who reads keeps the offsets.
 
+mod beginning;
 mod builder;
+mod family;
 mod fetch;
 mod position;
 
@@ -37,7 +41,7 @@ impl Batched {
     }
 }
 
-/// Follows one topic: a [`Stream`] of messages. Reconnects, follows changes of leaders and goes on where it was; an error
+/// Follows one topic, or those that fit a pattern: a [`Stream`] of messages. Reconnects, follows changes of leaders and goes on where it was; an error
 /// it yields is final for that partition. Ends (`None`) only when every partition has come to the end that was asked for
 /// ([`SubscriberBuilder::until_end`]) or failed.
 #[derive(Debug)]

@@ -2,6 +2,8 @@
 //!
 //! Owns checking batches and skipping what was read. No I/O.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use fulmar_core::batch::{Batch, BatchError};
 use fulmar_core::id::PartitionKey;
@@ -46,7 +48,7 @@ impl Position {
     }
 
     /// The messages of a batch that were not read yet; goes on behind it. Opening records hold none.
-    pub(super) fn read(&mut self, batch: &Batch) -> Result<Vec<Message>, Failure> {
+    pub(super) fn read(&mut self, topic: &Arc<str>, batch: &Batch) -> Result<Vec<Message>, Failure> {
         let records = batch.records().map_err(|error| self.garbled(&error))?;
         self.garbled = 0;
         self.uncredited += batch.size();
@@ -54,6 +56,7 @@ impl Position {
         let wanted = |offset: u64| offset >= self.next && self.end.is_none_or(|end| offset < end);
         let messages =
             offsets.zip(records).filter(|(offset, _)| wanted(*offset)).map(|(offset, record)| Message {
+                topic: Arc::clone(topic),
                 partition: self.key.partition,
                 offset,
                 key: record.key,

@@ -419,12 +419,17 @@ impl Log for Broker {
             error: (name != TOPIC || is_unknown).then(|| error(ErrorReason::UnknownTopic, "no such topic")),
             name,
         };
+        // Without names all are asked for, and there is one.
+        let mut names = request.into_inner().topics;
+        if names.is_empty() {
+            names.push(TOPIC.to_owned());
+        }
         let addresses = self.world.told_addresses();
         let broker = |(ordinal, address)| v1::Broker { ordinal, address, zone: String::new() };
         Ok(Response::new(v1::MetadataResponse {
             cluster_id: format!("0198a5c2-7b1e-7c3d-9f00-00000000000{}", u8::from(is_foreign)),
             brokers: (0u32..).zip(addresses).map(broker).collect(),
-            topics: request.into_inner().topics.into_iter().map(topic).collect(),
+            topics: names.into_iter().map(topic).collect(),
             next_page_token: String::new(),
         }))
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fulmar_core::pattern::Pattern;
 use fulmar_proto::v1::start::At;
 use fulmar_proto::v1::{ErrorReason, Start, SubscribeRequest, SubscribeResponse};
 use futures::StreamExt;
@@ -16,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use super::super::DEADLINE_DEFAULT;
 use super::super::error::Failure;
 use super::super::outflow::Answered;
-use super::super::pattern::Pattern;
 use super::writer::Piece;
 use super::{Connection, answer};
 

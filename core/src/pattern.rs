@@ -1,13 +1,23 @@
 //! Patterns over topics' names, by the rules that NATS has for subjects: words between dots, `*` for any one word, `>` at the end
-//! for one word or more.
+//! for one word or more. Never knows which topics there are.
+
+use thiserror::Error;
 
 /// A pattern. No topic has such a name: names have neither `*` nor `>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub struct Pattern {
     words: Vec<Word>,
     /// More words may follow, one at least.
     is_open: bool,
 }
+
+/// Neither a name nor a pattern.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} is no pattern: * stands for a whole word between dots, > for all words that follow, at the end, as in orders.* and \
+     orders.>"
+)]
+pub struct PatternError(String);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Word {
@@ -17,7 +27,7 @@ enum Word {
 
 impl Pattern {
     /// `None`: it is a name. An error says what is allowed.
-    pub(super) fn parse(text: &str) -> Result<Option<Self>, String> {
+    pub fn parse(text: &str) -> Result<Option<Self>, PatternError> {
         if !text.contains(['*', '>']) {
             return Ok(None);
         }
@@ -35,7 +45,7 @@ impl Pattern {
     }
 
     /// Whether a topic of this name is meant.
-    pub(super) fn fits(&self, name: &str) -> bool {
+    pub fn fits(&self, name: &str) -> bool {
         let mut left = name.split('.');
         let fits = |word: &Word| match (word, left.next()) {
             (Word::Any, Some(_)) => true,
@@ -46,11 +56,8 @@ impl Pattern {
     }
 }
 
-fn refused(text: &str) -> String {
-    format!(
-        "{text:?} is no pattern: * stands for a whole word between dots, > for all words that follow, at the end, as in orders.* and \
-         orders.>"
-    )
+fn refused(text: &str) -> PatternError {
+    PatternError(text.to_owned())
 }
 
 #[cfg(test)]
