@@ -11,6 +11,7 @@ mod earlier;
 mod faults;
 mod flaws;
 mod images;
+mod instructions;
 mod kubernetes;
 mod process;
 mod report;
@@ -48,6 +49,8 @@ enum Command {
     Faults(faults::Arguments),
     /// Measure Fulmar beside NATS and Redis, all started here, in turns
     Bench(bench::Arguments),
+    /// How many instructions the hot path takes, by callgrind, beside what was recorded (Linux, AMD64)
+    Instructions(instructions::Arguments),
     /// Build the images of broker and operator, and import them into the Kubernetes that `kubernetes up` started
     Images(images::Arguments),
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Kubernetes(command) => kubernetes::run(command),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Instructions(arguments) => instructions::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),
     };
     match outcome {

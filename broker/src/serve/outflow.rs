@@ -45,7 +45,7 @@ impl Outflow {
 
 /// Memory for an answer.
 #[derive(Debug)]
-pub(super) struct Held {
+pub struct Held {
     of_connection: Option<OwnedSemaphorePermit>,
     of_all: OwnedSemaphorePermit,
 }
@@ -83,7 +83,7 @@ impl Progress {
 
 /// An answer that was sent and is not written yet.
 #[derive(Debug)]
-pub(super) struct Load {
+pub struct Load {
     held: Option<Held>,
     progress: Arc<Progress>,
 }
@@ -108,14 +108,14 @@ impl Drop for Load {
 /// Answers of one stream that HTTP has asked for and that are not bytes yet; in the response's extensions, for
 /// [`Metered`](super::metered::Metered). A handle that can be cloned.
 #[derive(Debug, Clone)]
-pub(super) struct Handed {
+pub struct Handed {
     loads: Arc<Mutex<Vec<Load>>>,
     pub(super) progress: Arc<Progress>,
 }
 
 impl Handed {
     /// All of them.
-    pub(super) fn take(&self) -> Vec<Load> {
+    pub fn take(&self) -> Vec<Load> {
         std::mem::take(&mut self.loads.lock())
     }
 }
@@ -127,10 +127,10 @@ struct Queued<T> {
 
 /// The program is gone, or was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Gone;
+pub struct Gone;
 
 /// The sending end of one stream of answers; a handle that can be cloned.
-pub(super) struct Answers<T> {
+pub struct Answers<T> {
     queue: mpsc::Sender<Queued<T>>,
     all: Budget,
     connection: Option<Outflow>,
@@ -144,7 +144,7 @@ pub struct Answered<T> {
 }
 
 /// A stream of which at most so many answers wait. `connection`: absent for other brokers, who lose the stream alone.
-pub(super) fn stream<T: Send + 'static>(
+pub fn stream<T: Send + 'static>(
     depth: usize,
     all: Budget,
     connection: Option<Outflow>,
@@ -189,7 +189,7 @@ impl<T> Answers<T> {
     }
 
     /// Waits for memory for an answer of about so many bytes: before it is read, so that who waits holds nothing.
-    pub(super) async fn room(&self, bytes: usize) -> Held {
+    pub async fn room(&self, bytes: usize) -> Held {
         let of_connection = match &self.connection {
             Some(connection) => Some(connection.share.take(bytes).await),
             None => None,
@@ -198,7 +198,7 @@ impl<T> Answers<T> {
     }
 
     /// Queues an answer, behind those that wait.
-    pub(super) async fn send(&self, answer: Result<T, Status>, held: Option<Held>) -> Result<(), Gone> {
+    pub async fn send(&self, answer: Result<T, Status>, held: Option<Held>) -> Result<(), Gone> {
         let place = tokio::select! {
             place = self.queue.reserve() => place.map_err(|_| Gone)?,
             () = self.progress.cut.cancelled() => return Err(Gone),
@@ -272,7 +272,7 @@ impl<T> Watch<T> {
 
 impl<T> Answered<T> {
     /// What a response of another shape carries in its extensions, for its memory to be counted until it is written.
-    pub(super) fn handed(&self) -> Handed {
+    pub fn handed(&self) -> Handed {
         self.handed.clone()
     }
 

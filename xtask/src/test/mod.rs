@@ -14,6 +14,7 @@ use crate::bench;
 use crate::coverage;
 use crate::faults;
 use crate::images;
+use crate::instructions;
 use crate::kubernetes::choice::{self, Choice, Cluster};
 use crate::process;
 use crate::simulate;
@@ -59,6 +60,7 @@ enum Part {
     Doc,
     Simulation,
     Coverage,
+    Instructions,
     Faults,
     Bench,
     EndToEnd,
@@ -103,6 +105,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let measured = || Ok(((), coverage::run_some(&workspace, COVERAGE_SEEDS)?));
         parts.run_for("coverage of core by the simulator", measured);
     }
+    if wanted(Part::Instructions) && filter.is_none() {
+        instructions_of_the_hot_path(&workspace, &mut parts);
+    }
     if wanted(Part::Faults) && filter.is_none() {
         real_faults(&workspace, &mut parts);
     }
@@ -117,6 +122,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         0 => Ok(()),
         1 => bail!("a part failed"),
         failed => bail!("{failed} parts failed"),
+    }
+}
+
+/// Seconds, with the binaries that the next parts need too.
+fn instructions_of_the_hot_path(workspace: &Workspace, parts: &mut Parts) {
+    const PART: &str = "instructions of the hot path";
+    match instructions::can_run() {
+        Ok(()) => drop(parts.run_for(PART, || Ok(((), instructions::check(workspace)?)))),
+        Err(why) => parts.left_out_because(PART, why),
     }
 }
 
