@@ -10,6 +10,7 @@ mod coverage;
 mod earlier;
 mod faults;
 mod flaws;
+mod fuzz;
 mod images;
 mod instructions;
 mod kubernetes;
@@ -49,6 +50,8 @@ enum Command {
     Faults(faults::Arguments),
     /// Measure Fulmar beside NATS and Redis, all started here, in turns
     Bench(bench::Arguments),
+    /// Parsers of bytes that others wrote get bytes that libFuzzer makes (a C++ compiler)
+    Fuzz(fuzz::Arguments),
     /// How many instructions the hot path takes, by callgrind, beside what was recorded (Linux, AMD64)
     Instructions(instructions::Arguments),
     /// Build the images of broker and operator, and import them into the Kubernetes that `kubernetes up` started
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Kubernetes(command) => kubernetes::run(command),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Instructions(arguments) => instructions::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),
     };

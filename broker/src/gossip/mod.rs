@@ -2,6 +2,7 @@
 //!
 //! Owns the socket, the seeds and the view. Hints, never authority: nobody is deposed and nothing is decided by it.
 
+pub mod fuzzed;
 mod sealed;
 mod seeds;
 

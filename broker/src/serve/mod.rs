@@ -8,6 +8,7 @@ mod feed;
 mod find;
 mod follower;
 mod forward;
+pub mod fuzzed;
 pub mod grpc;
 mod handshakes;
 pub mod http;

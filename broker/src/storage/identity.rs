@@ -146,7 +146,7 @@ pub(super) fn load(files: &dyn Files, dir: &Path) -> Result<Option<Stored>, Open
         .map(Some)
 }
 
-fn parse_copy(copy: &[u8], path: &Path, at: u64) -> Result<Stored, OpenError> {
+pub(super) fn parse_copy(copy: &[u8], path: &Path, at: u64) -> Result<Stored, OpenError> {
     let rotten = |what: &str| OpenError::Rotten { path: path.to_owned(), at, what: what.to_owned() };
     let mut from = Reader::new(copy);
     let short = |_| rotten("the identity is cut short");

@@ -17,6 +17,7 @@ mod error;
 #[cfg(debug_assertions)]
 pub(crate) mod faulty_disk;
 mod flipped;
+pub mod fuzzed;
 mod identity;
 pub mod inspect;
 mod journal;

@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
 }
 
 /// A whole number with a unit.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wanted = || format!("{text:?} is not a duration such as 90s, 2m or 1h");
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wanted)?;
     let number: u64 = number.parse().map_err(|_| wanted())?;

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::super::error::Failure;
 
 /// One request's messages: a batch may have more, and nobody writes them by hand.
-const MESSAGES_MAX: usize = 10_000;
+pub(super) const MESSAGES_MAX: usize = 10_000;
 
 /// Bytes: as text if they are UTF-8, else as base64 under the other name.
 fn text_or_base64(bytes: &Bytes) -> (Option<String>, Option<String>) {

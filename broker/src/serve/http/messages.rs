@@ -16,7 +16,7 @@ use super::super::inflow::Received;
 use super::super::outflow::{self, Outflow};
 use super::super::pull::{Pull, Pulled};
 use super::super::{DEADLINE_DEFAULT, Door};
-use super::document::{Messages, NewMessage, NewMessages, Outcome, Outcomes, Published};
+use super::document::{MESSAGES_MAX, Messages, NewMessage, NewMessages, Outcome, Outcomes, Published};
 use super::{Http, body, query};
 
 /// Read as messages, JSON takes at most about so many times its bytes: a header with a name of one letter does.
@@ -140,6 +140,20 @@ fn kind_of(headers: &HeaderMap) -> Result<Kind, Failure> {
             Err(Failure::invalid("content-type", message))
         }
         _ => Ok(Kind::Raw),
+    }
+}
+
+/// For the fuzzer: a body of JSON, read as far as it goes.
+pub(super) fn fuzzed(body: &[u8]) {
+    match read_json(body) {
+        Ok(Given::One(message)) => drop(message.read("orders")),
+        Ok(Given::Several(several)) => {
+            assert!(several.messages.len() <= MESSAGES_MAX);
+            for message in several.messages {
+                drop(message.read("orders"));
+            }
+        }
+        Err(_) => {}
     }
 }
 

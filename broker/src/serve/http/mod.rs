@@ -4,6 +4,7 @@
 
 mod body;
 mod document;
+pub mod fuzzed;
 mod messages;
 mod openapi;
 mod publish;

@@ -68,10 +68,13 @@ impl Fields {
         Ok(self.rest.get_i64())
     }
 
-    /// A length of four bytes and so many bytes of UTF-8.
-    pub(super) fn text(&mut self, name: &'static str) -> Result<String, Failure> {
+    /// A length of four bytes and so many bytes of UTF-8, `most` at most: a text is copied.
+    pub(super) fn text(&mut self, name: &'static str, most: usize) -> Result<String, Failure> {
         let length = self.u32(name)? as usize;
         self.need(name, length)?;
+        if length > most {
+            return Err(self.wrong(name, format_args!("at most {most} bytes, these are {length}")));
+        }
         let text = std::str::from_utf8(&self.rest[..length]).map(str::to_owned);
         let text = text.map_err(|error| self.wrong(name, format_args!("it is no UTF-8: {error}")))?;
         self.rest.advance(length);

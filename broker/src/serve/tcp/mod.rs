@@ -6,6 +6,7 @@
 mod answer;
 mod fields;
 mod frame;
+pub mod fuzzed;
 mod kind;
 mod request;
 mod subscription;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use fulmar_core::batch::RECORD_HEADERS_MAX;
+use fulmar_core::control::table::TOPIC_NAME_BYTES_MAX;
 use fulmar_proto::v1::start::At;
 use fulmar_proto::v1::{Earliest, Header, Latest, PublishRequest};
 
@@ -15,11 +16,17 @@ const MESSAGES_MAX: u32 = 10_000;
 const MESSAGE_BYTES_MIN: usize = 8 + 4 + 2 + 4;
 /// Headers of all messages of one publish.
 const HEADERS_MAX: usize = 10_000;
+/// The shortest header: an empty name, an empty value.
+const HEADER_BYTES_MIN: usize = 4 + 4;
+/// Names of all headers of one publish: they are copied, everything else stays where the frame has it.
+const HEADER_NAMES_BYTES_MAX: usize = 1 << 20;
 /// Read, the shortest messages and headers take at most so many times their bytes more.
 const GROWTH: usize = 8;
 /// And all of one publish no more than this.
-const GROWTH_MAX: usize =
-    MESSAGES_MAX as usize * size_of::<PublishRequest>() + HEADERS_MAX * size_of::<Header>();
+const GROWTH_MAX: usize = MESSAGES_MAX as usize * size_of::<PublishRequest>()
+    + HEADERS_MAX * size_of::<Header>()
+    + HEADER_NAMES_BYTES_MAX
+    + TOPIC_NAME_BYTES_MAX;
 /// Messages of one pull.
 const PULL_MAX: u32 = 10_000;
 /// How long a pull may wait, in milliseconds; as long as by HTTP.
@@ -94,7 +101,7 @@ impl Request {
         let request = match kind {
             kind::PUBLISH => publish(&mut fields)?,
             kind::SUBSCRIBE => {
-                let (topic, partition) = (fields.text("topic")?, fields.u32("partition")?);
+                let (topic, partition) = (topic(&mut fields)?, fields.u32("partition")?);
                 let partition = (partition != NONE).then_some(partition);
                 Self::Subscribe { topic, partition, start: start(&mut fields)? }
             }
@@ -117,8 +124,13 @@ impl Request {
     }
 }
 
+/// A name or a pattern; longer than a name no pattern means anything.
+fn topic(fields: &mut Fields) -> Result<String, Failure> {
+    fields.text("topic", TOPIC_NAME_BYTES_MAX)
+}
+
 fn publish(fields: &mut Fields) -> Result<Request, Failure> {
-    let (topic, partition) = (fields.text("topic")?, fields.u32("partition")?);
+    let (topic, partition) = (topic(fields)?, fields.u32("partition")?);
     let partition = (partition != NONE).then_some(partition);
     let placement = match fields.u8("placement")? {
         0 => Placement::Default,
@@ -130,32 +142,45 @@ fn publish(fields: &mut Fields) -> Result<Request, Failure> {
         return Err(fields.wrong("count", format_args!("1 to {MESSAGES_MAX} messages, not {count}")));
     }
     fields.need("messages", count as usize * MESSAGE_BYTES_MIN)?;
-    let mut headers = HEADERS_MAX;
-    let messages = (0..count).map(|_| message(fields, partition, &mut headers)).collect::<Result<_, _>>()?;
+    let mut left = Left { headers: HEADERS_MAX, names_bytes: HEADER_NAMES_BYTES_MAX };
+    // As many as there are, so that they take no more than `memory` says.
+    let mut messages = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        messages.push(message(fields, partition, &mut left)?);
+    }
     Ok(Request::Publish { topic, placement, messages })
 }
 
-/// `left`: so many headers may still come.
-fn message(fields: &mut Fields, partition: Option<u32>, left: &mut usize) -> Result<PublishRequest, Failure> {
+/// What may still come in a publish.
+struct Left {
+    headers: usize,
+    names_bytes: usize,
+}
+
+fn message(fields: &mut Fields, partition: Option<u32>, left: &mut Left) -> Result<PublishRequest, Failure> {
     let timestamp_ms = fields.i64("timestamp")?;
     let key = fields.optional_bytes("key")?;
     let count = usize::from(fields.u16("headers")?);
     if count > RECORD_HEADERS_MAX {
         return Err(fields.wrong("headers", format_args!("at most {RECORD_HEADERS_MAX}, not {count}")));
     }
-    *left = left.checked_sub(count).ok_or_else(|| {
+    left.headers = left.headers.checked_sub(count).ok_or_else(|| {
         fields.wrong("headers", format_args!("at most {HEADERS_MAX} in one publish, these are more"))
     })?;
-    let headers = (0..count)
-        .map(|_| Ok(Header { name: fields.text("header's name")?, value: fields.bytes("header's value")? }));
-    let headers = headers.collect::<Result<_, Failure>>()?;
+    fields.need("headers", count * HEADER_BYTES_MIN)?;
+    let mut headers = Vec::with_capacity(count);
+    for _ in 0..count {
+        let name = fields.text("header's name", left.names_bytes)?;
+        left.names_bytes -= name.len();
+        headers.push(Header { name, value: fields.bytes("header's value")? });
+    }
     let value = fields.bytes("value")?;
     let timestamp_ms = (timestamp_ms != NOW).then_some(timestamp_ms);
     Ok(PublishRequest { topic: String::new(), key, value, headers, timestamp_ms, partition })
 }
 
 fn pull(fields: &mut Fields) -> Result<Request, Failure> {
-    let (topic, partition) = (fields.text("topic")?, fields.u32("partition")?);
+    let (topic, partition) = (topic(fields)?, fields.u32("partition")?);
     let start = start(fields)?;
     let max = fields.u32("max")?;
     if max == 0 || max > PULL_MAX {

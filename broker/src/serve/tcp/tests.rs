@@ -135,6 +135,59 @@ fn fields_that_are_wrong_are_named_with_their_byte() {
     assert!(refused(0x40, &|_| {}).contains("0x40 is no request"));
 }
 
+/// A publish of so many messages with so many headers each, whose names have so many bytes.
+fn publish_of(topic: &str, messages: u32, headers: u16, name_bytes: usize) -> Bytes {
+    frame(kind::PUBLISH, 1, |out| {
+        put_bytes(out, topic.as_bytes());
+        out.put_u32(NONE);
+        out.put_u8(0);
+        out.put_u32(messages);
+        for _ in 0..messages {
+            out.put_i64(0);
+            out.put_u32(NONE);
+            out.put_u16(headers);
+            for _ in 0..headers {
+                put_bytes(out, &vec![b'n'; name_bytes]);
+                put_bytes(out, b"");
+            }
+            put_bytes(out, b"");
+        }
+    })
+}
+
+#[test]
+fn a_request_takes_no_more_memory_than_was_counted_for_it_before_it_was_read() {
+    for (messages, headers, name_bytes) in [
+        (1, 0, 0),
+        (3, 0, 0),
+        (10_000, 0, 0),
+        (1, 3, 0),
+        (39, 256, 0),
+        (1, 1, 4 << 20),
+        (1, 1, 1 << 20),
+        (10, 256, 400),
+    ] {
+        super::fuzzed::frame(&publish_of("events", messages, headers, name_bytes));
+    }
+    super::fuzzed::frame(&publish_of(&"t".repeat(4 << 20), 1, 0, 0));
+}
+
+#[test]
+fn texts_that_are_too_long_are_refused_with_what_is_allowed() {
+    let refused = |frame: Bytes| {
+        let (head, body) = read(&frame);
+        Request::parse(head.kind, body.unwrap()).unwrap_err().message
+    };
+    let said = refused(publish_of(&"t".repeat(300), 1, 0, 0));
+    assert_eq!(said, "topic, at byte 4 of the body: at most 249 bytes, these are 300");
+    let said = refused(publish_of("events", 1, 3, 400_000));
+    assert!(
+        said.starts_with("header's name, at byte")
+            && said.ends_with("at most 248576 bytes, these are 400000"),
+        "{said}"
+    );
+}
+
 #[test]
 fn sha256_placement_is_what_the_page_says() {
     // The digest of "k" begins with 8254c329a92850f6.

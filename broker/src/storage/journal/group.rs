@@ -121,3 +121,21 @@ pub(super) fn holds(head: &Head, header_and_body: &[u8]) -> bool {
     header_and_body.len() == HEADER_BYTES + head.body_bytes as usize
         && crc32c::crc32c(&header_and_body[8..]) == head.checksum
 }
+
+/// For the fuzzer: bytes where a group was synced. One that is turned back holds.
+pub(in super::super) fn fuzzed(bytes: &[u8], journal: &[u8; 16], to: &Position) {
+    if let Some(head) = head(bytes, journal) {
+        let _ = (holds(&head, bytes), head.size());
+    }
+    if let Some((head, group)) = turn_back(bytes, journal, to) {
+        assert!(holds(&head, &group), "a group that does not hold was given back");
+    }
+}
+
+/// For the fuzzer: a group that holds.
+pub(in super::super) fn sealed(body: &[u8], journal: &[u8; 16], to: &Position) -> Vec<u8> {
+    let mut group = vec![0; HEADER_BYTES];
+    group.extend_from_slice(body);
+    seal(&mut group, journal, to);
+    group
+}

@@ -1,0 +1,17 @@
+//! For the fuzzer (`fuzz/`): parsers here that read what programs wrote, with what has to hold of what they take.
+
+use super::pattern::Pattern;
+
+/// A pattern on the first line, the name of a topic on the second.
+pub fn pattern(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (pattern, name) = text.split_once('\n').unwrap_or((text, ""));
+    let Ok(parsed) = Pattern::parse(pattern) else { return };
+    assert_eq!(parsed.is_some(), pattern.contains(['*', '>']), "what has neither is a name");
+    let Some(parsed) = parsed else { return };
+    if parsed.fits(name) {
+        let (words, of_name) = (pattern.split('.').count(), name.split('.').count());
+        let is_open = pattern.ends_with('>');
+        assert!(of_name == words || (is_open && of_name > words), "{pattern:?} fits {name:?}");
+    }
+}
