@@ -26,7 +26,8 @@ pub(crate) fn read() -> Run {
     let bytes = Bytes::copy_from_slice(stamped(RECORDS).bytes());
     Box::new(move || {
         let batch = Batch::parse(bytes, key()).expect("it was stamped");
-        let messages = messages_of(TOPIC, key().partition, &batch, batch.base());
+        let messages =
+            messages_of(TOPIC, key().partition, &batch, batch.base()).expect("it is not compressed");
         assert_eq!(messages.len() as u64, RECORDS);
         let response = SubscribeResponse { messages };
         assert!(response.encode_to_vec().len() > batch.size());

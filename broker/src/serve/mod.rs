@@ -8,7 +8,6 @@ mod feed;
 mod find;
 mod follower;
 mod forward;
-pub mod fuzzed;
 pub mod grpc;
 mod handshakes;
 pub mod http;

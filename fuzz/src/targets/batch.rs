@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use fulmar_broker::serve::convert::messages_of;
-use fulmar_core::batch::{Batch, HEADER_BYTES, ProducedBatch, ProducerSequence, Record, RecordHeader, Stamp};
+use fulmar_core::batch::{
+    BATCH_BYTES_MAX, Batch, Compression, HEADER_BYTES, ProducedBatch, ProducerSequence, Record, RecordHeader,
+    Stamp,
+};
 use fulmar_core::id::{PartitionKey, ProducerId, TopicId};
 use fulmar_core::offset::Offset;
 use fulmar_core::term::{BootId, Epoch, Process, Session, Term};
@@ -43,17 +46,24 @@ fn with_right_checksum(bytes: &[u8]) -> Bytes {
     bytes.into()
 }
 
-/// What was taken can be read, framed anew, stamped and delivered.
+/// What was taken can be stamped, read, framed anew by each codec, and delivered.
 fn hold(batch: &ProducedBatch) {
-    let records: Vec<Record> = batch.records().collect();
+    assert!(ProducedBatch::bytes_to_parse(batch.bytes()) <= BATCH_BYTES_MAX);
+    let leaders = stamped(batch.clone());
+    let read = |batch: Batch| -> Vec<Record> { batch.records().expect("it was looked through").collect() };
+    let records = read(leaders.clone());
     assert_eq!(records.len(), batch.count() as usize);
-    let again = ProducedBatch::build(&records, batch.sequence()).expect("records of a batch make a batch");
-    assert!(again.records().eq(records.iter().cloned()));
-    assert_eq!(again.sequence(), batch.sequence());
-    let stamped = stamped(batch.clone());
-    assert_eq!(stamped.end(), Offset(40 + u64::from(batch.count())));
-    assert_eq!(Batch::parse(stamped.bytes().clone(), key()).as_ref(), Ok(&stamped));
-    assert_eq!(messages_of("t", 3, &stamped, stamped.base()).len(), records.len());
+    for compression in Compression::ALL {
+        let again = ProducedBatch::build_compressed(&records, compression, batch.sequence());
+        let again = again.expect("records of a batch make a batch");
+        assert_eq!(again.sequence(), batch.sequence());
+        assert_eq!(ProducedBatch::parse(again.bytes().clone()).as_ref(), Ok(&again));
+        assert!(read(stamped(again)) == records);
+    }
+    assert_eq!(leaders.end(), Offset(40 + u64::from(batch.count())));
+    assert_eq!(Batch::parse(leaders.bytes().clone(), key()).as_ref(), Ok(&leaders));
+    let messages = messages_of("t", 3, &leaders, leaders.base()).expect("it was looked through");
+    assert_eq!(messages.len(), records.len());
 }
 
 pub(super) fn records() -> Vec<Record> {
@@ -74,10 +84,16 @@ pub(super) fn produced() -> ProducedBatch {
 
 pub(super) fn examples() -> Vec<Vec<u8>> {
     let empty = ProducedBatch::build(&[Record::default()], None).expect("a small batch");
-    vec![
+    let alike = vec![Record { value: Bytes::from(vec![b'a'; 300]), ..Record::default() }; 3];
+    let compressed = Compression::ALL.map(|compression| {
+        let batch = ProducedBatch::build_compressed(&alike, compression, None).expect("a small batch");
+        batch.bytes().to_vec()
+    });
+    let others = [
         produced().bytes().to_vec(),
         stamped(produced()).bytes().to_vec(),
         empty.bytes().to_vec(),
         vec![0; HEADER_BYTES],
-    ]
+    ];
+    others.into_iter().chain(compressed).collect()
 }

@@ -43,7 +43,7 @@ fn published(body: &[u8]) {
     if let Ok(record) = record_of(request, &topic(), 5) {
         assert!(record.value == value && record.headers.len() == headers);
         let batch = framed(std::slice::from_ref(&record)).expect("a record within the limit");
-        assert!(batch.records().eq([record]));
+        assert!(batch::stamped(batch).records().expect("a leader's own batch").eq([record]));
     }
 }
 
@@ -52,7 +52,9 @@ fn produced(body: &[u8]) {
     let _ = topic_id(&request.topic_id);
     for bytes in [request.batch.clone(), Bytes::copy_from_slice(body)] {
         if let Ok(batch) = batch_of(bytes, &topic()) {
-            assert!(batch.records().all(|record| record.value.len() <= 1024));
+            assert!(batch.record_bytes_max() <= 1024);
+            let mut records = batch::stamped(batch).records().expect("a batch that was looked through");
+            assert!(records.all(|record| record.value.len() <= 1024));
         }
     }
 }

@@ -2,11 +2,12 @@
 
 mod batch;
 mod grpc;
+mod pattern;
 mod peers;
 mod table;
 
 use fulmar_broker::gossip;
-use fulmar_broker::serve::{self, http, tcp};
+use fulmar_broker::serve::{http, tcp};
 use fulmar_broker::storage;
 
 use super::Target;
@@ -17,7 +18,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "tcp", written_by: "programs", run: tcp::fuzzed::frame, examples: frames_of_the_page },
     Target { name: "http", written_by: "programs", run: http::fuzzed::request, examples: requests },
     Target { name: "grpc", written_by: "programs", run: grpc::run, examples: grpc::examples },
-    Target { name: "pattern", written_by: "programs", run: serve::fuzzed::pattern, examples: patterns },
+    Target { name: "pattern", written_by: "programs", run: pattern::run, examples: pattern::examples },
     Target { name: "peers", written_by: "brokers", run: peers::run, examples: peers::examples },
     Target { name: "gossip", written_by: "brokers", run: gossip::fuzzed::datagram, examples: datagrams },
     Target { name: "table", written_by: "operators, people", run: table::run, examples: table::examples },
@@ -47,12 +48,6 @@ fn requests() -> Vec<Vec<u8>> {
         r#"j{"messages":[{"value_json":{"a":[1,2.5e3,null,"\u00e9"]}},{"value_base64":"aGk="}]}"#,
     ];
     texts.map(|text| text.as_bytes().to_vec()).to_vec()
-}
-
-fn patterns() -> Vec<Vec<u8>> {
-    ["orders.*\norders.eu", "orders.>\norders.eu.west", ">\norders", "*.eu.>\norders.eu.west"]
-        .map(|text| text.as_bytes().to_vec())
-        .to_vec()
 }
 
 /// As chitchat begins each: magic number, version, kind.

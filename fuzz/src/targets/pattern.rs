@@ -1,9 +1,9 @@
-//! For the fuzzer (`fuzz/`): parsers here that read what programs wrote, with what has to hold of what they take.
+//! Patterns of topics' names.
 
-use super::pattern::Pattern;
+use fulmar_core::pattern::Pattern;
 
 /// A pattern on the first line, the name of a topic on the second.
-pub fn pattern(bytes: &[u8]) {
+pub(super) fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (pattern, name) = text.split_once('\n').unwrap_or((text, ""));
     let Ok(parsed) = Pattern::parse(pattern) else { return };
@@ -14,4 +14,10 @@ pub fn pattern(bytes: &[u8]) {
         let is_open = pattern.ends_with('>');
         assert!(of_name == words || (is_open && of_name > words), "{pattern:?} fits {name:?}");
     }
+}
+
+pub(super) fn examples() -> Vec<Vec<u8>> {
+    ["orders.*\norders.eu", "orders.>\norders.eu.west", ">\norders", "*.eu.>\norders.eu.west"]
+        .map(|text| text.as_bytes().to_vec())
+        .to_vec()
 }
