@@ -97,8 +97,8 @@ pub const NAME_LENGTH_MAX: usize = 40;
 pub struct ClusterSpec {
     /// How many brokers to run, from 1 to 100. Three is the fewest that can lose one and go on. Raising it adds
     /// brokers, and replicas move to them until all carry the same number. Lowering it moves the replicas of the brokers with the
-    /// highest ordinals to the others first; their pods go when they hold nothing, and their volumes stay. It cannot be lowered
-    /// below status.minReplicas, the most replicas that a partition has.
+    /// highest ordinals to the others first; their pods go when they hold nothing, and their volumes stay unless
+    /// storage.whenScaled is Delete. It cannot be lowered below status.minReplicas, the most replicas that a partition has.
     /// `kubectl scale` and a HorizontalPodAutoscaler change this field.
     #[serde(default = "replicas_default")]
     #[schemars(range(min = 1, max = 100))]
@@ -135,6 +135,10 @@ pub struct ClusterSpec {
         .message("must be a label's key, such as topology.kubernetes.io/zone"))]
     pub zone_topology_key: String,
 
+    /// How replicas are moved between brokers, after brokers were added, or before they are removed.
+    #[serde(default)]
+    pub rebalance: Rebalance,
+
     /// When true, the operator makes no change to this Cluster's pods, Services, Secrets and volumes. Brokers go on
     /// serving, leaders are still replaced when they die, and status is still written. Set it back to false to let the
     /// operator catch up.
@@ -151,6 +155,7 @@ impl Default for ClusterSpec {
             resources: Resources::default(),
             pod: PodTemplate::default(),
             zone_topology_key: zone_topology_key_default(),
+            rebalance: Rebalance::default(),
             paused: false,
         }
     }
@@ -190,11 +195,22 @@ pub struct Storage {
     /// same namespace finds all its records again. Delete deletes them with the Cluster, and every record with them.
     #[serde(default)]
     pub when_deleted: WhenDeleted,
+
+    /// What happens to the volumes of brokers that were removed by lowering spec.replicas. Retain keeps them, and a broker that is
+    /// added again begins on its own. Delete deletes each once its pod is gone, if its broker had said that it holds nothing; those of
+    /// brokers that were removed earlier, too. The condition VolumesReleased tells which are kept, and why.
+    #[serde(default)]
+    pub when_scaled: WhenScaled,
 }
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { size: storage_size_default(), storage_class_name: None, when_deleted: WhenDeleted::default() }
+        Self {
+            size: storage_size_default(),
+            storage_class_name: None,
+            when_deleted: WhenDeleted::default(),
+            when_scaled: WhenScaled::default(),
+        }
     }
 }
 
@@ -206,6 +222,43 @@ pub enum WhenDeleted {
     Retain,
     /// The volumes are deleted with the Cluster.
     Delete,
+}
+
+/// What happens to the volumes of brokers that were removed.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenScaled {
+    /// The volumes stay, empty of replicas.
+    #[default]
+    Retain,
+    /// Each volume is deleted once its broker is gone, and is known to have held nothing.
+    Delete,
+}
+
+/// The most moves per broker that may be asked for. Each may have 4 MiB on its way, so these take 64 MiB of a broker's memory; and no
+/// more than sixteen go on in the whole Cluster.
+pub const MOVES_PER_BROKER_MAX: i32 = 16;
+
+/// How replicas are moved between brokers.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Rebalance {
+    /// When true, no replica begins to move to another broker; those that are on their way arrive. Brokers that are to be removed
+    /// stay until it is false again. Lost volumes are replaced and leaders change all the same. The condition Balanced tells what is
+    /// left to be moved.
+    #[serde(default)]
+    pub paused: bool,
+
+    /// How many replicas move at once to one broker, or from the logs of one leader, from 1 to 16. Each copies a log, and may have
+    /// 4 MiB on its way. In the whole Cluster there are at most 16.
+    #[serde(default = "moves_per_broker_default")]
+    #[schemars(range(min = 1, max = 16))]
+    pub moves_per_broker: i32,
+}
+
+impl Default for Rebalance {
+    fn default() -> Self {
+        Self { paused: false, moves_per_broker: moves_per_broker_default() }
+    }
 }
 
 /// What is known of a Cluster: written by the operator only.
@@ -270,6 +323,7 @@ pub struct ClusterStatus {
     /// replica is to be moved to another broker. ZonesKnown: the zone of every broker is known. RolloutComplete: every
     /// broker runs the wanted template. DiskPressure: a broker has too little space left, and partitions that it leads take
     /// no records. VolumesSized: every volume has the wanted size.
+    /// VolumesReleased: no volume of a broker that was removed is left, or they are kept as wanted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
@@ -283,7 +337,7 @@ pub struct Operation {
     #[serde(rename = "type")]
     pub kind: OperationType,
 
-    /// What is being done: MovingReplicas.
+    /// What is being done: MovingReplicas, or Paused.
     #[schemars(length(max = 32))]
     pub step: String,
 
@@ -345,6 +399,10 @@ pub struct BrokerStatus {
 
 fn replicas_default() -> i32 {
     3
+}
+
+fn moves_per_broker_default() -> i32 {
+    4
 }
 
 fn zone_topology_key_default() -> String {

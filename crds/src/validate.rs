@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{self, WhenDeleted};
+use crate::cluster::{self, WhenDeleted, WhenScaled};
 use crate::pod::PodTemplate;
 use crate::topic::{self, DeletionPolicy};
 use crate::{Cluster, Topic, quantity};
@@ -40,8 +40,19 @@ pub struct ClusterSettings {
     pub pod: PodTemplate,
     /// The label of a node that names its zone.
     pub zone_topology_key: String,
+    /// How replicas are moved between brokers.
+    pub rebalance: RebalanceSettings,
     /// Whether the operator is to leave the children alone.
     pub paused: bool,
+}
+
+/// How replicas are moved between brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RebalanceSettings {
+    /// Whether none begins to move.
+    pub paused: bool,
+    /// How many move at once to one broker, or from one leader: 1 to [`cluster::MOVES_PER_BROKER_MAX`].
+    pub moves_per_broker: u8,
 }
 
 /// The volume of each broker.
@@ -55,6 +66,8 @@ pub struct StorageSettings {
     pub storage_class: Option<String>,
     /// What happens to the volumes when the Cluster is deleted.
     pub when_deleted: WhenDeleted,
+    /// What happens to the volumes of brokers that were removed.
+    pub when_scaled: WhenScaled,
 }
 
 /// The container of each broker. Texts are quantities as they are written.
@@ -122,10 +135,19 @@ impl ClusterSettings {
                 size_bytes: bytes("spec.storage.size", &spec.storage.size)?,
                 storage_class: spec.storage.storage_class_name.clone(),
                 when_deleted: spec.storage.when_deleted,
+                when_scaled: spec.storage.when_scaled,
             },
             resources: resources(cluster)?,
             pod: spec.pod.clone(),
             zone_topology_key: spec.zone_topology_key.clone(),
+            rebalance: RebalanceSettings {
+                paused: spec.rebalance.paused,
+                moves_per_broker: whole(
+                    "spec.rebalance.movesPerBroker",
+                    spec.rebalance.moves_per_broker,
+                    cluster::MOVES_PER_BROKER_MAX,
+                )?,
+            },
             paused: spec.paused,
         })
     }

@@ -49,6 +49,19 @@ fn replicas_are_three_or_the_brokers_there_are_and_the_majority_of_them() {
 }
 
 #[test]
+fn moves_beyond_what_a_broker_has_memory_for_are_refused() {
+    let moves = |moves_per_broker| {
+        let rebalance = cluster::Rebalance { moves_per_broker, ..cluster::Rebalance::default() };
+        let spec = ClusterSpec { rebalance, ..ClusterSpec::default() };
+        ClusterSettings::of(&Cluster::new("orders", spec)).map(|settings| settings.rebalance.moves_per_broker)
+    };
+    assert_eq!((moves(1), moves(16)), (Ok(1), Ok(16)));
+    let refused = "spec.rebalance.movesPerBroker: \"17\" is not a number from 1 to 16";
+    assert_eq!(moves(17).unwrap_err().to_string(), refused);
+    assert!(moves(0).is_err());
+}
+
+#[test]
 fn quorum_above_the_replicas_is_refused_wherever_they_come_from() {
     let mut raw = topic();
     raw.spec.ack_quorum = Some(3);

@@ -136,7 +136,8 @@ fn operator_has_no_right_that_it_does_not_need() {
     let quiet = Quiet::make(environment);
     let refused = [
         ["list", "secrets"],
-        ["delete", "persistentvolumeclaims"],
+        ["deletecollection", "persistentvolumeclaims"],
+        ["delete", "persistentvolumes"],
         ["create", "pods"],
         ["create", "pods/exec"],
         ["update", "clusters.fulmar.dev"],

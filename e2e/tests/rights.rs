@@ -36,8 +36,8 @@ const NEEDED: [(Kind<'_>, &[&str]); 19] = [
     (("", "secrets"), &["get", "create", "patch", "update"]),
     (("", "pods"), &["get", "list", "watch", "delete", "patch"]),
     (("", "pods/eviction"), &["create"]),
-    // Never deleted: they are the records.
-    (("", "persistentvolumeclaims"), &["get", "list", "watch", "create", "patch"]),
+    // Deleted only for `whenScaled: Delete`, of brokers that were removed and held nothing; never all at once.
+    (("", "persistentvolumeclaims"), &["get", "list", "watch", "create", "patch", "delete"]),
     (("", "events"), &["create", "patch"]),
     (("events.k8s.io", "events"), &["create", "patch"]),
     (("", "namespaces"), &["get"]),

@@ -32,6 +32,9 @@ pub const ANNOTATION_CONTROLLER_EPOCH: &str = "fulmar.dev/controller-epoch";
 /// The annotation of a broker's pod with the certificates that kubelet was asked to bring at once: as a broker calls them.
 pub const ANNOTATION_CERTIFICATES: &str = "fulmar.dev/certificates";
 
+/// The annotation of a claim whose broker was to be removed, and said that it holds nothing: the claim's own uid.
+pub const ANNOTATION_EMPTY: &str = "fulmar.dev/empty-volume";
+
 /// The finalizer of a Topic whose records are to be deleted with it.
 pub const FINALIZER_RECORDS: &str = "fulmar.dev/records";
 

@@ -103,6 +103,7 @@ fn read_hello(hello: &proto::BrokerHello) -> Result<Hello, Unreadable> {
         pages: hello.pages.iter().map(held_from_proto).collect(),
         has_replicas: hello.has_replicas,
         version: hello.version.clone(),
+        nothing_aside: hello.nothing_aside,
     })
 }
 

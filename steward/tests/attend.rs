@@ -25,7 +25,7 @@ fn desired(brokers: u16, topics: &[&str]) -> Desired {
         retention_bytes: None,
         accepted_losses: Vec::new(),
     };
-    Desired { brokers, standing: 0, topics: topics.iter().map(wish).collect(), deleted: Vec::new() }
+    Desired { brokers, topics: topics.iter().map(wish).collect(), ..Desired::default() }
 }
 
 async fn until(steward: &Steward, what: &str, fits: impl Fn(&View) -> bool) -> Arc<View> {

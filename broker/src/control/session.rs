@@ -299,6 +299,7 @@ impl Attending {
             pages: shared.pages.held(),
             has_replicas: !shared.replicas.states().all().is_empty(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            nothing_aside: !shared.replicas.storage().keeps_copies(),
         };
         self.say(Up::Hello(hello)).await
     }

@@ -234,6 +234,9 @@ impl Storage {
         if shared.has_failed() || shared.is_closing() {
             return Err(shared.stopped());
         }
+        if ops.iter().any(|op| matches!(op, Op::Write(_, Write::SetAside { .. }))) {
+            shared.note_copy();
+        }
         let last = ops.len().saturating_sub(1);
         let queued = ops.into_iter().zip(told).enumerate().map(|(at, (op, told))| {
             let id = memory.take(&op);
@@ -369,6 +372,12 @@ impl Storage {
     /// How full the volume is, as of the last look, at most a quarter of a second ago.
     pub fn fullness(&self) -> Fullness {
         self.shared().fullness()
+    }
+
+    /// Whether the volume keeps something beside its replicas, or has since it was opened: logs that were set aside because a person gave
+    /// them up, or what belongs to the volume that this one is a copy of.
+    pub fn keeps_copies(&self) -> bool {
+        self.shared().keeps_copies()
     }
 
     /// Bytes of batches in memory.

@@ -3,7 +3,7 @@
 //! Owns the order of these steps. Refuses what it cannot prove whole and names the file; marks a replica uncertain where
 //! only that replica is concerned.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -60,6 +60,7 @@ pub(super) fn open(
     let space = files.space(&records).map_err(io("ask for the space of", &records))?;
     let room = Room::new(config.reserve_bytes_max, space, volume.kept_bytes());
     let writer = Writer::new(slots, end);
+    let keeps_copies = !volume.aside.is_empty() || has_earlier_lives(files.as_ref(), dir)?;
     let start = Start {
         files,
         dir: dir.to_owned(),
@@ -70,6 +71,7 @@ pub(super) fn open(
         identity,
         lock,
         fullness: room.fullness(),
+        keeps_copies,
     };
     let shared = Arc::new(Shared::new(start, events));
     let threads =
@@ -138,9 +140,19 @@ fn refuse_leftovers(files: &dyn Files, dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// What the folders begin with that [`set_aside`] makes.
+const EARLIER_LIFE: &str = "set-aside-";
+
+fn has_earlier_lives(files: &dyn Files, dir: &Path) -> Result<bool, OpenError> {
+    let is_one = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(EARLIER_LIFE))
+    };
+    Ok(files.list(dir).map_err(io("list", dir))?.iter().any(is_one))
+}
+
 /// What a copy of a volume holds belongs to the life that it was copied from. It is moved, not deleted.
 fn set_aside(files: &dyn Files, dir: &Path, stored: &Stored) -> Result<(), OpenError> {
-    let aside = dir.join(format!("set-aside-{}", stored.incarnation));
+    let aside = dir.join(format!("{EARLIER_LIFE}{}", stored.incarnation));
     files.create_dir(&aside).map_err(io("make", &aside))?;
     for path in [journal::folder(dir), volume::path(dir)] {
         if files.exists(&path).map_err(io("look for", &path))? {

@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::StorageBackend;
@@ -19,6 +19,8 @@ pub trait Files: Debug + Send + Sync + 'static {
     fn open_read_only(&self, path: &Path) -> io::Result<Arc<dyn Handle>>;
     /// Whether something is there.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// What is in a folder: files and folders.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// Makes a folder and those above it.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Moves within the volume, replacing.
@@ -89,6 +91,10 @@ impl Files for SystemFiles {
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         path.try_exists()
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        std::fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect()
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

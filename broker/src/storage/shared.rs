@@ -36,6 +36,7 @@ pub(super) struct Shared {
     failed: OnceLock<String>,
     closing: AtomicBool,
     fullness: Mutex<Fullness>,
+    keeps_copies: AtomicBool,
     journal_beats: AtomicU64,
     applier_beats: AtomicU64,
 }
@@ -60,6 +61,7 @@ pub(super) struct Start {
     pub(super) identity: Stored,
     pub(super) lock: Box<dyn Lock>,
     pub(super) fullness: Fullness,
+    pub(super) keeps_copies: bool,
 }
 
 impl Shared {
@@ -79,6 +81,7 @@ impl Shared {
             failed: OnceLock::new(),
             closing: AtomicBool::new(false),
             fullness: Mutex::new(start.fullness),
+            keeps_copies: AtomicBool::new(start.keeps_copies),
             journal_beats: AtomicU64::new(0),
             applier_beats: AtomicU64::new(0),
         }
@@ -144,6 +147,15 @@ impl Shared {
 
     pub(super) fn fullness(&self) -> Fullness {
         *self.fullness.lock()
+    }
+
+    pub(super) fn keeps_copies(&self) -> bool {
+        self.keeps_copies.load(Ordering::SeqCst)
+    }
+
+    /// A log is about to be set aside. That its copy may go again, with its topic, is found at the next start.
+    pub(super) fn note_copy(&self) {
+        self.keeps_copies.store(true, Ordering::SeqCst);
     }
 
     /// Notes how full the volume is, and tells when room comes or goes.

@@ -129,12 +129,12 @@ annotations:
   resources: [pods/eviction]
   verbs: [create]
 # Whose volumes there are: they carry the id of the Cluster. With whenDeleted: Delete the Cluster becomes their owner, and
-# Kubernetes deletes them with it; the operator itself cannot. patch: a larger spec.storage.size grows them, which Kubernetes
-# refuses where the StorageClass does not allow it: classes need not be read. create: a broker that is added to a Cluster that
-# has grown gets a volume of that size.
+# Kubernetes deletes them with it. patch: a larger spec.storage.size grows them, which Kubernetes refuses where the StorageClass
+# does not allow it: classes need not be read. create: a broker that is added to a Cluster that has grown gets a volume of that
+# size. delete: only with whenScaled: Delete, of a broker that was removed and held nothing.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: ["", events.k8s.io]
   resources: [events]
   verbs: [create, patch]

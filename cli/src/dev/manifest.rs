@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fulmar_core::control::{Desired, LossWord, TopicWish};
+use fulmar_core::control::{Desired, LossWord, Rebalance, TopicWish};
 use fulmar_crds::admission::{self, Document};
 use fulmar_crds::topic::{ACCEPT_DATA_LOSS, DeletionPolicy};
 use fulmar_crds::{ClusterSettings, SettingsError, Topic, TopicSettings};
@@ -143,6 +143,10 @@ impl Manifest {
             standing: self.cluster.replicas,
             topics: self.topics.iter().map(wish).collect(),
             deleted: self.deleted.clone(),
+            rebalance: Rebalance {
+                paused: self.cluster.rebalance.paused,
+                moves_a_broker: self.cluster.rebalance.moves_per_broker,
+            },
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::control::input::{HeldPage, Hello, Sighting};
 use crate::control::table::{BrokerRecord, BrokerStanding, RECORDS_MAX};
 use crate::control::tenure::Phase;
 use crate::control::view::EventKind;
-use crate::id::Ordinal;
+use crate::id::{Ordinal, ReplicaId};
 use crate::term::Process;
 
 /// People are told of a refusal that goes on so often.
@@ -254,11 +254,24 @@ impl Controller {
         }
         self.shelf.soil_root();
         if let Some(old) = replaced {
-            let message = format!("broker {ordinal} came back with another volume; {old} is lost for ever");
-            self.event(EventKind::Warning, "VolumeLost", None, message);
+            self.tell_of_replaced(ordinal, old);
             self.forget_lost();
         }
         Ok(())
+    }
+
+    /// Whoever was removed and is added again may have another volume, and nothing is lost then.
+    fn tell_of_replaced(&mut self, ordinal: Ordinal, old: ReplicaId) {
+        let is_whole = self.plan.root.as_ref().is_some_and(|root| !root.rebuilding);
+        if is_whole && !self.plan.entries.values().any(|entry| entry.concerns(old)) {
+            let message = format!(
+                "broker {ordinal} has another volume; {old}, which held nothing, is refused for ever"
+            );
+            self.event(EventKind::Normal, "VolumeReplaced", None, message);
+        } else {
+            let message = format!("broker {ordinal} came back with another volume; {old} is lost for ever");
+            self.event(EventKind::Warning, "VolumeLost", None, message);
+        }
     }
 
     /// Bounds the records: lost volumes that no entry names go first.

@@ -8,7 +8,7 @@ use crate::control::effect::Greeting;
 use crate::control::input::Hello;
 use crate::control::view::Disk;
 use crate::id::{Incarnation, Ordinal, PartitionKey, ReplicaId};
-use crate::partition::Report;
+use crate::partition::{PromiseKind, Report};
 use crate::term::Process;
 
 /// One broker.
@@ -103,6 +103,14 @@ impl Broker {
     /// It takes part, lives, and answered this tenure's ask: it can be given partitions.
     pub(super) fn is_serving(&self) -> bool {
         self.accepted && self.dead_since.is_none() && self.answered_at.is_some()
+    }
+
+    /// It takes part and told all that it holds, which is nothing but tombstones; nor was a log ever set aside on its volume.
+    pub(super) fn is_empty(&self) -> bool {
+        let holds =
+            |report: &Report| report.promise.kind != PromiseKind::Tombstone || report.set_aside.is_some();
+        let keeps_nothing = self.hello.as_ref().is_some_and(|hello| hello.nothing_aside);
+        self.is_serving() && keeps_nothing && !self.reports.values().any(holds)
     }
 
     /// Its volume has room for more replicas, as far as it said.

@@ -13,6 +13,25 @@ pub struct Desired {
     pub topics: Vec<TopicWish>,
     /// Names of topics whose data is to go. A name that is also in `topics` is not deleted.
     pub deleted: Vec<String>,
+    /// How replicas may be moved between brokers.
+    pub rebalance: Rebalance,
+}
+
+/// How replicas may be moved between brokers that live. It concerns no replica that takes the place of a lost one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rebalance {
+    /// None begins to move. Those that are under way go to their end: given up half-way, they would copy their logs twice.
+    pub paused: bool,
+    /// So many move at once to one broker, or from the logs of one leader; taken as at least 1.
+    pub moves_a_broker: u8,
+}
+
+impl Default for Rebalance {
+    fn default() -> Self {
+        // Each may have 4 MiB on its way ([`IN_FLIGHT_BYTES_MAX`](crate::partition::IN_FLIGHT_BYTES_MAX)), which is 16 MiB of the
+        // 512 MiB that a broker has by default.
+        Self { paused: false, moves_a_broker: 4 }
+    }
 }
 
 impl Desired {

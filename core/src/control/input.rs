@@ -180,6 +180,9 @@ pub struct Hello {
     pub has_replicas: bool,
     /// The software's version.
     pub version: String,
+    /// Nothing is kept on its volume beside its replicas: no log that was set aside before this process, and nothing of a volume that it
+    /// is a copy of. An earlier version does not say so.
+    pub nothing_aside: bool,
 }
 
 /// A page on a broker.

@@ -31,7 +31,7 @@ mod topics;
 mod view;
 
 pub use self::controller::Controller;
-pub use self::desired::{Desired, TopicWish};
+pub use self::desired::{Desired, Rebalance, TopicWish};
 pub use self::effect::{Address, Document, DocumentName, Effect, Greeting, PushedPage, Revision};
 pub use self::input::{HeldPage, Hello, Input, Sighting, WriteFailure};
 pub use self::losses::{InvalidLossWord, LossWord};

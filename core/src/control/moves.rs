@@ -19,13 +19,11 @@ use crate::entry::{Entry, Members};
 use crate::id::{Ordinal, PartitionKey, ReplicaId};
 use crate::partition::PromiseKind;
 
-/// Moves under way at once: each copies a log, and makes its page longer for a while.
+/// Moves under way at once: each copies a log, and makes its page longer for a while. To one broker, and from the logs of one leader,
+/// which also serve programs, there are as many as is wished ([`Rebalance`](super::desired::Rebalance)).
 const MOVES_MAX: usize = 16;
 /// With those that wait for a broker that is away.
 const WAITING_MAX: usize = 4 * MOVES_MAX;
-/// To one broker, and from the logs of one leader, which also serve programs: each may have 4 MiB on its way
-/// ([`IN_FLIGHT_BYTES_MAX`](crate::partition::IN_FLIGHT_BYTES_MAX)), which is 16 MiB of the 512 MiB that a broker has by default.
-const MOVES_A_BROKER_MAX: usize = 4;
 /// A plan looks so far ahead: enough for the moves that begin until the next one, and not for what may be otherwise by then.
 const PAGE: usize = 64;
 /// Between two plans: each goes over all partitions.
@@ -56,6 +54,8 @@ pub(super) struct Moves {
     planned: Duration,
     /// Some could not be moved when the plan was made.
     is_partial: bool,
+    /// None is begun, by a person's wish.
+    is_paused: bool,
     /// Since when a wished broker is away.
     incomplete_since: Option<Duration>,
     done: usize,
@@ -89,7 +89,7 @@ impl Moves {
 
     /// Nothing is under way, and nothing is known that is to be.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.under_way.is_empty() && self.next.is_empty() && !self.is_stale
+        self.under_way.is_empty() && (self.next.is_empty() || self.is_paused) && !self.is_stale
     }
 
     /// What is said of moves is not what a plan would say now.
@@ -100,7 +100,12 @@ impl Moves {
     /// For people: nothing while everything is where it should be.
     pub(super) fn view(&self) -> Option<Moving> {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        (self.left > 0).then(|| Moving { done: count(self.done), total: count(self.done + self.left) })
+        (self.left > 0).then(|| Moving {
+            done: count(self.done),
+            total: count(self.done + self.left),
+            under_way: count(self.under_way.len()),
+            is_paused: self.is_paused,
+        })
     }
 }
 
@@ -112,7 +117,8 @@ impl Controller {
             return self.moves.forget();
         }
         let Some(desired) = self.desired.as_ref().filter(|desired| desired.brokers > 0) else { return };
-        let carriers = self.carriers(desired);
+        let (carriers, rebalance) = (self.carriers(desired), desired.rebalance);
+        self.pause_moves(rebalance.paused);
         if self.moves.carriers != carriers {
             let before = std::mem::take(&mut self.moves.carriers);
             let place = |carrier: &Carrier| (carrier.ordinal, carrier.zone.clone(), carrier.stays);
@@ -128,15 +134,36 @@ impl Controller {
             return;
         }
         let waited = self.now.saturating_sub(self.moves.planned);
-        let is_due = self.moves.is_stale && self.moves.next.is_empty() && waited >= PLAN_EVERY
+        // While none is begun, the next ones wait for a plan that may be another by then.
+        let waits = self.moves.next.is_empty() || rebalance.paused;
+        let is_due = self.moves.is_stale && waits && waited >= PLAN_EVERY
             || self.moves.is_partial && waited >= PLAN_AGAIN;
         if is_due || !self.moves.is_planned {
             self.plan_moves();
         }
         // A ledger that takes nothing would leave them half-way.
-        if self.shelf.trouble.is_none() {
-            self.begin_shifts();
+        if self.shelf.trouble.is_none() && !rebalance.paused {
+            self.begin_shifts(usize::from(rebalance.moves_a_broker.max(1)));
         }
+    }
+
+    /// Takes note of a person's wish, and says what comes of it if anything is to be moved.
+    fn pause_moves(&mut self, is_paused: bool) {
+        if self.moves.is_paused == is_paused {
+            return;
+        }
+        self.moves.is_paused = is_paused;
+        let Some(moving) = self.moves.view() else { return };
+        let (reason, message) = if is_paused {
+            let message = format!(
+                "{} of {} replicas are moved, {} go to their end, and no other one begins",
+                moving.done, moving.total, moving.under_way
+            );
+            ("MovesPaused", message)
+        } else {
+            ("MovesResumed", format!("about {} replicas are to be moved to other brokers", self.moves.left))
+        };
+        self.event(EventKind::Normal, reason, None, message);
     }
 
     /// Who carries replicas, or could, by ordinal.
@@ -260,7 +287,9 @@ impl Controller {
                 self.event(EventKind::Normal, "ReplicasMoved", None, message);
             }
         } else if !std::mem::replace(&mut self.moves.is_told, true) {
-            let message = format!("about {} replicas are to be moved to other brokers", self.moves.left);
+            let paused = if self.moves.is_paused { "; that is paused" } else { "" };
+            let message =
+                format!("about {} replicas are to be moved to other brokers{paused}", self.moves.left);
             self.event(EventKind::Normal, "MovingReplicas", None, message);
         }
     }
@@ -317,7 +346,7 @@ impl Controller {
     }
 
     /// Begins as many of the next moves as may be under way at once.
-    fn begin_shifts(&mut self) {
+    fn begin_shifts(&mut self, moves_a_broker: usize) {
         if self.moves.next.is_empty() {
             return;
         }
@@ -337,8 +366,7 @@ impl Controller {
                 self.moves.is_stale = true;
                 continue;
             };
-            let has_room =
-                |ordinal: Ordinal| load.get(&ordinal).is_none_or(|load| *load < MOVES_A_BROKER_MAX);
+            let has_room = |ordinal: Ordinal| load.get(&ordinal).is_none_or(|load| *load < moves_a_broker);
             let is_room = copying < MOVES_MAX && self.moves.under_way.len() < WAITING_MAX;
             if is_room && has_room(leader) && has_room(shift.to) {
                 copying += 1;

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::control::broker::Broker;
 use crate::control::controller::Controller;
 use crate::control::desired::{Desired, TopicWish};
 use crate::control::effect::{DocumentName, Effect};
@@ -160,6 +161,7 @@ impl Controller {
             zone: broker.and_then(|broker| broker.zone.clone()),
             state,
             replicas,
+            is_empty: broker.is_some_and(Broker::is_empty),
             message: broker.and_then(|broker| broker.refusal.clone()).map(|(why, _)| why).unwrap_or_default(),
             certificates: broker.map(|broker| broker.certificates.clone()).unwrap_or_default(),
             disk: broker.and_then(|broker| broker.disk),

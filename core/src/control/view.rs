@@ -53,6 +53,10 @@ pub struct Moving {
     pub done: u32,
     /// Of about so many.
     pub total: u32,
+    /// So many were begun, and neither have arrived nor were given up.
+    pub under_way: u32,
+    /// No other ones are begun, by a person's wish.
+    pub is_paused: bool,
 }
 
 /// Why nothing can be decided for the whole Cluster.
@@ -79,6 +83,9 @@ pub struct BrokerView {
     pub state: BrokerState,
     /// How many replicas the table gives it.
     pub replicas: u32,
+    /// It answers, and said in this tenure that its volume holds nothing that anybody could want: no replica, whether the table knows of
+    /// it or not, and no log that was set aside.
+    pub is_empty: bool,
     /// More about it, for people; empty if there is nothing to say.
     pub message: String,
     /// The certificates that it uses, as it calls them; empty: not known.

@@ -175,6 +175,11 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// Whether a log was set aside here, as far as was written.
+    pub(crate) fn keeps_copies(&self) -> bool {
+        self.written.states.values().any(|state| !state.aside.is_empty())
+    }
+
     pub(crate) fn new(incarnation: u128, uid: u64) -> Self {
         Self {
             incarnation: Incarnation(incarnation),

@@ -1,7 +1,10 @@
 //! Some worlds change how many brokers there are, up and down, while blows fall. Whoever runs them takes away only whom the ruling
-//! operator lets go, as a `StatefulSet` does: the highest first. In the calm all carry the same number.
+//! operator lets go, as a `StatefulSet` does: the highest first; and now and then their volumes with them, of those that said that they
+//! hold nothing. Meanwhile somebody pauses moves, and lets more or fewer go on at once. In the calm all carry the same number.
 
-use fulmar_core::control::View;
+use std::collections::BTreeMap;
+
+use fulmar_core::control::{BrokerView, Rebalance, View};
 use fulmar_core::id::PartitionKey;
 
 use crate::event::Event;
@@ -22,6 +25,14 @@ pub(crate) struct Scaling {
     random: Random,
     /// The next change of mind.
     next_ms: u64,
+    /// Whether moves are paused, and how many go on: of its own numbers, too.
+    pace: Random,
+    /// How often moves were paused.
+    pauses: u32,
+    /// Of a tenure whose moves were paused at the last look: how many were under way.
+    paused: Option<(u64, u32)>,
+    /// Volumes of brokers that are not wished and said that they hold nothing, by their node.
+    empty: BTreeMap<usize, u64>,
 }
 
 impl Scaling {
@@ -29,7 +40,15 @@ impl Scaling {
     pub(crate) fn draw(seed: u64) -> Option<Self> {
         let mut random = Random::new(seed ^ 0x51c4_11e5_0b57_ac1e);
         let next_ms = random.between(3_000, 10_000);
-        random.chance(OFTEN).then_some(Self { random, next_ms })
+        let pace = Random::new(seed ^ 0x9a05_ed00_77ac_3e11);
+        random.chance(OFTEN).then_some(Self {
+            random,
+            next_ms,
+            pace,
+            pauses: 0,
+            paused: None,
+            empty: BTreeMap::new(),
+        })
     }
 }
 
@@ -40,9 +59,20 @@ impl World {
         if !self.calm && self.now_ms >= scaling.next_ms {
             scaling.next_ms = self.now_ms + scaling.random.between(1_000, 12_000);
             self.wish_brokers(&mut scaling.random);
+            scaling.pauses += u32::from(self.wish_pace(&mut scaling.pace));
+        } else if self.calm {
+            self.desired.rebalance = Rebalance::default();
         }
+        // An operator that froze may hear later that moves were resumed and paused again: only of the first time it is certain.
+        let is_certain = scaling.pauses == 1 && self.desired.rebalance.paused;
+        scaling.paused = is_certain.then(|| self.look_at_paused(scaling.paused)).flatten();
+        self.look_at_empty(&mut scaling.empty);
+        let (empty, goes) = (std::mem::take(&mut scaling.empty), scaling.pace.chance(500));
         self.scaling = Some(scaling);
-        self.take_away();
+        self.take_away(&empty, goes);
+        if let Some(scaling) = &mut self.scaling {
+            scaling.empty = empty;
+        }
         self.at(LOOK_MS, Event::Scale);
     }
 
@@ -65,6 +95,30 @@ impl World {
         }
     }
 
+    /// Whether moves are paused from now on, which they were not.
+    fn wish_pace(&mut self, random: &mut Random) -> bool {
+        let paused = random.chance(300);
+        let moves_a_broker = random.between(1, 6) as u8;
+        let is_new = paused && !self.desired.rebalance.paused;
+        if is_new {
+            self.totals.count("moves paused");
+            self.story.line(self.now_ms, || "moves are paused".to_owned());
+        }
+        self.desired.rebalance = Rebalance { paused, moves_a_broker };
+        is_new
+    }
+
+    /// What is paused never becomes more in one tenure. Gives what is to be compared with at the next look.
+    fn look_at_paused(&mut self, before: Option<(u64, u32)>) -> Option<(u64, u32)> {
+        let view = self.ruling_view()?;
+        let tenure = view.controller_epoch;
+        let under_way = view.moving.filter(|moving| moving.is_paused)?.under_way;
+        if let Some((_, fewer)) = before.filter(|(then, fewer)| *then == tenure && *fewer < under_way) {
+            self.violate(format!("moves are paused, and {under_way} are under way, which were {fewer}"));
+        }
+        Some((tenure, under_way))
+    }
+
     /// The view of who rules, if it is one of this wish and of a whole table.
     fn ruling_view(&self) -> Option<&View> {
         let active = self.operators.iter().filter(|operator| operator.is_active(self.now_ms));
@@ -75,7 +129,23 @@ impl World {
         (rules && view.wished == self.desired.brokers).then_some(view)
     }
 
-    fn take_away(&mut self) {
+    /// As the operator marks claims: what is wished again, or holds something, is marked no more.
+    fn look_at_empty(&self, empty: &mut BTreeMap<usize, u64>) {
+        empty.retain(|node, _| *node >= usize::from(self.desired.brokers));
+        let Some(view) = self.ruling_view() else { return };
+        let leaves = |broker: &&BrokerView| broker.ordinal.0 >= self.desired.brokers;
+        for broker in view.brokers.iter().filter(leaves) {
+            let node = usize::from(broker.ordinal.0);
+            let Some(this) = self.nodes.get(node).filter(|this| !this.is_odd()) else { continue };
+            if broker.is_empty && broker.replicas == 0 {
+                empty.insert(node, this.disk.uid);
+            } else if broker.replicas > 0 {
+                empty.remove(&node);
+            }
+        }
+    }
+
+    fn take_away(&mut self, empty: &BTreeMap<usize, u64>, volumes_go: bool) {
         let Some(holding) = self.ruling_view().map(|view| view.holding) else { return };
         let stays = self.desired.brokers.max(holding);
         for node in usize::from(stays)..usize::from(self.desired.standing) {
@@ -88,6 +158,16 @@ impl World {
                 self.violate(format!("broker {node} is taken away, and has a part in {key}"));
             }
             self.crash(node, false);
+            // Nobody is asked whether that may be: what is known of it has to be enough.
+            if volumes_go && empty.get(&node) == Some(&self.nodes[node].disk.uid) {
+                self.totals.count("volumes of removed brokers deleted");
+                if self.nodes[node].disk.keeps_copies() {
+                    self.violate(format!("a log that was set aside goes with the volume of broker {node}"));
+                }
+                let uid = self.number();
+                self.nodes[node].lose_volume(uid);
+                self.move_pod(node);
+            }
         }
         self.desired.standing = self.desired.standing.min(stays);
     }

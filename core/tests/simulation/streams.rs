@@ -290,6 +290,7 @@ impl World {
             controller_epoch: node.tenure,
             pages: held.collect(),
             has_replicas: broker.has_replicas(),
+            nothing_aside: !node.disk.keeps_copies(),
             version: "simulated".to_owned(),
         })
     }

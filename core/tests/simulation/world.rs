@@ -136,7 +136,7 @@ impl Shape {
         Self {
             brokers,
             spare: random.between(0, 1) as usize,
-            desired: Desired { brokers: brokers as u16, standing: 0, topics, deleted: Vec::new() },
+            desired: Desired { brokers: brokers as u16, topics, ..Desired::default() },
             least_quorum: quorum,
             rule: Rule::Controllers,
             weather,
@@ -152,9 +152,8 @@ impl Shape {
             spare: 0,
             desired: Desired {
                 brokers: brokers as u16,
-                standing: 0,
                 topics: vec![wish("orders", 1, replicas, quorum)],
-                deleted: Vec::new(),
+                ..Desired::default()
             },
             least_quorum: quorum,
             rule: Rule::Controllers,

@@ -10,6 +10,7 @@ fn view(disks: &[Option<Disk>]) -> View {
         zone: None,
         state: BrokerState::Serving,
         replicas: 0,
+        is_empty: false,
         message: String::new(),
         certificates: String::new(),
         disk: *disk,

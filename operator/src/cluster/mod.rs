@@ -7,6 +7,7 @@ pub mod build;
 pub mod dereference;
 pub mod fallback;
 pub mod growth;
+pub mod leftovers;
 pub mod patience;
 pub mod refresh;
 pub mod remove;
@@ -19,6 +20,7 @@ pub mod volumes;
 
 mod children;
 mod disks;
+mod release;
 mod report;
 mod secrets;
 
@@ -49,6 +51,7 @@ use crate::topic::finalizer::{self, Keeper};
 use self::dereference::{Seen, dereference};
 use self::fallback::Finding;
 use self::growth::{Memory, Volumes};
+use self::leftovers::{Leftovers, Look};
 use self::patience::{Mood, Patience};
 use self::refresh::Told;
 use self::roll::{Health, Step};
@@ -113,6 +116,8 @@ pub struct Attendant {
     mood: Mood,
     /// What Kubernetes refused of the volumes.
     volumes: Memory,
+    /// And of those of brokers that were removed.
+    released: Memory,
     /// The brokers' set was found as it should be in this pass: what the watch tells of it is not of an older template.
     template_in_place: bool,
     /// The template that is in place, by name, and what the last roll found out about it.
@@ -133,6 +138,7 @@ struct Findings<'a> {
     problem: Option<Problem>,
     roll: Option<Step>,
     volumes: Volumes,
+    leftovers: Leftovers,
 }
 
 impl Attendant {
@@ -150,6 +156,7 @@ impl Attendant {
             behind: false,
             mood: Mood::new(Instant::now()),
             volumes: Memory::default(),
+            released: Memory::default(),
             template_in_place: false,
             template: String::new(),
             finding: None,
@@ -204,20 +211,32 @@ impl Attendant {
             Err(invalid) => return Ok(self.report_invalid(cluster, seen, &invalid)),
         };
         let certificates = self.certificates(&wanted).await?;
-        let scale = self.scale(&wanted, seen);
+        let nodes = &self.context.watches.nodes;
+        let pods =
+            pods::brokers(&self.key, &wanted.settings.zone_topology_key, &seen.pods, &seen.claims, nodes);
+        // Under another wish more could be placed on those that leave at any moment.
+        let view = self.settled_view().filter(|view| view.wished == wanted.settings.replicas);
+        let view = view.as_deref();
+        let (standing, set) = (self.standing(seen), told_replicas(seen));
+        let floor = |view: &View| Floor::Known { holding: view.holding, named: view.named };
+        let running = running(set, standing.iter().copied());
+        let scale = scale(wanted.settings.replicas, running, view.map_or(Floor::Unknown, floor));
+        let look = Look { wanted: &wanted, scale, set, pods: &pods, standing: &standing, view };
+        if !self.mark(&look, seen).await? {
+            return Ok(Next::After(BEHIND));
+        }
         let volumes = self.grow(&wanted, seen, scale).await;
         // What is placed needs as many brokers as it has until it is known that it does not.
         let claims = claims(&seen.topics, Some(scale.brokers()));
         let problem = self.apply(&wanted, seen, &certificates, scale).await?;
-        let nodes = &self.context.watches.nodes;
-        let pods =
-            pods::brokers(&self.key, &wanted.settings.zone_topology_key, &seen.pods, &seen.claims, nodes);
         self.steer(&wanted, scale, &claims, seen, &pods, &certificates).await?;
         self.refresh(&wanted, &pods, &certificates).await;
         let roll = self.roll(&wanted, seen, &pods, scale).await?;
+        let leftovers = self.release(cluster, &look, seen).await;
         let finalizers = self.keep_finalizers(&claims).await;
         let (wanted, claims, pods) = (&wanted, &claims[..], &pods[..]);
-        let findings = Findings { cluster, seen, wanted, claims, pods, scale, problem, roll, volumes };
+        let findings =
+            Findings { cluster, seen, wanted, claims, pods, scale, problem, roll, volumes, leftovers };
         let next = self.report(&findings);
         finalizers?;
         Ok(self.next(next, &findings, &certificates))
@@ -247,16 +266,9 @@ impl Attendant {
         (view.controller_epoch > 0 && view.waiting.is_none()).then_some(view)
     }
 
-    fn scale(&self, wanted: &Wanted, seen: &Seen) -> Scale {
-        let set = seen.stateful_set.as_ref().and_then(|set| set.spec.as_ref());
-        let told = set.and_then(|spec| u16::try_from(spec.replicas.unwrap_or(1)).ok());
-        let pods = seen.pods.iter().filter_map(|pod| self.key.ordinal_of_pod(&pod.name_any()));
-        let running = running(told, pods);
-        // Under another wish more could be placed on them at any moment.
-        let view = self.settled_view().filter(|view| view.wished == wanted.settings.replicas);
-        let known = |view: Arc<View>| Floor::Known { holding: view.holding, named: view.named };
-        let floor = view.map_or(Floor::Unknown, known);
-        scale(wanted.settings.replicas, running, floor)
+    /// Every ordinal that has a pod, whosever it is.
+    fn standing(&self, seen: &Seen) -> Vec<u16> {
+        seen.pods.iter().filter_map(|pod| self.key.ordinal_of_pod(&pod.name_any())).collect()
     }
 
     /// Tells the steward what is wished, where the brokers are and what the watch shows of the table; starts one if the certificates are in place.
@@ -282,7 +294,7 @@ impl Attendant {
             self.stewardship = Some(Stewardship::start(client, &self.key, certificates, owner, metrics)?);
         }
         if let Some(stewardship) = &mut self.stewardship {
-            stewardship.desire(topic::desire::desire(wanted.settings.replicas, scale.brokers(), claims));
+            stewardship.desire(topic::desire::desire(&wanted.settings, scale.brokers(), claims));
             stewardship.sight(pods);
             stewardship.show(ledger::shown(&self.key, &seen.tables));
         }
@@ -352,7 +364,8 @@ impl Attendant {
         let waits = findings.problem.is_some()
             || matches!(findings.roll, Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_)))
             || findings.claims.iter().any(|claimed| claimed.is_going() && claimed.is_held())
-            || findings.scale != Scale::AsWanted(findings.wanted.settings.replicas);
+            || findings.scale != Scale::AsWanted(findings.wanted.settings.replicas)
+            || findings.leftovers.is_underway() && !findings.wanted.settings.paused;
         let next = if waits { next.sooner(WAITING) } else { next };
         let next = match self.stewardship.as_ref() {
             Some(stewardship) => stewardship.until_taken_up().map_or(next, |left| next.sooner(left)),
@@ -366,6 +379,12 @@ impl Attendant {
         let until_renewal = Duration::try_from(until_renewal).unwrap_or(Duration::ZERO);
         next.sooner(until_renewal.clamp(WAITING, LOOK_AGAIN))
     }
+}
+
+/// How many brokers the set was told to run.
+fn told_replicas(seen: &Seen) -> Option<u16> {
+    let spec = seen.stateful_set.as_ref().and_then(|set| set.spec.as_ref())?;
+    u16::try_from(spec.replicas.unwrap_or(1)).ok()
 }
 
 /// The revision of the template, once the `StatefulSet`'s controller has seen the last change of it.

@@ -35,6 +35,7 @@ fn saying(certificates: &[&str]) -> View {
         zone: None,
         state: BrokerState::Serving,
         replicas: 0,
+        is_empty: false,
         message: String::new(),
         certificates: (*says).to_owned(),
         disk: None,

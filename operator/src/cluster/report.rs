@@ -30,6 +30,7 @@ impl Attendant {
             wanted: Some(findings.wanted.settings.replicas),
             problem: findings.problem.as_ref(),
             volumes: Some(&findings.volumes),
+            leftovers: Some(&findings.leftovers),
             scale: Some(findings.scale),
             stateful_set: findings.seen.stateful_set.as_deref(),
             pods: findings.pods,
@@ -62,6 +63,7 @@ impl Attendant {
             wanted: None,
             problem: Some(&problem),
             volumes: None,
+            leftovers: None,
             scale: None,
             stateful_set: seen.stateful_set.as_deref(),
             pods: &[],
@@ -210,7 +212,9 @@ impl Attendant {
 pub(super) fn is_restless(view: &View, wanted: u16) -> bool {
     let serves = |broker: &&BrokerView| broker.ordinal.0 < wanted && broker.state == BrokerState::Serving;
     let serving = view.brokers.iter().filter(serves).count();
-    let moves = view.under_replicated > 0 || view.away > 0 || view.moving.is_some();
+    // What is paused may stay so for days.
+    let is_moved = view.moving.is_some_and(|moving| !moving.is_paused || moving.under_way > 0);
+    let moves = view.under_replicated > 0 || view.away > 0 || is_moved;
     serving < usize::from(wanted) || moves || view.waiting.is_some()
 }
 

@@ -122,6 +122,7 @@ fn view(down: Option<u16>, second: u64) -> View {
         zone: None,
         state: if gone(ordinal) { BrokerState::Dead } else { BrokerState::Serving },
         replicas: 0,
+        is_empty: false,
         message: String::new(),
         certificates: String::new(),
         disk: None,

@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 
 use crate::cluster::disks;
 use crate::cluster::growth::{Refusal, Volumes};
+use crate::cluster::leftovers::Leftovers;
 use crate::cluster::roll::Step;
 use crate::cluster::scale::Scale;
 use crate::conditions::{Claim, Truth, conditions};
@@ -27,6 +28,8 @@ pub struct Facts<'a> {
     pub problem: Option<&'a Problem>,
     /// How the volumes are; `None`: they were not looked at.
     pub volumes: Option<&'a Volumes>,
+    /// What became of the volumes of brokers that were removed; `None`: they were not looked at.
+    pub leftovers: Option<&'a Leftovers>,
     /// How many brokers there are to be now.
     pub scale: Option<Scale>,
     /// The brokers' set.
@@ -72,6 +75,7 @@ pub fn status(facts: Facts<'_>, now: Timestamp) -> ClusterStatus {
         rollout_complete(&facts),
         disks::pressure(facts.key, view),
         facts.volumes.map_or_else(Volumes::not_looked_at, Volumes::condition),
+        facts.leftovers.map_or_else(Leftovers::not_looked_at, Leftovers::condition),
     ];
     let replicas = facts.stateful_set.and_then(|set| set.status.as_ref()).map(|status| status.replicas);
     let selector: Vec<_> = facts.key.selector().iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -182,9 +186,10 @@ fn ready(facts: &Facts<'_>) -> Claim {
     }
 }
 
-/// What keeps a volume from the size that is wanted, and needs a person.
+/// What keeps a volume from the size that is wanted, or from going, and needs a person.
 fn refusal<'a>(facts: &Facts<'a>) -> Option<&'a Refusal> {
-    facts.volumes.and_then(|volumes| volumes.refusal.as_ref())
+    let growth = facts.volumes.and_then(|volumes| volumes.refusal.as_ref());
+    growth.or_else(|| facts.leftovers.and_then(|leftovers| leftovers.refusal.as_ref()))
 }
 
 fn reconciling(facts: &Facts<'_>) -> Claim {
@@ -195,12 +200,35 @@ fn reconciling(facts: &Facts<'_>) -> Claim {
             Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_)) => {
                 Claim::new("Reconciling", true, "RollingOut", "brokers are made anew one after the other")
             }
-            Some(Step::Done) | None => match underway(facts).or_else(|| growing(facts)) {
-                Some((reason, message)) => Claim::new("Reconciling", true, reason, message),
-                None => Claim::new("Reconciling", false, "AsWanted", ""),
-            },
+            Some(Step::Done) | None => changing(facts),
         },
     }
+}
+
+/// What goes on though every broker wanted serves as it should.
+fn changing(facts: &Facts<'_>) -> Claim {
+    let name = "Reconciling";
+    let leftovers = || facts.leftovers.and_then(Leftovers::underway);
+    let others = || growing(facts).or_else(leftovers);
+    match underway(facts) {
+        // What a person has paused waits for nobody else; but a Cluster that has brokers too many is not as wanted.
+        Some((PAUSED, message)) if rests(facts) => match others() {
+            Some((reason, message)) => Claim::new(name, true, reason, message),
+            None => Claim::new(name, false, PAUSED, message),
+        },
+        Some((reason, message)) => Claim::new(name, true, reason, message),
+        None => match others() {
+            Some((reason, message)) => Claim::new(name, true, reason, message),
+            None => Claim::new(name, false, "AsWanted", ""),
+        },
+    }
+}
+
+/// Nothing moves, and no broker waits for it to go.
+fn rests(facts: &Facts<'_>) -> bool {
+    let moves = facts.view.and_then(|view| view.moving).is_some_and(|moving| moving.under_way > 0);
+    let leaves = matches!(facts.scale, Some(Scale::Held(_) | Scale::Asking(_)));
+    !moves && !leaves
 }
 
 fn stalled(facts: &Facts<'_>) -> Claim {
@@ -248,7 +276,9 @@ fn growing(facts: &Facts<'_>) -> Option<(&'static str, String)> {
 fn underway(facts: &Facts<'_>) -> Option<(&'static str, String)> {
     let view = facts.view?;
     let crowded = crowded(facts, view);
-    let moved = |moving: Moving| format!("{} of {} replicas are moved{crowded}", moving.done, moving.total);
+    let moved = |moving: Moving| moved(moving, &crowded);
+    let is_paused = view.moving.is_some_and(|moving| moving.is_paused);
+    let unless_paused = |reason| if is_paused { PAUSED } else { reason };
     match (facts.scale, view.moving.map(moved)) {
         (Some(Scale::Held(brokers)), moved) => {
             let unheard: Vec<String> = view.unheard.iter().map(|one| facts.key.pod(one.0)).collect();
@@ -262,15 +292,33 @@ fn underway(facts: &Facts<'_>) -> Option<(&'static str, String)> {
                 ),
             };
             Some((
-                "ScalingDown",
+                unless_paused("ScalingDown"),
                 format!("{brokers} brokers run until those that leave hold nothing: {moved}"),
             ))
         }
         (Some(Scale::Asking(brokers)), _) => {
             Some(("ScalingDown", format!("{brokers} brokers run until it is known what they hold")))
         }
-        (Some(Scale::AsWanted(_)) | None, moved) => moved.map(|moved| ("MovingReplicas", moved)),
+        (Some(Scale::AsWanted(_)) | None, moved) => {
+            moved.map(|moved| (unless_paused("MovingReplicas"), moved))
+        }
     }
+}
+
+/// The reason of what a person has paused.
+const PAUSED: &str = "MovesPaused";
+
+/// How far it is, for people.
+fn moved(moving: Moving, crowded: &str) -> String {
+    let far = format!("{} of {} replicas are moved{crowded}", moving.done, moving.total);
+    if !moving.is_paused {
+        return far;
+    }
+    let rest = match moving.under_way {
+        0 => "nothing moves".to_owned(),
+        under_way => format!("{under_way} are on their way, and no other one begins to move"),
+    };
+    format!("{far}; {rest} until spec.rebalance.paused is false")
 }
 
 /// Brokers that take no replicas, for people; empty if all do.
@@ -317,10 +365,11 @@ fn balanced(facts: &Facts<'_>) -> Claim {
 /// What people see of it in a column.
 fn operation(facts: &Facts<'_>) -> Option<Operation> {
     let moving = facts.view.filter(|view| view.controller_epoch > 0)?.moving?;
-    let (kind, step) = match facts.scale {
-        Some(Scale::Held(_) | Scale::Asking(_)) => (OperationType::ScaleDown, "MovingReplicas"),
-        Some(Scale::AsWanted(_)) | None => (OperationType::Rebalance, "MovingReplicas"),
+    let kind = match facts.scale {
+        Some(Scale::Held(_) | Scale::Asking(_)) => OperationType::ScaleDown,
+        Some(Scale::AsWanted(_)) | None => OperationType::Rebalance,
     };
+    let step = if moving.is_paused && moving.under_way == 0 { "Paused" } else { "MovingReplicas" };
     let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     Some(Operation {
         kind,

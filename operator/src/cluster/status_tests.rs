@@ -16,6 +16,7 @@ fn broker(ordinal: u16, state: BrokerState) -> BrokerView {
         zone: None,
         state,
         replicas: 0,
+        is_empty: false,
         message: String::new(),
         certificates: String::new(),
         disk: None,
@@ -37,12 +38,12 @@ fn told_of(
     view: Option<&View>,
     change: impl FnOnce(&mut Facts<'_>),
 ) -> ClusterStatus {
-    told_by(cluster, (pods, &Volumes::default()), view, change)
+    told_by(cluster, (pods, &Volumes::default(), &Leftovers::default()), view, change)
 }
 
 fn told_by(
     cluster: &Cluster,
-    (pods, volumes): (&[BrokerPod], &Volumes),
+    (pods, volumes, leftovers): (&[BrokerPod], &Volumes, &Leftovers),
     view: Option<&View>,
     change: impl FnOnce(&mut Facts<'_>),
 ) -> ClusterStatus {
@@ -54,6 +55,7 @@ fn told_by(
         wanted: Some(3),
         problem: None,
         volumes: Some(volumes),
+        leftovers: Some(leftovers),
         scale: Some(Scale::AsWanted(3)),
         stateful_set: Some(&set),
         pods,
@@ -127,7 +129,7 @@ fn a_scale_down_below_the_floor_is_refused_aloud() {
 
 #[test]
 fn a_scale_down_tells_how_far_it_is_and_takes_no_readiness_away() {
-    let moving = Some(fulmar_core::control::Moving { done: 37, total: 120 });
+    let moving = Some(fulmar_core::control::Moving { done: 37, total: 120, under_way: 4, is_paused: false });
     let view = View { moving, holding: 3, wished: 2, min_brokers: 2, ..serving() };
     let status = told(Some(&view), |facts| {
         facts.wanted = Some(2);
@@ -144,6 +146,48 @@ fn a_scale_down_tells_how_far_it_is_and_takes_no_readiness_away() {
     assert_eq!(status.operation.unwrap().progress, "Rebalance 37/120");
     let status = told(Some(&serving()), |_| ());
     assert_eq!((condition(&status, "Balanced").0, &status.operation), ("True", &None));
+}
+
+#[test]
+fn moves_that_are_paused_are_told_and_keep_nobody_waiting_but_who_leaves() {
+    let paused = |under_way| Some(Moving { done: 7, total: 20, under_way, is_paused: true });
+    let mut view = View { moving: paused(2), ..serving() };
+    let status = told(Some(&view), |_| ());
+    let message = "7 of 20 replicas are moved; 2 are on their way, and no other one begins to move until \
+                   spec.rebalance.paused is false";
+    assert_eq!(condition(&status, "Balanced"), ("False", "MovesPaused", message));
+    assert_eq!(condition(&status, "Reconciling"), ("True", "MovesPaused", message));
+    assert_eq!(status.operation.unwrap().step, "MovingReplicas");
+    view.moving = paused(0);
+    let status = told(Some(&view), |_| ());
+    let message = "7 of 20 replicas are moved; nothing moves until spec.rebalance.paused is false";
+    assert_eq!(condition(&status, "Balanced"), ("False", "MovesPaused", message));
+    assert_eq!(condition(&status, "Reconciling"), ("False", "MovesPaused", message));
+    assert_eq!(condition(&status, "Ready").0, "True");
+    assert_eq!(status.operation.unwrap().step, "Paused");
+    let status = told(Some(&view), |facts| facts.scale = Some(Scale::Held(5)));
+    let (truth, reason, message) = condition(&status, "Reconciling");
+    assert_eq!((truth, reason), ("True", "MovesPaused"), "two pods too many run");
+    assert!(message.starts_with("5 brokers run until those that leave hold nothing: 7 of 20"), "{message}");
+}
+
+#[test]
+fn a_volume_that_goes_is_told_and_one_that_may_not_go_needs_a_person() {
+    let going = Leftovers { going: vec!["data-orders-4".to_owned()], ..Leftovers::default() };
+    let told = |leftovers: &Leftovers| {
+        let volumes = Volumes::default();
+        told_by(&cluster(|_| ()), (&[], &volumes, leftovers), Some(&serving()), |_| ())
+    };
+    let status = told(&going);
+    let message = "claims of removed brokers go: data-orders-4";
+    assert_eq!(condition(&status, "Reconciling"), ("True", "DeletingVolumes", message));
+    assert_eq!(condition(&status, "VolumesReleased"), ("False", "DeletingVolumes", message));
+    assert_eq!(condition(&status, "Ready").0, "True");
+    let refusal = Some(Refusal { reason: "DeletionRefused", message: "forbidden".to_owned() });
+    let refused = Leftovers { refusal, ..Leftovers::default() };
+    let status = told(&refused);
+    assert_eq!(condition(&status, "Stalled"), ("True", "DeletionRefused", "forbidden"));
+    assert_eq!(condition(&status, "VolumesReleased"), ("False", "DeletionRefused", "forbidden"));
 }
 
 #[test]
@@ -176,7 +220,7 @@ fn it_is_balanced_once_those_that_joined_have_their_part() {
 #[test]
 fn what_holds_up_a_scale_down_is_named() {
     let disk = fulmar_core::control::Disk { total_bytes: 1 << 30, used_percent: 85, is_full: false };
-    let moving = Some(Moving { done: 1, total: 9 });
+    let moving = Some(Moving { done: 1, total: 9, under_way: 1, is_paused: false });
     let mut view = View { moving, holding: 4, named: 4, ..serving() };
     view.brokers[1].disk = Some(disk);
     view.brokers.push(broker(3, BrokerState::Dead));
@@ -243,7 +287,8 @@ fn conditions_stand_in_a_fixed_order_and_the_same_facts_give_the_same_status() {
             "ZonesKnown",
             "RolloutComplete",
             "DiskPressure",
-            "VolumesSized"
+            "VolumesSized",
+            "VolumesReleased"
         ]
     );
     let mut again = cluster(|_| ());
@@ -255,7 +300,7 @@ fn conditions_stand_in_a_fixed_order_and_the_same_facts_give_the_same_status() {
 fn a_volume_that_cannot_grow_is_stalled_and_the_cluster_serves() {
     let refusal = Refusal { reason: "ClassCannotGrow", message: "set allowVolumeExpansion".to_owned() };
     let volumes = Volumes { refusal: Some(refusal), ..Volumes::default() };
-    let status = told_by(&cluster(|_| ()), (&[], &volumes), Some(&serving()), |_| ());
+    let status = told_by(&cluster(|_| ()), (&[], &volumes, &Leftovers::default()), Some(&serving()), |_| ());
     assert_eq!(condition(&status, "Stalled"), ("True", "ClassCannotGrow", "set allowVolumeExpansion"));
     assert_eq!(condition(&status, "VolumesSized").1, "ClassCannotGrow");
     assert_eq!(condition(&status, "Ready").0, "True");
@@ -266,7 +311,7 @@ fn a_volume_that_cannot_grow_is_stalled_and_the_cluster_serves() {
 fn volumes_that_grow_are_being_reconciled_and_the_largest_is_told() {
     let growing = vec!["data-orders-0 has 10Gi of 20Gi: the volume grows".to_owned()];
     let volumes = Volumes { growing, capacity: Some("10Gi".to_owned()), ..Volumes::default() };
-    let status = told_by(&cluster(|_| ()), (&[], &volumes), Some(&serving()), |_| ());
+    let status = told_by(&cluster(|_| ()), (&[], &volumes, &Leftovers::default()), Some(&serving()), |_| ());
     assert_eq!(condition(&status, "Reconciling").1, "VolumesGrow");
     assert_eq!(condition(&status, "VolumesSized").1, "Growing");
     assert_eq!(status.storage_capacity.as_deref(), Some("10Gi"));
@@ -278,7 +323,8 @@ fn a_pod_that_waits_for_its_volume_says_which_claim_and_class() {
     let mut waiting = pod();
     waiting.trouble = Some("Unschedulable: pod has unbound immediate PersistentVolumeClaims".to_owned());
     let pods = [waiting];
-    let status = told_by(&cluster(|_| ()), (&pods, &volumes), Some(&serving()), |_| ());
+    let status =
+        told_by(&cluster(|_| ()), (&pods, &volumes, &Leftovers::default()), Some(&serving()), |_| ());
     let (truth, reason, message) = condition(&status, "Ready");
     assert_eq!((truth, reason), ("False", "VolumesPending"));
     assert!(message.contains("data-orders-0 has no volume of StorageClass fast yet"), "{message}");

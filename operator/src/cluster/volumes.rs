@@ -1,8 +1,8 @@
 //! The claims: whether they go with their Cluster (an owner on each, or none), and that each asks for the wanted size.
 //!
-//! Claims are the only place where records are, so these are the only hands that the operator lays on them. A claim that is
-//! not named here is never touched, and no claim is ever deleted by the operator itself: the garbage collector does that,
-//! when the Cluster that owns it is gone.
+//! Claims are the only place where records are, so these, and `release` for brokers that were removed, are the only hands that the
+//! operator lays on them. With a Cluster no claim is ever deleted by the operator itself: the garbage collector does that, when
+//! the Cluster that owns it is gone.
 //!
 //! The template of the claims in the `StatefulSet` can never be changed. It keeps the size that it was made with: a claim that
 //! is missing is made here, with the size that is wanted now, before the set comes to it.

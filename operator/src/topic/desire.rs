@@ -1,18 +1,22 @@
 //! What is wished of a Cluster and its Topics, in the controller's words. No client.
 
-use fulmar_core::control::{Desired, LossWord, TopicWish};
-use fulmar_crds::validate::TopicSettings;
+use fulmar_core::control::{Desired, LossWord, Rebalance, TopicWish};
+use fulmar_crds::validate::{ClusterSettings, TopicSettings};
 
 use crate::topic::claims::Claimed;
 
-/// The wish: so many brokers, of which there are `standing` now.
-pub fn desire(brokers: u16, standing: u16, claims: &[Claimed]) -> Desired {
+/// The wish: what is wanted of the Cluster, which has `standing` brokers now, and its Topics.
+pub fn desire(settings: &ClusterSettings, standing: u16, claims: &[Claimed]) -> Desired {
     let alive = claims.iter().filter(|claimed| !claimed.is_going());
     Desired {
-        brokers,
+        brokers: settings.replicas,
         standing,
         topics: alive.filter_map(Claimed::holder).map(wish).collect(),
         deleted: claims.iter().filter_map(Claimed::condemned).map(str::to_owned).collect(),
+        rebalance: Rebalance {
+            paused: settings.rebalance.paused,
+            moves_a_broker: settings.rebalance.moves_per_broker,
+        },
     }
 }
 

@@ -1,6 +1,7 @@
 use fulmar_crds::topic::DeletionPolicy;
 
 use super::*;
+use crate::cluster::fixture::wanted;
 use crate::names::FINALIZER_RECORDS;
 use crate::topic::claims::claims;
 use crate::topic::fixture::topic;
@@ -20,7 +21,9 @@ fn a_topic_is_wished_until_it_is_deleted_and_only_a_policy_deletes_its_records()
         )
     };
     let topics = [stays, going("retained", DeletionPolicy::Retain), going("deleted", DeletionPolicy::Delete)];
-    let desired = desire(3, 5, &claims(&topics, Some(3)));
+    let settings = wanted(|cluster| cluster.spec.rebalance.paused = true).settings;
+    let desired = desire(&settings, 5, &claims(&topics, Some(3)));
+    assert_eq!(desired.rebalance, Rebalance { paused: true, moves_a_broker: 4 });
     assert_eq!((desired.brokers, desired.present()), (3, 5));
     assert_eq!(desired.deleted, ["deleted"]);
     let [wish] = desired.topics.as_slice() else { panic!("one wish") };
@@ -31,5 +34,6 @@ fn a_topic_is_wished_until_it_is_deleted_and_only_a_policy_deletes_its_records()
 #[test]
 fn what_is_kept_for_ever_has_no_limit() {
     let topic = topic("orders", |topic| topic.spec.retention.time = "Forever".to_owned(), 10);
-    assert_eq!(desire(3, 3, &claims(&[topic], Some(3))).topics[0].retention_ms, None);
+    let settings = wanted(|_| ()).settings;
+    assert_eq!(desire(&settings, 3, &claims(&[topic], Some(3))).topics[0].retention_ms, None);
 }

@@ -198,6 +198,7 @@ fn answer(ordinal: u16, volume: &MutexGuard<'_, Volume>) -> proto::BrokerHello {
         pages: Vec::new(),
         has_replicas: !volume.entries.is_empty(),
         version: "double".to_owned(),
+        nothing_aside: true,
     }
 }
 

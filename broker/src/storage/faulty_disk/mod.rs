@@ -142,6 +142,10 @@ impl Files for FaultyDisk {
         SystemFiles.exists(path)
     }
 
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        SystemFiles.list(dir)
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         SystemFiles.create_dir(path)
     }

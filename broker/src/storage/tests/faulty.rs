@@ -308,6 +308,12 @@ impl Files for FaultyFiles {
         Ok(world.names.keys().any(|name| name.starts_with(path)))
     }
 
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let world = self.world.lock();
+        let below = world.names.keys().filter_map(|name| name.strip_prefix(dir).ok()?.components().next());
+        Ok(below.map(|first| dir.join(first)).collect())
+    }
+
     fn create_dir(&self, _path: &Path) -> io::Result<()> {
         Ok(())
     }

@@ -50,6 +50,10 @@ impl Files for SmallDisk {
         SystemFiles.exists(path)
     }
 
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        SystemFiles.list(dir)
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         SystemFiles.create_dir(path)
     }

@@ -272,9 +272,38 @@ fn each_start_is_a_session_and_only_a_restored_volume_changes_its_incarnation() 
     files.crash(Crash::Drop);
     let third = open(&files);
     assert_ne!(third.opened.identity.incarnation, identity.incarnation);
+    assert!(third.storage.keeps_copies());
     assert!(third.opened.replicas.is_empty());
     let aside = format!("/data/set-aside-{}/records.redb", identity.incarnation);
     assert!(files.paths().contains(&aside.into()), "nothing is deleted");
+}
+
+#[test]
+fn that_a_volume_keeps_copies_is_known_at_once_and_at_each_start_until_they_are_gone() {
+    let files = FaultyFiles::default();
+    let running = open(&files);
+    fill(&running, key(1), 20, &[100]);
+    assert!(!running.storage.keeps_copies());
+    let producers = ProducerTable::default().encode();
+    running.write(key(1), 21, Write::SetAside { to: Offset(10), producers });
+    assert!(running.storage.keeps_copies(), "before it is durable");
+    running.durable(key(1), 21);
+    drop(running);
+    files.crash(Crash::Drop);
+    let running = open(&files);
+    assert!(running.storage.keeps_copies());
+    running.write(key(1), 1, Write::ForgetAside);
+    running.durable(key(1), 1);
+    running.storage.close().unwrap();
+    let running = open(&files);
+    assert!(!running.storage.keeps_copies());
+    running.storage.mark_restored().unwrap();
+    running.storage.close().unwrap();
+    for _ in 0..2 {
+        let copy = open(&files);
+        assert!(copy.storage.keeps_copies(), "what it held before is beside it");
+        copy.storage.close().unwrap();
+    }
 }
 
 #[test]

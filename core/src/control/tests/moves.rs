@@ -44,7 +44,19 @@ fn within_bounds(world: &World) {
             *to.entry(learner.ordinal).or_default() += 1;
         }
     }
-    assert!(all <= 16 && to.values().all(|learners| *learners <= 4), "{all} under way: {to:?}");
+    let most = usize::from(world.desired.rebalance.moves_a_broker);
+    assert!(all <= 16 && to.values().all(|learners| *learners <= most), "{all} under way: {to:?}");
+}
+
+/// How many replicas learn, or take the place of others.
+fn under_way(world: &World) -> usize {
+    let moves = |entry: &&Entry| !entry.learners.is_empty() || matches!(entry.members, Members::Joint { .. });
+    world.entries().values().filter(moves).count()
+}
+
+fn pause(world: &mut World, paused: bool) {
+    world.desired.rebalance.paused = paused;
+    world.wish();
 }
 
 pub(super) fn loads(world: &World) -> Vec<u32> {
@@ -154,6 +166,96 @@ fn a_wish_that_is_turned_back_half_way_returns() {
     run_until(&mut world, "and once more", |world| world.view.holding == 3 && is_calm(world));
     join(&mut world, 5);
     run_until(&mut world, "and back", |world| is_calm(world) && skew(&loads(world)) <= 1);
+}
+
+#[test]
+fn paused_moves_go_to_their_end_and_no_other_one_begins_until_they_are_resumed() {
+    let mut world = World::new(3, vec![wish("orders", 30)]);
+    world.run(2 * SECOND);
+    join(&mut world, 5);
+    run_until(&mut world, "some are under way", |world| under_way(world) >= 4);
+    pause(&mut world, true);
+    run_until(&mut world, "they go to their end", |world| under_way(world) == 0);
+    let moving = world.view.moving.unwrap();
+    assert!(moving.is_paused && moving.under_way == 0 && (4..=24).contains(&moving.done), "{moving:?}");
+    assert!(moving.total >= 36, "people see how many are left: {moving:?}");
+    assert!(world.told("MovesPaused") && !world.told("ReplicasMoved"));
+    let members =
+        |world: &World| -> Vec<Members> { world.entries().into_values().map(|one| one.members).collect() };
+    let before = members(&world);
+    world.run(90 * SECOND);
+    assert_eq!(members(&world), before);
+    assert!(world.controller.moves.is_at_rest(), "and nothing is looked at in vain");
+    // Nor does another tenure, which knows nothing of what was before.
+    world.wall += 1_000_000;
+    world.restart_controller();
+    world.run(90 * SECOND);
+    assert_eq!(members(&world), before);
+    assert!(world.view.moving.is_some_and(|moving| moving.is_paused), "{:?}", world.view.moving);
+    pause(&mut world, false);
+    run_until(&mut world, "it spreads", |world| is_calm(world) && skew(&loads(world)) <= 1);
+    assert!(world.told("MovesResumed") && world.told("ReplicasMoved"));
+}
+
+#[test]
+fn a_lost_volume_is_replaced_though_moves_are_paused() {
+    let mut world = World::new(3, vec![wish("orders", 6)]);
+    world.run(2 * SECOND);
+    pause(&mut world, true);
+    world.kill(1);
+    world.run(SECOND);
+    world.add_broker(1, 500);
+    run_until(&mut world, "all is whole", |world| {
+        let joined = |entry: &Entry| entry.members.replicas().iter().any(|one| one.incarnation.0 == 500);
+        is_calm(world) && world.entries().values().all(joined)
+    });
+}
+
+#[test]
+fn brokers_that_leave_keep_what_they_hold_while_moves_are_paused() {
+    let mut world = World::new(5, vec![wish("orders", 20)]);
+    world.run(2 * SECOND);
+    pause(&mut world, true);
+    leave(&mut world, 3);
+    world.run(60 * SECOND);
+    assert_eq!((world.view.holding, under_way(&world)), (5, 0));
+    assert!(world.view.brokers.iter().all(|broker| !broker.is_empty), "{:?}", world.view.brokers);
+    pause(&mut world, false);
+    run_until(&mut world, "3 and 4 are empty", |world| world.view.holding == 3);
+    let empty = |world: &World| -> Vec<u16> {
+        world.view.brokers.iter().filter(|broker| broker.is_empty).map(|broker| broker.ordinal.0).collect()
+    };
+    assert_eq!(empty(&world), [3, 4], "and it is known that they are");
+    world.kill(4);
+    world.run(5 * SECOND);
+    assert_eq!(empty(&world), [3], "who does not answer says nothing");
+    // Its next process finds that it keeps a log that a person gave up.
+    world.brokers.get_mut(&4).unwrap().keeps_copies = true;
+    world.start(4);
+    world.run(5 * SECOND);
+    assert_eq!((empty(&world), world.view.holding), (vec![3], 3));
+}
+
+#[test]
+fn as_many_move_to_a_broker_at_once_as_is_wished() {
+    let most_with = |moves_a_broker: u8| {
+        let mut world = World::new(3, vec![wish("orders", 40)]);
+        world.desired.rebalance.moves_a_broker = moves_a_broker;
+        world.wish();
+        world.run(2 * SECOND);
+        // Not one is done, so that all that may be are under way.
+        world.add_broker(3, 4);
+        world.brokers.get_mut(&3).unwrap().stuck = true;
+        join(&mut world, 4);
+        run_until(&mut world, "as many as may", |world| under_way(world) >= usize::from(moves_a_broker));
+        world.run(5 * SECOND);
+        within_bounds(&world);
+        let most = under_way(&world);
+        unstick(&mut world, 3);
+        run_until(&mut world, "it spreads", |world| is_calm(world) && skew(&loads(world)) <= 1);
+        most
+    };
+    assert_eq!([1, 4, 5].map(most_with), [1, 4, 5]);
 }
 
 #[test]

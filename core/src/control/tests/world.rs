@@ -44,6 +44,8 @@ pub(super) struct FakeBroker {
     /// The storage loop stands still.
     pub(super) disk_hangs: bool,
     pub(super) volume: String,
+    /// Something lies beside its replicas.
+    pub(super) keeps_copies: bool,
     pub(super) zone: Option<String>,
     pub(super) greeting: Option<Greeting>,
     answered: bool,
@@ -124,7 +126,7 @@ impl World {
             controller: Controller::new(),
             ledger: BTreeMap::new(),
             brokers: BTreeMap::new(),
-            desired: Desired { brokers, standing: 0, topics, deleted: Vec::new() },
+            desired: Desired { brokers, topics, ..Desired::default() },
             view: Arc::new(View::default()),
             events: Vec::new(),
             writes: 0,
@@ -164,6 +166,7 @@ impl World {
             stuck: false,
             disk_hangs: false,
             volume: format!("claim-{incarnation}"),
+            keeps_copies: false,
             zone: None,
             greeting: self.brokers.get(&ordinal).and_then(|before| before.greeting.clone()),
             answered: false,
@@ -551,6 +554,7 @@ impl FakeBroker {
                 })
                 .collect(),
             has_replicas: !self.replicas.is_empty(),
+            nothing_aside: !self.keeps_copies,
             version: "test".to_owned(),
         }
     }
