@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::images::{self, EARLIER, Source};
+use crate::images::{self, Architecture, EARLIER, Source};
 use crate::process;
 use crate::workspace::Workspace;
 
@@ -74,6 +74,7 @@ impl Earlier {
                 dockerfiles: &source,
                 folder: &self.folder,
                 names: &EARLIER,
+                architecture: Architecture::HERE,
             },
         )?;
         let chart = self.folder.join("chart");

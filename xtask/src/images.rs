@@ -1,16 +1,18 @@
 //! `cargo xtask images`: the images of broker and operator from the binaries that the tests use, by the Dockerfiles that a user's
-//! `docker build` takes. The stage that compiles is not run here: binaries are given (`--target prebuilt`).
+//! `docker build` takes. The stage that compiles is not run here: binaries are given (`--target prebuilt`). Beside each image lies the
+//! bill of what is linked into its program (`sbom`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::earlier::Earlier;
 use crate::kubernetes;
 use crate::process;
+use crate::sbom::{self, Materials};
 use crate::workspace::Workspace;
 
 /// The names of one version's images in a test's cluster; no registry has them.
@@ -35,6 +37,67 @@ pub(crate) struct Source<'a> {
     pub(crate) dockerfiles: &'a Path,
     pub(crate) folder: &'a Path,
     pub(crate) names: &'a Names,
+    pub(crate) architecture: Architecture,
+}
+
+/// What the programs of an image run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Architecture {
+    Amd64,
+    Arm64,
+}
+
+impl Architecture {
+    /// This machine's; what images are not made for is taken for the first, and fails where it is built.
+    pub(crate) const HERE: Self = if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::Amd64 };
+
+    fn triple(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64-unknown-linux-gnu",
+            Self::Arm64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+
+    /// The prefix of its tools on another machine, and Debian's package of them.
+    fn tools(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Amd64 => ("x86_64-linux-gnu-gcc", "x86_64-linux-gnu-strip", "gcc-x86-64-linux-gnu"),
+            Self::Arm64 => ("aarch64-linux-gnu-gcc", "aarch64-linux-gnu-strip", "gcc-aarch64-linux-gnu"),
+        }
+    }
+
+    fn strip(self) -> &'static str {
+        if self == Self::HERE { "strip" } else { self.tools().1 }
+    }
+
+    /// As images name it.
+    fn platform(self) -> &'static str {
+        match self {
+            Self::Amd64 => "linux/amd64",
+            Self::Arm64 => "linux/arm64",
+        }
+    }
+
+    /// The workspace that builds for it: this one, or one that crosses over.
+    fn workspace(self, here: &Workspace) -> Result<Option<Workspace>> {
+        if self == Self::HERE {
+            return Ok(None);
+        }
+        let (linker, _, package) = self.tools();
+        if !process::succeeds(Command::new(linker).arg("--version")) {
+            bail!("{linker} is not there to link for {}: apt-get install {package}", self.platform());
+        }
+        let installed = process::output(Command::new("rustup").current_dir(here.root()).args([
+            "target",
+            "list",
+            "--installed",
+        ]));
+        let triple = self.triple();
+        if installed.is_ok_and(|installed| !installed.lines().any(|line| line == triple)) {
+            bail!("the standard library for {triple} is not there: rustup target add {triple}");
+        }
+        Ok(Some(here.crossing_to(triple, linker)))
+    }
 }
 
 struct Image {
@@ -52,11 +115,17 @@ pub(crate) struct Arguments {
     /// Also those of the earlier version that e2e/earlier-version names
     #[arg(long)]
     earlier: bool,
+    /// For which machines; the others' are only written, to target/images/ARCH
+    #[arg(long, default_value_t = Architecture::HERE, value_enum)]
+    arch: Architecture,
 }
 
 /// Builds, and imports into the developer's cluster.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::locate()?;
+    if let Some(other) = arguments.arch.workspace(&workspace)? {
+        return cross(&other, arguments);
+    }
     let cluster = kubernetes::developers(&workspace);
     if !arguments.no_import && !cluster.is_up() {
         bail!(
@@ -85,24 +154,59 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Builds for machines of another sort; nobody here can run it.
+fn cross(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let arch = arguments.arch;
+    if !arguments.no_import || arguments.earlier {
+        bail!("images for {} are only written: --no-import, and not --earlier", arch.platform());
+    }
+    process::run(workspace.cargo("build").args(CROSSED).arg("--bins"))?;
+    let name = arch.platform().trim_start_matches("linux/");
+    let folder = workspace.target().join("images").join(name);
+    for archive in build_in(workspace, &CROSSED, &folder, arch)? {
+        println!("{}", archive.display());
+    }
+    Ok(())
+}
+
 /// Compiles every binary of the workspace, all at once: another selection of packages could choose other features of what they
 /// share, and compile that again.
 pub(crate) fn build_binaries(workspace: &Workspace) -> Result<()> {
-    process::run(workspace.cargo("build").args(["--workspace", "--bins"]))
+    process::run(workspace.cargo("build").args(ALL).arg("--bins"))
 }
 
 /// Builds the images' archives from the binaries that are there.
 pub(crate) fn build(workspace: &Workspace) -> Result<Vec<PathBuf>> {
-    build_from(
-        workspace,
-        &Source {
-            binaries: &workspace.binaries(),
-            dockerfiles: workspace.root(),
-            folder: &workspace.target().join("images"),
-            names: &CURRENT,
-        },
-    )
+    build_in(workspace, &ALL, &workspace.target().join("images"), Architecture::HERE)
 }
+
+/// What is compiled for this machine: see [`build_binaries`].
+const ALL: [&str; 1] = ["--workspace"];
+
+/// And for others, where nothing else is tested.
+const CROSSED: [&str; 4] = ["--package", PROGRAMS[0], "--package", PROGRAMS[1]];
+
+fn build_in(
+    workspace: &Workspace,
+    packages: &[&str],
+    folder: &Path,
+    architecture: Architecture,
+) -> Result<Vec<PathBuf>> {
+    let binaries = workspace.binaries();
+    let (dockerfiles, names) = (workspace.root(), &CURRENT);
+    let archives =
+        build_from(workspace, &Source { binaries: &binaries, dockerfiles, folder, names, architecture })?;
+    let materials = Materials::of(workspace, packages)?;
+    for program in PROGRAMS {
+        let bill = sbom::path(folder, program);
+        let crates = materials.write(program, &binaries.join(program), &bill)?;
+        println!("images: {crates} crates are linked into {program}: {}", bill.display());
+    }
+    Ok(archives)
+}
+
+/// Each has an image, and a bill.
+const PROGRAMS: [&str; 2] = ["fulmar-broker", "fulmar-operator"];
 
 /// Builds the archives of one version's images.
 pub(crate) fn build_from(workspace: &Workspace, source: &Source<'_>) -> Result<Vec<PathBuf>> {
@@ -132,12 +236,14 @@ impl Image {
             .with_context(|| format!("could not make {}", context.display()))?;
         // Names of functions stay, for backtraces; line tables are most of the size and would be copied to every node.
         let stripped = context.join("prebuilt").join(self.binary);
-        process::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(&binary))?;
+        let mut strip = Command::new(source.architecture.strip());
+        process::run(strip.arg("--strip-debug").arg("-o").arg(&stripped).arg(&binary))?;
         let archive = source.folder.join(format!("{}.tar", self.binary));
         if archive.exists() {
             fs::remove_file(&archive).with_context(|| format!("could not remove {}", archive.display()))?;
         }
-        builder.build(self.name, &source.dockerfiles.join(self.dockerfile), &context, &archive)?;
+        let dockerfile = source.dockerfiles.join(self.dockerfile);
+        builder.build(self.name, source.architecture.platform(), &dockerfile, &context, &archive)?;
         Ok(archive)
     }
 }
@@ -171,11 +277,19 @@ impl Builder {
         }
     }
 
-    fn build(&self, image: &str, dockerfile: &Path, context: &Path, archive: &Path) -> Result<()> {
+    fn build(
+        &self,
+        image: &str,
+        platform: &str,
+        dockerfile: &Path,
+        context: &Path,
+        archive: &Path,
+    ) -> Result<()> {
         match self {
             Self::Docker => {
                 let mut build = Command::new("docker");
-                build.args(["build", "--quiet", "--target", "prebuilt", "--tag", image, "--file"]);
+                build.args(["build", "--quiet", "--platform", platform]);
+                build.args(["--target", "prebuilt", "--tag", image, "--file"]);
                 process::output(build.arg(dockerfile).arg(context))?;
                 process::run(Command::new("docker").args(["save", "--output"]).arg(archive).arg(image))
             }
@@ -186,6 +300,8 @@ impl Builder {
                     "--quiet",
                     "--isolation",
                     "chroot",
+                    "--platform",
+                    platform,
                     "--target",
                     "prebuilt",
                     "--tag",

@@ -16,6 +16,7 @@ mod instructions;
 mod kubernetes;
 mod process;
 mod report;
+mod sbom;
 mod simulate;
 mod test;
 mod tools;

@@ -14,6 +14,8 @@ pub(crate) struct Workspace {
     root: PathBuf,
     target: PathBuf,
     triple: String,
+    /// What links, where that is not what links for this machine.
+    linker: Option<&'static str>,
 }
 
 impl Workspace {
@@ -34,7 +36,13 @@ impl Workspace {
         let about = process::output(Command::new("rustc").current_dir(&root).arg("-vV"))?;
         let host =
             about.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
-        Ok(Self { target: PathBuf::from(target), triple: host.to_owned(), root })
+        Ok(Self { target: PathBuf::from(target), triple: host.to_owned(), root, linker: None })
+    }
+
+    /// The same for another target, whose programs do not run here; `linker` makes them.
+    pub(crate) fn crossing_to(&self, triple: &str, linker: &'static str) -> Self {
+        let (root, target) = (self.root.clone(), self.target.clone());
+        Self { root, target, triple: triple.to_owned(), linker: Some(linker) }
     }
 
     /// The checkout's top folder.
@@ -84,11 +92,18 @@ impl Workspace {
         if self.makes_static_binaries() {
             command.env(self.flags_variable(), "-C target-feature=+crt-static");
         }
+        if let Some(linker) = self.linker {
+            command.env(self.variable("LINKER"), linker);
+        }
     }
 
     /// The variable with the compiler's flags for the one target.
     pub(crate) fn flags_variable(&self) -> String {
-        format!("CARGO_TARGET_{}_RUSTFLAGS", self.triple.to_uppercase().replace('-', "_"))
+        self.variable("RUSTFLAGS")
+    }
+
+    fn variable(&self, name: &str) -> String {
+        format!("CARGO_TARGET_{}_{name}", self.triple.to_uppercase().replace('-', "_"))
     }
 
     /// The one target.
