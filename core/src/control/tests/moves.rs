@@ -199,7 +199,7 @@ fn paused_moves_go_to_their_end_and_no_other_one_begins_until_they_are_resumed()
 
 #[test]
 fn a_lost_volume_is_replaced_though_moves_are_paused() {
-    let mut world = World::new(3, vec![wish("orders", 6)]);
+    let mut world = World::new(3, vec![wish("orders", 4)]);
     world.run(2 * SECOND);
     pause(&mut world, true);
     world.kill(1);
