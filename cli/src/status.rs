@@ -115,7 +115,7 @@ impl Status {
 
     /// Until nobody reads it any more. That no broker answers for a while is part of what is watched.
     async fn follow(&self, admin: &Admin) -> Result<(), Failed> {
-        let mut live = Live::new();
+        let mut screen = Live::new();
         loop {
             let told = admin.describe_cluster().await;
             if self.output.is_json() {
@@ -126,8 +126,8 @@ impl Status {
                 let shown = told.map_or_else(|why| why.to_string(), |told| as_table(&told));
                 let every = humantime::format_duration(LOOK_EVERY);
                 let text = format!("{shown}\n\nAt {now}, every {every}; Ctrl-C stops");
-                if live.is_terminal() {
-                    live.draw(&text);
+                if screen.is_terminal() {
+                    screen.draw(&text);
                 } else {
                     writeln!(io::stdout().lock(), "{text}\n")?;
                 }
