@@ -65,7 +65,7 @@ async fn compressed_batches_are_sent_again_like_others_and_are_smaller() {
     for compression in Compression::ALL {
         let (world, producer) =
             producer(1, |builder| builder.batch_bytes_max(4000).compression(compression)).await;
-        world.misbehave([Fault::DropAfter, Fault::DropBefore, Fault::Move, Fault::Forget]);
+        world.misbehave([Fault::DropAfter, Fault::DropBefore, Fault::Move, Fault::DropAfter]);
         publish_numbered(&world, &producer, 2000).await;
         sizes.push(world.sizes(0).iter().sum::<usize>());
     }
