@@ -10,6 +10,8 @@ use clap::{Args, ValueEnum};
 use fulmar_core::id::Ordinal;
 use fulmar_logging::{Filter, Lines};
 
+use crate::serve::cors::Origins;
+
 /// Less than this holds neither the storage's smallest buffers nor two of the largest batches.
 pub const MEMORY_LIMIT_MIN: u64 = 128 * 1024 * 1024;
 
@@ -61,6 +63,10 @@ pub struct Config {
     /// A program that leaves an answer unread for so long loses its connection: the answer's memory is needed
     #[arg(long, env = "FULMAR_READER_STALL_MAX", default_value = "60s", value_parser = duration)]
     pub reader_stall_max: Duration,
+    /// Whose pages browsers let use HTTP and gRPC-web: origins such as `https://shop.example`, separated by commas, or * for all
+    /// [default: none]
+    #[arg(long, env = "FULMAR_CORS_ALLOW_ORIGINS", value_name = "ORIGINS")]
+    pub cors_allow_origins: Option<Origins>,
     /// How log lines look
     #[arg(long, env = "FULMAR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,

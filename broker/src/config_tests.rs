@@ -35,6 +35,7 @@ fn a_wrong_value_names_its_flag_and_what_is_allowed() {
         ("--journal-slot-size", "20000000", "a multiple of 4 Ki"),
         ("--shutdown-grace", "2h", "at most 60m"),
         ("--seeds", "orders-brokers", "HOST:PORT"),
+        ("--cors-allow-origins", "https://shop.example/", "without a path or a slash at its end"),
         ("--log-format", "xml", "possible values: text, json"),
     ] {
         let error = if flag == "--name" {

@@ -26,6 +26,7 @@ use crate::gossip::{Gossip, Neighbour};
 use crate::memory::Shares;
 use crate::replica::peers::{Peers, Verdict};
 use crate::replica::{self, Command, Replicas};
+use crate::serve::cors;
 use crate::serve::http::{Http, Phase};
 use crate::serve::listen::{self, Limits, Requests};
 use crate::serve::{self, Door, grpc};
@@ -112,7 +113,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
     let phase = Arc::new(phase);
     let (stop_clients, stop_internal) = (CancellationToken::new(), CancellationToken::new());
     let shares = Shares::of(config.memory_limit);
-    let (http, serving_http) = serve_http(ports.http, shares, phases, &stop_clients);
+    let (http, serving_http) = serve_http(ports.http, config, phases, &stop_clients);
     let opening = open_volume(config, shares, addresses).await;
     let Volume { replicas, actor, pages, myself } = opening.inspect_err(|_| stop_clients.cancel())?;
     let gossip = start_gossip(config, &tls, ports.gossip, addresses.gossip, myself).await?;
@@ -150,7 +151,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
     http.open(door.clone());
     let (health, health_service) = readiness::health();
     let router = grpc::for_programs(&door, health_service).context("reflection")?;
-    let limits = limits_grpc(shares, &door);
+    let limits = limits_grpc(config, shares, &door);
     let serving_grpc = tokio::spawn(listen::serve(ports.grpc, None, limits, router, stop_clients.clone()));
     let serving_tcp = tokio::spawn(serve::tcp::serve(ports.tcp, door.clone(), shares, stop_clients.clone()));
     let (directory, followed) = (pages.directory(), peers.clone());
@@ -234,11 +235,12 @@ async fn start_gossip(
 /// Probes answer from now on, the rest once there is a door.
 fn serve_http(
     listener: TcpListener,
-    shares: Shares,
+    config: &Config,
     phases: watch::Receiver<Phase>,
     stop: &CancellationToken,
 ) -> (Http, JoinHandle<()>) {
     let http = Http::new(phases);
+    let shares = Shares::of(config.memory_limit);
     let limits = Limits {
         port: "http",
         connections_max: shares.connections,
@@ -250,19 +252,23 @@ fn serve_http(
         answer_bytes: Some(shares.connection_answers),
         // Its bodies are counted where they are read.
         requests: None,
+        // Not for all of its paths.
+        cors: None,
     };
-    let serving = tokio::spawn(listen::serve(listener, None, limits, http.clone().router(), stop.clone()));
+    let router = http.clone().router(config.cors_allow_origins.as_ref());
+    let serving = tokio::spawn(listen::serve(listener, None, limits, router, stop.clone()));
     (http, serving)
 }
 
-fn limits_grpc(shares: Shares, door: &Door) -> Limits {
+fn limits_grpc(config: &Config, shares: Shares, door: &Door) -> Limits {
     Limits {
         port: "grpc",
         connections_max: shares.connections,
         streams_max: STREAMS_MAX,
         age_max: Some(CONNECTION_AGE_MAX),
         windows: WINDOWS,
-        http2_only: true,
+        // Browsers speak gRPC-web here, many of them over HTTP/1.
+        http2_only: false,
         keepalive: (Duration::from_secs(10), Duration::from_secs(10)),
         answer_bytes: Some(shares.connection_answers),
         requests: Some(Requests {
@@ -270,6 +276,7 @@ fn limits_grpc(shares: Shares, door: &Door) -> Limits {
             connection_bytes: shares.connection_requests,
             message_bytes_max: grpc::REQUEST_BYTES_MAX,
         }),
+        cors: config.cors_allow_origins.as_ref().map(cors::of_grpc_web),
     }
 }
 
@@ -288,6 +295,7 @@ fn limits_internal() -> Limits {
         // Two brokers that wait for each other's memory would wait for ever: what arrives here was counted where a program
         // sent it.
         requests: None,
+        cors: None,
     }
 }
 

@@ -138,6 +138,10 @@ pub struct ClusterSpec {
     /// How replicas are moved between brokers, after brokers were added, or before they are removed.
     #[serde(default)]
     pub rebalance: Rebalance,
+    /// Pages of other origins that browsers let use the brokers. Absent: none. Changing it restarts the brokers one after the
+    /// other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
 
     /// When true, the operator makes no change to this Cluster's pods, Services, Secrets and volumes. Brokers go on
     /// serving, leaders are still replaced when they die, and status is still written. Set it back to false to let the
@@ -156,9 +160,30 @@ impl Default for ClusterSpec {
             pod: PodTemplate::default(),
             zone_topology_key: zone_topology_key_default(),
             rebalance: Rebalance::default(),
+            cors: None,
             paused: false,
         }
     }
+}
+
+/// What browsers are told of pages of other origins.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Cors {
+    /// Origins whose pages browsers let use HTTP and gRPC-web of the brokers, at most 32, as browsers write them:
+    /// `https://shop.example` or `http://localhost:3000`, in lower case, without a path, a slash at the end, or the port that is
+    /// usual. `*` alone is every page. This keeps other pages from reading answers; it guards against nobody but browsers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 300)), extend("x-kubernetes-list-type" = "atomic"))]
+    #[x_kube(
+        validation = Rule::new("self.all(o, o == '*' || o.matches('^[a-z][a-z0-9+.-]{0,31}://[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$'))")
+            .message("must be origins as browsers write them, such as https://shop.example or http://localhost:3000: in lower case, without a path or a slash at the end"),
+        validation = Rule::new("self.all(o, !(o.startsWith('http://') && o.endsWith(':80')) && !(o.startsWith('https://') && o.endsWith(':443')))")
+            .message("must be without :80 of http and :443 of https, which browsers leave out"),
+        validation = Rule::new("!self.exists(o, o == '*') || size(self) == 1")
+            .message("* stands alone: it is every page")
+    )]
+    pub allow_origins: Vec<String>,
 }
 
 /// The volumes of the brokers.

@@ -42,6 +42,8 @@ pub struct ClusterSettings {
     pub zone_topology_key: String,
     /// How replicas are moved between brokers.
     pub rebalance: RebalanceSettings,
+    /// Origins whose pages browsers let use the brokers, as the rules let them through; `*` alone: all.
+    pub cors_allow_origins: Vec<String>,
     /// Whether the operator is to leave the children alone.
     pub paused: bool,
 }
@@ -148,6 +150,7 @@ impl ClusterSettings {
                     cluster::MOVES_PER_BROKER_MAX,
                 )?,
             },
+            cors_allow_origins: spec.cors.as_ref().map(|cors| cors.allow_origins.clone()).unwrap_or_default(),
             paused: spec.paused,
         })
     }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::{Extension, Router};
 use fulmar_logging::Ends;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -22,12 +23,15 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::MapResponseLayer;
+use tower_http::cors::CorsLayer;
 use tracing::{debug, warn};
 
 use super::handshakes::{Handshakes, UNDER_WAY_MAX};
 use super::inflow::Inflow;
 use super::metered::metered;
 use super::outflow::Outflow;
+use super::unread;
+use super::web::{self, Spoken};
 use crate::memory::Budget;
 use crate::tls::{self, Tls};
 
@@ -43,6 +47,8 @@ const HEADER_BYTES_MAX: u32 = 32 * 1024;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Between two looks at a beginning that came in pieces.
 const PREFACE_PAUSE: Duration = Duration::from_millis(20);
+/// How often TCP asks in vain before it gives a peer up: what Linux and macOS do by themselves, with 9 and 8 times.
+const KEEPALIVE_PROBES: u32 = 9;
 /// A request's head must arrive in this time: half-open HTTP/1 requests cost a connection each.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 
@@ -85,12 +91,16 @@ pub struct Limits {
     pub windows: (u32, u32),
     /// HTTP/2 only: what is not gRPC is refused by the protocol.
     pub http2_only: bool,
-    /// How often an HTTP/2 peer is pinged, and how long it may take: one that vanished is noticed within their sum.
+    /// After how long without a word a peer is asked whether it is still there, and how long it may take: one that vanished is
+    /// noticed within their sum. HTTP/2 pings; HTTP/1 cannot, and TCP does.
     pub keepalive: (Duration, Duration),
     /// How many bytes of answers one connection's streams may hold; absent: no more than all together.
     pub answer_bytes: Option<usize>,
-    /// What gRPC messages may take while they arrive; absent: what the windows let in.
+    /// What gRPC messages may take while they arrive, gRPC-web's included, which is translated then; absent: what the windows
+    /// let in.
     pub requests: Option<Requests>,
+    /// What browsers are told of pages of other origins, for all of the port; absent: nothing, or the router does it.
+    pub cors: Option<CorsLayer>,
 }
 
 /// Listens, or says which address is the trouble.
@@ -188,7 +198,7 @@ async fn plain(
     router: Router,
     stop: CancellationToken,
 ) {
-    if !answers_at_once(&socket, address) {
+    if !answers_at_once(&socket, address) || !is_asked_after(&socket, address, limits.keepalive) {
         return;
     }
     let spoke = tokio::select! {
@@ -252,6 +262,16 @@ fn answers_at_once(socket: &TcpStream, address: SocketAddr) -> bool {
     set.is_ok()
 }
 
+/// Whether the connection is still there. TCP itself asks after a peer that says nothing.
+fn is_asked_after(socket: &TcpStream, address: SocketAddr, (after, within): (Duration, Duration)) -> bool {
+    let asks = TcpKeepalive::new().with_time(after).with_interval(within / KEEPALIVE_PROBES);
+    let set = SockRef::from(socket).set_tcp_keepalive(&asks);
+    if let Err(error) = &set {
+        debug!(%address, %error, "the connection was gone at once");
+    }
+    set.is_ok()
+}
+
 fn caller(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Caller {
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let is = |name| certificate.is_some_and(|certificate| tls::carries_name(certificate, name));
@@ -278,14 +298,22 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let builder = builder(limits);
-    let mut router = router.layer(Extension(caller)).layer(MapResponseLayer::new(metered));
+    let mut router = router;
+    if let Some(Requests { all, connection_bytes, message_bytes_max }) = limits.requests.clone() {
+        let inflow = Inflow::new(all, connection_bytes, message_bytes_max);
+        router = router.layer(from_fn_with_state(inflow, received));
+    }
+    if let Some(cors) = limits.cors.clone() {
+        router = router.layer(cors);
+    }
+    // An answer is counted as it is written: behind its translation.
+    router = router.layer(Extension(caller)).layer(MapResponseLayer::new(metered));
     let outflow = limits.answer_bytes.map(Outflow::new);
     if let Some(outflow) = outflow.clone() {
         router = router.layer(Extension(outflow));
     }
-    if let Some(Requests { all, connection_bytes, message_bytes_max }) = limits.requests.clone() {
-        let inflow = Inflow::new(all, connection_bytes, message_bytes_max);
-        router = router.layer(from_fn_with_state(inflow, received));
+    if !limits.http2_only {
+        router = router.layer(from_fn(unread::heard_out));
     }
     let is_cut = async {
         match &outflow {
@@ -322,8 +350,18 @@ where
     }
 }
 
-/// Counts the messages of a request while they arrive.
+/// Counts the messages of a request while they arrive: as gRPC frames them, so behind the translation of what browsers send.
 async fn received(State(inflow): State<Inflow>, request: Request, next: Next) -> Response {
+    match web::spoken(&request) {
+        Spoken::Grpc => counted(inflow, request, next).await,
+        Spoken::Web => {
+            web::translated(request, move |request| counted(inflow.clone(), request, next.clone())).await
+        }
+        Spoken::Neither(answer) => *answer,
+    }
+}
+
+async fn counted(inflow: Inflow, request: Request, next: Next) -> Response {
     let (request, received) = inflow.counted(request);
     let answer = next.run(request).await;
     received.answered();

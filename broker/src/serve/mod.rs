@@ -3,6 +3,7 @@
 //! Owns requests, their limits and their errors. Never decides who leads, and never appends anything twice.
 
 pub mod convert;
+pub mod cors;
 pub mod error;
 mod feed;
 mod find;
@@ -23,6 +24,8 @@ mod pull;
 mod read;
 mod subscribe;
 pub mod tcp;
+mod unread;
+mod web;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;

@@ -29,12 +29,37 @@ const PIECE_BYTES: usize = 1 << 20;
 pub struct Outflow {
     share: Budget,
     cut: CancellationToken,
+    shape: Shape,
+}
+
+/// How answers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// As they are.
+    Plain,
+    /// As base64.
+    Base64,
+}
+
+impl Shape {
+    /// What so many bytes of an answer take.
+    fn written(self, bytes: usize) -> usize {
+        match self {
+            Self::Plain => bytes,
+            Self::Base64 => bytes.div_ceil(3).saturating_mul(4),
+        }
+    }
 }
 
 impl Outflow {
     /// Of a connection whose streams may hold so many bytes, together.
     pub fn new(share_bytes: usize) -> Self {
-        Self { share: Budget::new(share_bytes), cut: CancellationToken::new() }
+        Self { share: Budget::new(share_bytes), cut: CancellationToken::new(), shape: Shape::Plain }
+    }
+
+    /// The answers to one request, whose handle this is, are written as base64.
+    pub(super) fn write_base64(&mut self) {
+        self.shape = Shape::Base64;
     }
 
     /// Completes when the connection is to be closed.
@@ -48,11 +73,13 @@ impl Outflow {
 pub struct Held {
     of_connection: Option<OwnedSemaphorePermit>,
     of_all: OwnedSemaphorePermit,
+    shape: Shape,
 }
 
 impl Held {
-    /// Gives back what is beyond so many bytes.
+    /// Gives back what is beyond so many bytes of an answer.
     pub(super) fn keep(&mut self, bytes: usize) {
+        let bytes = self.shape.written(bytes);
         self.of_connection.iter_mut().chain([&mut self.of_all]).for_each(|permit| keep(permit, bytes));
     }
 
@@ -190,11 +217,13 @@ impl<T> Answers<T> {
 
     /// Waits for memory for an answer of about so many bytes: before it is read, so that who waits holds nothing.
     pub async fn room(&self, bytes: usize) -> Held {
+        let shape = self.connection.as_ref().map_or(Shape::Plain, |connection| connection.shape);
+        let bytes = shape.written(bytes);
         let of_connection = match &self.connection {
             Some(connection) => Some(connection.share.take(bytes).await),
             None => None,
         };
-        Held { of_connection, of_all: self.all.take(bytes).await }
+        Held { of_connection, of_all: self.all.take(bytes).await, shape }
     }
 
     /// Queues an answer, behind those that wait.

@@ -28,6 +28,17 @@ async fn room_that_is_not_needed_is_given_back_and_the_rest_with_the_answer() {
 }
 
 #[tokio::test]
+async fn an_answer_in_base64_holds_what_its_text_takes() {
+    let (all, mut connection) = under_test(64 * KIB, 64 * KIB);
+    connection.write_base64();
+    let (answers, _answered) = stream::<()>(4, all.clone(), Some(connection), STALL_MAX);
+    let mut held = answers.room(12 * KIB).await;
+    assert_eq!(taken(&all), 16);
+    held.keep(3 * KIB);
+    assert_eq!(taken(&all), 4);
+}
+
+#[tokio::test]
 async fn an_answer_holds_its_memory_until_its_bytes_are_gone() {
     let (all, connection) = under_test(64 * KIB, 16 * KIB);
     let (answers, mut answered) = stream::<u8>(4, all.clone(), Some(connection), STALL_MAX);

@@ -4,9 +4,11 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test uses its part")]
 #![allow(clippy::print_stderr, reason = "a failed test shows the end of its brokers' logs")]
 
+pub mod browser;
 pub mod http;
 pub mod operator;
 pub mod ports;
+pub mod web;
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};

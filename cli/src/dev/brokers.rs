@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) tls: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) memory_limit: u64,
+    /// Separated by commas; empty: none.
+    pub(crate) cors_allow_origins: String,
 }
 
 /// What happened to a broker.
@@ -221,6 +223,9 @@ fn spawn(plan: &Plan) -> io::Result<(Child, Option<ChildStdin>)> {
         // Ctrl-C is for this process alone, which stops them in order.
         .process_group(0)
         .kill_on_drop(true);
+    if !plan.cors_allow_origins.is_empty() {
+        command.args(["--cors-allow-origins", &plan.cors_allow_origins]);
+    }
     let mut child = command.spawn()?;
     let stdin = child.stdin.take();
     Ok((child, stdin))

@@ -98,3 +98,43 @@ fn a_topic_that_leaves_the_files_goes_by_its_deletion_policy() {
     after.forget(&["gone".to_owned()]);
     assert!(after.deleted.is_empty() && after.documents.len() == 1);
 }
+
+/// A Cluster that is taken has brokers that start.
+#[test]
+fn resource_and_broker_have_one_idea_of_an_origin() {
+    for origin in [
+        "*",
+        "https://shop.example",
+        "http://localhost:3000",
+        "http://10.0.0.1:65535",
+        "capacitor://localhost",
+        "https://shop.example/",
+        "https://Shop.example",
+        "https://*.example",
+        "https://-a.example",
+        "https://a.example.",
+        "https://shop.example:443",
+        "http://shop.example:443",
+        "http://shop.example:80",
+        "https://shop.example:0",
+        "https://shop.example:080",
+        "https://shop.example:65536",
+        "http://[::1]:3000",
+        "://shop.example",
+        "shop.example",
+        "null",
+        "https://a,https://b",
+        &format!("https://{}", "a".repeat(253)),
+        &format!("https://{}", "a".repeat(254)),
+    ] {
+        let cors = format!("{CLUSTER}  cors: {{allowOrigins: [\"{origin}\"]}}\n")
+            .replace("spec: {replicas: 3}", "spec:");
+        let taken = read(&[&cors], &[]);
+        // What would be two for the broker is none for the resource.
+        let starts = !origin.contains(',') && origin.parse::<fulmar_broker::serve::cors::Origins>().is_ok();
+        assert_eq!(taken.is_ok(), starts, "{origin}: {taken:?}");
+        if let Ok(manifest) = taken {
+            assert_eq!(manifest.cluster.cors_allow_origins, [origin]);
+        }
+    }
+}

@@ -161,6 +161,7 @@ impl Session {
             tls: self.folder.tls(),
             log: self.folder.log(&name),
             memory_limit: self.manifest.cluster.resources.memory_limit_bytes,
+            cors_allow_origins: self.manifest.cluster.cors_allow_origins.join(","),
             name,
         }
     }

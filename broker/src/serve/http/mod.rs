@@ -25,6 +25,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::Door;
+use super::cors::{self, Origins};
 use super::error::Failure;
 
 /// How far the broker has come; what probes answer from.
@@ -58,9 +59,9 @@ impl Http {
         *self.door.write() = Some(door);
     }
 
-    /// The routes.
-    pub fn router(self) -> Router {
-        Router::new()
+    /// The routes. `origins`: whose pages browsers let use what is for programs.
+    pub fn router(self, origins: Option<&Origins>) -> Router {
+        let mut programs = Router::new()
             .route("/publish", get(publish::publish).post(publish::publish))
             .route("/v1/topics", get(topics::list))
             .route("/v1/topics/{topic}", get(topics::describe))
@@ -68,13 +69,19 @@ impl Http {
             .route("/v1/topics/{topic}/stream", get(stream::follow))
             .route("/v1/cluster", get(topics::cluster))
             .route("/openapi.json", get(openapi::document))
+            .method_not_allowed_fallback(wrong_method);
+        if let Some(origins) = origins {
+            programs = programs.layer(cors::of_http(origins));
+        }
+        Router::new()
             .route("/docs", get(openapi::page))
             .route("/metrics", get(metrics))
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .route("/health", get(ready))
-            .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
+            .merge(programs)
+            .fallback(unknown)
             .merge(fulmar_logging::route())
             .with_state(self)
     }

@@ -2,8 +2,11 @@
 
 use std::sync::LazyLock;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::http::header;
 use axum::response::IntoResponse;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use utoipa::OpenApi;
 
 use super::{messages, publish, stream, topics};
@@ -37,6 +40,22 @@ pub(super) async fn document() -> impl IntoResponse {
 }
 
 /// One file without anything from elsewhere: a cluster may have no way out.
+const PAGE: &str = include_str!("docs.html");
+
+/// What the page may do: its own script and style, known by their hashes, and asking this broker.
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let hash = |name: &str| {
+        let (_, rest) = PAGE.split_once(&format!("<{name}>")).expect("the page has it once");
+        let (content, _) = rest.split_once(&format!("</{name}>")).expect("and its end");
+        STANDARD.encode(digest(&SHA256, content.as_bytes()))
+    };
+    let (script, style) = (hash("script"), hash("style"));
+    format!(
+        "default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+});
+
 pub(super) async fn page() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], include_str!("docs.html"))
+    let kind = (header::CONTENT_TYPE, "text/html; charset=utf-8");
+    ([kind, (header::CONTENT_SECURITY_POLICY, POLICY.as_str())], PAGE)
 }

@@ -148,7 +148,7 @@ fn environment(wanted: &Wanted) -> Vec<EnvVar> {
     let seeds =
         format!("{}.{}.svc.{}.:{PORT_GOSSIP}", key.brokers_service(), key.namespace, wanted.cluster_domain);
     let grace = (wanted.settings.pod.termination_grace_period_seconds - STOP_MARGIN_SECONDS).max(5);
-    vec![
+    let mut all = vec![
         from("FULMAR_NAME", field("metadata.name")),
         from("FULMAR_ADVERTISE_HOST", field("status.podIP")),
         from("FULMAR_MEMORY_LIMIT", memory),
@@ -158,7 +158,12 @@ fn environment(wanted: &Wanted) -> Vec<EnvVar> {
         value("FULMAR_JOURNAL_SLOT_SIZE", journal_slot_size(wanted)),
         value("FULMAR_SHUTDOWN_GRACE", format!("{grace}s")),
         value("FULMAR_LOG_FORMAT", "json".to_owned()),
-    ]
+    ];
+    let origins = &wanted.settings.cors_allow_origins;
+    if !origins.is_empty() {
+        all.push(value("FULMAR_CORS_ALLOW_ORIGINS", origins.join(",")));
+    }
+    all
 }
 
 /// Three slots of the journal take at most three sixteenths of the volume; the broker takes no slot below 16 MiB.
