@@ -7,10 +7,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use fulmar_broker::Config;
 
-/// Thousands of messages a second are allocated in one thread and freed in another: what glibc's arenas are slowest at.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Debug, Parser)]
 #[command(name = "fulmar-broker", version, about = "A broker of Fulmar", subcommand_negates_reqs = true)]
 struct Line {

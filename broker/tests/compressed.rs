@@ -54,7 +54,7 @@ async fn brokers(count: usize) -> (Brokers, Vec<Operator>) {
 
 fn records(of: &str) -> Vec<Record> {
     let record = |number: usize| Record {
-        key: (number % 2 == 0).then(|| Bytes::from(format!("key {number}"))),
+        key: number.is_multiple_of(2).then(|| Bytes::from(format!("key {number}"))),
         value: format!("{of} {number}: the same words again and again").into(),
         headers: Vec::new(),
         timestamp_ms: 1_700_000_000_000,

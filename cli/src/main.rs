@@ -28,10 +28,6 @@ use clap::{Parser, Subcommand};
 
 use crate::exit::Failed;
 
-/// Thousands of messages a second are allocated in one thread and freed in another: what glibc's arenas are slowest at.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done

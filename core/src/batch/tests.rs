@@ -70,8 +70,8 @@ fn squeezed(plain: &[u8], compression: Compression, said: u32) -> BytesMut {
 
 const CODECS: [Compression; 3] = [Compression::Lz4, Compression::Snappy, Compression::Zstd];
 
-fn sequence() -> Option<ProducerSequence> {
-    Some(ProducerSequence { producer: ProducerId(0xabc), sequence: 5 })
+fn sequence() -> ProducerSequence {
+    ProducerSequence { producer: ProducerId(0xabc), sequence: 5 }
 }
 
 proptest! {
@@ -203,9 +203,9 @@ fn each_codec_makes_records_that_are_alike_much_smaller() {
     let record =
         Record { value: Bytes::from_static(b"{\"state\":\"placed\",\"table\":4}"), ..Record::default() };
     let records = vec![record; 1000];
-    let plain = ProducedBatch::build(&records, sequence()).unwrap();
+    let plain = ProducedBatch::build(&records, Some(sequence())).unwrap();
     for codec in CODECS {
-        let produced = ProducedBatch::build_compressed(&records, codec, sequence()).unwrap();
+        let produced = ProducedBatch::build_compressed(&records, codec, Some(sequence())).unwrap();
         assert_eq!(produced.compression(), codec);
         assert!(produced.size() * 5 < plain.size(), "{codec:?}: {} of {}", produced.size(), plain.size());
         assert_eq!(ProducedBatch::bytes_to_parse(produced.bytes()), plain.size());
