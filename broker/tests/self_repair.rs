@@ -320,11 +320,11 @@ async fn a_volume_that_is_refused_says_why_and_an_empty_one_starts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_volume_is_refused_by_a_peer_that_was_restarted_meanwhile() {
     let mut three = three().await;
+    let peer = three.operators[1].replica().to_string();
     three.publish(0, value(0)).await;
     three.stop_all();
     let copy = three.brokers.dir.path().join("copy");
     copy_folder(&three.brokers.data(1), &copy);
-    let peer = three.operators[1].replica().to_string();
     let meetings = |three: &Three| {
         let log = three.brokers.log(0);
         log.lines().filter(|line| line.contains("connected to a peer") && line.contains(&peer)).count()
