@@ -40,7 +40,7 @@ impl Events {
     pub fn start(client: Client, instance: String, metrics: Arc<Metrics>, writers: &mut JoinSet<()>) -> Self {
         let reporter = Reporter { controller: OPERATOR.to_owned(), instance: Some(instance) };
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
-        writers.spawn(write(Recorder::new(client, reporter), waiting, Arc::clone(&metrics)));
+        writers.spawn(write(Recorders::new(client, reporter), waiting, Arc::clone(&metrics)));
         Self { queue, metrics }
     }
 
@@ -69,7 +69,7 @@ impl Events {
 }
 
 async fn write(
-    recorder: Recorder,
+    mut recorders: Recorders,
     mut waiting: mpsc::Receiver<(ObjectReference, Event)>,
     metrics: Arc<Metrics>,
 ) {
@@ -79,12 +79,38 @@ async fn write(
             metrics.events_dropped.inc();
             continue;
         }
+        let recorder = recorders.of(event.note.as_deref().unwrap_or_default());
         match call("write an Event", recorder.publish(&event, &about)).await {
             Ok(()) => {
                 metrics.events.inc();
             }
             Err(error) => tracing::info!(reason = event.reason, %error, "an Event was not written"),
         }
+    }
+}
+
+/// So many sentences are counted when they come again; beyond it all are new. A sentence is counted for some minutes only.
+const SENTENCES_MAX: usize = 256;
+
+/// A recorder counts Events of one reason as one and keeps the first one's sentence: of two brokers that were lost a person would read of one.
+/// So each sentence has a recorder of its own.
+struct Recorders {
+    client: Client,
+    reporter: Reporter,
+    of: BTreeMap<String, Recorder>,
+}
+
+impl Recorders {
+    fn new(client: Client, reporter: Reporter) -> Self {
+        Self { client, reporter, of: BTreeMap::new() }
+    }
+
+    fn of(&mut self, note: &str) -> &Recorder {
+        if self.of.len() >= SENTENCES_MAX && !self.of.contains_key(note) {
+            self.of.clear();
+        }
+        let fresh = || Recorder::new(self.client.clone(), self.reporter.clone());
+        self.of.entry(note.to_owned()).or_insert_with(fresh)
     }
 }
 
