@@ -73,7 +73,7 @@ pub(super) struct Partition {
 pub struct Controller {
     pub(super) now: Duration,
     pub(super) phase: Phase,
-    pub(super) desired: Option<Desired>,
+    pub(super) desired: Option<Arc<Desired>>,
     pub(super) sightings: BTreeMap<Ordinal, Sighting>,
     pub(super) book: (u64, Arc<[Address]>),
     pub(super) ids: Vec<u128>,
@@ -193,7 +193,7 @@ impl Controller {
         // A heartbeat, a report or a page held waits for the next tick; the rest is acted on at once.
         self.due |= match input {
             Input::Desired(desired) => {
-                self.desired = Some(desired);
+                self.desired = Some(Arc::new(desired));
                 true
             }
             Input::Sightings(sightings) => self.note_sightings(sightings),

@@ -86,7 +86,7 @@ impl Controller {
         let reported =
             |ordinal: Ordinal| self.brokers.get(&ordinal).is_some_and(|broker| broker.answered_at.is_some());
         let lost = crate::control::table::BrokerStanding::Lost;
-        let present = self.desired.as_ref().map_or(u16::MAX, Desired::present);
+        let present = self.desired.as_deref().map_or(u16::MAX, Desired::present);
         let names = |entry: &Entry, ordinal: Ordinal| {
             entry.members.replicas().iter().any(|one| one.ordinal == ordinal)
         };

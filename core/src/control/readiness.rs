@@ -95,7 +95,7 @@ impl Controller {
                 waiting("TakingOver", format!("tenure {} is being written", self.tenure))
             }
             Phase::Ruling if self.plan.root.as_ref().is_some_and(|root| root.rebuilding) => {
-                let expected = self.desired.as_ref().map_or(0, Desired::present);
+                let expected = self.desired.as_deref().map_or(0, Desired::present);
                 let silent = |ordinal: &u16| !self.has_reported(Ordinal(*ordinal));
                 let names: Vec<String> =
                     (0..expected).filter(silent).map(|ordinal| ordinal.to_string()).collect();

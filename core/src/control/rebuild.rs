@@ -262,7 +262,7 @@ impl Controller {
 
     /// Every broker that is wished or may still hold something, and one at least.
     fn have_all_reported(&self) -> bool {
-        let expected = self.desired.as_ref().map_or(0, Desired::present);
+        let expected = self.desired.as_deref().map_or(0, Desired::present);
         expected > 0 && (0..expected).all(|ordinal| self.has_reported(Ordinal(ordinal)))
     }
 

@@ -28,23 +28,19 @@ impl Controller {
         self.waits.clear();
         let names = self.names();
         let wished: BTreeSet<&str> = desired.topics.iter().map(|wish| wish.name.as_str()).collect();
-        self.retain_unwished(&wished, &desired.deleted);
-        let deleted = desired.deleted.iter().filter(|name| !wished.contains(name.as_str()));
-        for name in deleted {
-            let same = |topic: &&TopicRecord| topic.name == *name;
-            let ids: Vec<TopicId> = self.plan.topics.values().filter(same).map(|topic| topic.id).collect();
-            for id in ids {
-                self.delete(id);
-            }
-        }
-        let going = self.plan.topics.keys().filter(|id| self.plan.is_going(**id));
-        let going: Vec<TopicId> = going.copied().collect();
+        let deleted = desired.deleted.iter().map(String::as_str);
+        let deleted: BTreeSet<&str> = deleted.filter(|name| !wished.contains(name)).collect();
+        self.retain_unwished(&wished, &deleted);
+        let goes =
+            |topic: &&TopicRecord| deleted.contains(topic.name.as_str()) || self.plan.is_going(topic.id);
+        let going: Vec<TopicId> = self.plan.topics.values().filter(goes).map(|topic| topic.id).collect();
         for id in going {
             self.delete(id);
         }
+        let twice = wished_twice(&desired.topics);
         let mut seats: Option<Vec<Seat>> = None;
         for wish in &desired.topics {
-            let verdict = match check(wish, &desired) {
+            let verdict = match check(wish, &twice, desired.brokers) {
                 Err(wait) => Err(wait),
                 Ok(()) => match names.get(&wish.name) {
                     Some(id) => self.follow(*id, wish, &desired, &mut seats),
@@ -68,14 +64,14 @@ impl Controller {
     }
 
     /// What is to be deleted is closed like what is retained, until its last partition is gone; people hear of the end only.
-    fn retain_unwished(&mut self, wished: &BTreeSet<&str>, deleted: &[String]) {
+    fn retain_unwished(&mut self, wished: &BTreeSet<&str>, deleted: &BTreeSet<&str>) {
         let unwished = |topic: &&TopicRecord| !topic.retained && !wished.contains(topic.name.as_str());
         let retained: Vec<TopicId> =
             self.plan.topics.values().filter(unwished).map(|topic| topic.id).collect();
         for id in retained {
             if let Some(mut topic) = self.plan.topics.get(&id).cloned() {
                 topic.retained = true;
-                if !deleted.contains(&topic.name) {
+                if !deleted.contains(topic.name.as_str()) {
                     let message =
                         format!("topic {} is not wished any more; its records are kept", topic.name);
                     self.event(EventKind::Normal, "TopicRetained", Some(topic.name.clone()), message);
@@ -197,7 +193,7 @@ impl Controller {
         if !self.plan.root.as_ref().is_some_and(|root| root.rebuilding) {
             return Ok(());
         }
-        let expected = self.desired.as_ref().map_or(0, Desired::present);
+        let expected = self.desired.as_deref().map_or(0, Desired::present);
         let silent = |ordinal: &u16| {
             self.brokers.get(&Ordinal(*ordinal)).is_none_or(|broker| broker.answered_at.is_none())
         };
@@ -322,11 +318,13 @@ impl Controller {
         if self.plan.root.as_ref().is_none_or(|root| root.rebuilding) {
             return Vec::new();
         }
-        let left = |name: &&String| {
-            let unsettled = self.partitions.values().any(|state| !state.settled && !state.awaits.is_empty());
-            !unsettled && !self.plan.topics.values().any(|topic| topic.name == **name)
-        };
-        desired.deleted.iter().filter(left).cloned().collect()
+        if desired.deleted.is_empty()
+            || self.partitions.values().any(|state| !state.settled && !state.awaits.is_empty())
+        {
+            return Vec::new();
+        }
+        let left: BTreeSet<&str> = self.plan.topics.values().map(|topic| topic.name.as_str()).collect();
+        desired.deleted.iter().filter(|name| !left.contains(name.as_str())).cloned().collect()
     }
 }
 
@@ -334,13 +332,19 @@ fn majority(replicas: u8) -> u8 {
     replicas / 2 + 1
 }
 
+/// Names that more than one wish claims.
+fn wished_twice(wishes: &[TopicWish]) -> BTreeSet<&str> {
+    let mut seen = BTreeSet::new();
+    wishes.iter().map(|wish| wish.name.as_str()).filter(|name| !seen.insert(*name)).collect()
+}
+
 /// What cannot be, whatever the brokers do.
-fn check(wish: &TopicWish, desired: &Desired) -> Result<(), (&'static str, String)> {
+fn check(wish: &TopicWish, twice: &BTreeSet<&str>, brokers: u16) -> Result<(), (&'static str, String)> {
     let invalid = |message: String| Err(("InvalidTopic", message));
     if !topic_name_is_valid(&wish.name) {
         return invalid(format!("{:?} is not a topic's name: up to 249 of a-z A-Z 0-9 . _ -", wish.name));
     }
-    if desired.topics.iter().filter(|other| other.name == wish.name).count() > 1 {
+    if twice.contains(wish.name.as_str()) {
         return invalid(format!("topic {} is wished twice", wish.name));
     }
     if wish.partitions == 0 || wish.partitions > PARTITIONS_MAX {
@@ -356,8 +360,8 @@ fn check(wish: &TopicWish, desired: &Desired) -> Result<(), (&'static str, Strin
         (Some(quorum), Some(factor)) if quorum > factor => {
             invalid(format!("ackQuorum {quorum}: at most replicationFactor, {factor}"))
         }
-        (Some(quorum), None) if u16::from(quorum) > desired.brokers.min(3) => {
-            invalid(format!("ackQuorum {quorum}: at most the number of replicas, {}", desired.brokers.min(3)))
+        (Some(quorum), None) if u16::from(quorum) > brokers.min(3) => {
+            invalid(format!("ackQuorum {quorum}: at most the number of replicas, {}", brokers.min(3)))
         }
         _ => Ok(()),
     }

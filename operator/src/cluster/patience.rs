@@ -20,6 +20,10 @@ const DETAIL_WHILE_RESTLESS: Duration = Duration::from_mins(5);
 /// … but not that a replica is missing.
 const FLIP_WHILE_RESTLESS: Duration = Duration::from_mins(1);
 
+/// Of a Topic that is new this is the first word, unless it is Ready by then, as most are: its status says until then that it was not seen,
+/// and thousands that are applied at once take one write each and not two.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+
 /// While brokers are made anew one after the other, each of which touches every topic, this old …
 const DETAIL_WHILE_ROLLING: Duration = Duration::from_mins(30);
 
@@ -148,10 +152,14 @@ impl Patience {
         // A difference that stands long must not make a dip look old, nor a flip.
         since.flip = flips(old, new).then(|| since.flip.unwrap_or(now));
         since.dip = (ready == (true, false)).then(|| since.dip.unwrap_or(now));
+        let left = |from: Instant, may: Duration| may.saturating_sub(now.saturating_duration_since(from));
+        let is_first = old.conditions.is_empty() && is_true(new.conditions, "Reconciling");
+        if is_first && matches!(subject, Subject::Topic(_)) {
+            return left(since.difference, FIRST_WORD);
+        }
         if old.generation != new.generation || subject == Subject::Homeless || !ready.0 {
             return Duration::ZERO;
         }
-        let left = |from: Instant, may: Duration| may.saturating_sub(now.saturating_duration_since(from));
         if let Some(dip) = since.dip {
             return left(dip, DIP);
         }

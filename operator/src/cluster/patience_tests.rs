@@ -100,3 +100,18 @@ fn a_missing_replica_is_told_sooner_than_who_leads() {
         patience.left("a", gist(&before), gist(&after), Subject::Topic(Calm::Restless), Instant::now());
     assert_eq!(left, FLIP_WHILE_RESTLESS);
 }
+
+#[test]
+fn the_first_word_of_a_topic_waits_a_moment_for_it_to_be_ready_and_not_longer() {
+    let going =
+        conditions(vec![Claim::new("Reconciling", true, "So", "")], &[], Some(1), Timestamp::UNIX_EPOCH);
+    let stuck = conditions(vec![Claim::new("Stalled", true, "So", "")], &[], Some(1), Timestamp::UNIX_EPOCH);
+    let unseen = Gist { generation: Some(-1), conditions: &[] };
+    let mut patience = Patience::default();
+    let start = Instant::now();
+    assert_eq!(patience.left("a", unseen, gist(&going), ROLLING, start), FIRST_WORD);
+    assert!(patience.left("a", unseen, gist(&ready(true)), ROLLING, start).is_zero());
+    assert!(patience.left("a", unseen, gist(&stuck), ROLLING, start).is_zero());
+    assert!(patience.left("a", unseen, gist(&going), ROLLING, start + FIRST_WORD).is_zero());
+    assert!(patience.left("", unseen, gist(&going), Subject::Cluster, start).is_zero());
+}
