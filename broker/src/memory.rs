@@ -80,6 +80,13 @@ impl Budget {
         self.room.clone().try_acquire_many_owned(kibibytes).ok()
     }
 
+    /// Adds to what was taken until it is room for so many bytes, if that is free now; the whole at most.
+    pub fn try_raise(&self, taken: &mut OwnedSemaphorePermit, bytes: usize) -> bool {
+        let kibibytes = bytes.div_ceil(1024).min(self.kibibytes).saturating_sub(taken.num_permits());
+        let more = self.room.clone().try_acquire_many_owned(u32::try_from(kibibytes).unwrap_or(u32::MAX));
+        more.map(|more| taken.merge(more)).is_ok()
+    }
+
     /// How many bytes are taken.
     pub fn taken_bytes(&self) -> usize {
         self.kibibytes.saturating_sub(self.room.available_permits()) * 1024

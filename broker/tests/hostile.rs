@@ -291,6 +291,52 @@ async fn messages_that_are_sent_by_halves_take_no_more_than_their_share_and_are_
     eventually("all memory is given back", async || metric(&brokers, REQUESTS_HELD).await == 0).await;
 }
 
+/// What one request may make a broker take beyond its own bytes, for a machine whose allocator keeps some.
+const GROWN_MAX: u64 = 48;
+
+/// The status of a call whose message has these bytes, and the MiB by which it raised the most that the broker ever took.
+async fn told(brokers: &Brokers, method: &str, message: &[u8]) -> (String, u64) {
+    let before = brokers.peak_mebibytes(0);
+    let (mut sender, connection) = connect(brokers, WINDOW_DEFAULT).await;
+    let driven = tokio::spawn(connection);
+    let (response, mut body) = open(&mut sender, method);
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    // At once: what is refused by its length ends the stream.
+    body.send_data([&[0][..], &length, message].concat().into(), true).unwrap();
+    let answer = tokio::time::timeout(PATIENCE, response).await.unwrap().unwrap();
+    let status = answer.headers().get("grpc-status").map(|status| status.to_str().unwrap().to_owned());
+    let grown = brokers.peak_mebibytes(0) - before;
+    driven.abort();
+    (status.unwrap_or_default(), grown)
+}
+
+const INVALID: &str = "3";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn millions_of_empty_fields_in_one_request_are_refused_before_they_take_memory() {
+    let (brokers, _operator) = one().await;
+    publish(&brokers, 1, 1_000_000).await;
+    // Two bytes each, as short as protobuf has them: the first byte says which field.
+    let many = |field: u8| [field << 3 | 2, 0].repeat(4 << 20);
+    // One number a byte, in one field.
+    let numbers = |field: u8| [&[field << 3 | 2, 0x80, 0x80, 0x80, 0x04][..], &vec![7; 8 << 20]].concat();
+    let cases = [
+        ("PubSub/Publish", "headers", many(4)),
+        ("PubSub/Subscribe", "topics", many(1)),
+        ("PubSub/Subscribe", "partitions", numbers(3)),
+        ("Log/Metadata", "topics", many(1)),
+        ("Log/ListOffsets", "partitions", numbers(2)),
+    ];
+    for (method, field, message) in cases {
+        let (status, grown) = told(&brokers, method, &message).await;
+        println!("{method} with {} bytes of {field}: {grown} MiB more", message.len());
+        assert!(grown < GROWN_MAX, "{method}, {field}: {grown} MiB");
+        assert_eq!(status, INVALID, "{method}, {field}");
+    }
+    publish(&brokers, 1, 1).await;
+    eventually("all memory is given back", async || metric(&brokers, REQUESTS_HELD).await == 0).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_does_not_wait_for_connections_that_have_said_nothing() {
     let (mut brokers, operator) = one().await;

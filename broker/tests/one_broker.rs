@@ -140,7 +140,7 @@ async fn what_is_asked_for_again_and_again_in_one_request_is_answered_once() {
     let topics = vec!["events".to_owned(); 10_000];
     let metadata = log.metadata(MetadataRequest { topics, ..MetadataRequest::default() }).await.unwrap();
     assert_eq!(metadata.into_inner().topics.len(), 1);
-    let partitions: Vec<u32> = (0..1_000_000).map(|at| at % 2).collect();
+    let partitions: Vec<u32> = (0..100_000).map(|at| at % 2).collect();
     let request = ListOffsetsRequest { topic: "events".to_owned(), partitions, time_ms: None };
     let offsets = log.list_offsets(request).await.unwrap().into_inner().partitions;
     assert_eq!(offsets.iter().map(|offsets| offsets.partition).collect::<Vec<_>>(), [0, 1]);

@@ -3,7 +3,8 @@
 //! Owns one bound: before a message of a gRPC request is read, memory for all of it is taken from its connection's share and
 //! from all programs' share. While there is none a stream of messages is not read, so that HTTP/2's windows hold its program
 //! up, for some seconds; a call of one message is refused at once, for its unread bytes would take the connection's window
-//! from the calls that have memory. A message that arrives too slowly is refused too. Never looks into messages.
+//! from the calls that have memory. What a message takes beyond its bytes once it is read (`growth`) is taken before its last
+//! byte is passed on. A message that arrives too slowly is refused too. Never looks into payloads.
 //!
 //! How gRPC frames messages: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
@@ -23,6 +24,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use tonic::Status;
 
 use super::error::Failure;
+use super::growth::{self, Shape, Walk};
 use crate::memory::Budget;
 
 /// How long a message may keep others waiting.
@@ -62,8 +64,8 @@ pub(super) struct Inflow {
 /// Memory of a message.
 #[derive(Debug)]
 struct Held {
-    _of_connection: Option<OwnedSemaphorePermit>,
-    _of_all: OwnedSemaphorePermit,
+    of_connection: Option<OwnedSemaphorePermit>,
+    of_all: OwnedSemaphorePermit,
 }
 
 /// The memory of the message that a request brought last; in the request's extensions, a handle that can be cloned. It is
@@ -74,6 +76,8 @@ pub(super) struct Received(Arc<Mutex<Last>>);
 #[derive(Debug, Default)]
 struct Last {
     held: Option<Held>,
+    /// How long it is.
+    bytes: usize,
     /// The service has answered. One that answers with a stream may ask for more messages.
     is_answered: bool,
     /// It asked for more, and nothing has arrived.
@@ -84,7 +88,7 @@ impl Received {
     /// A message without a connection's share: one that waits too long for memory fails as too much.
     pub(super) async fn alone(all: &Budget, bytes: usize) -> Result<Self, Failure> {
         let of_all = timeout(PATIENCE.room, all.take(bytes)).await.map_err(|_| busy())?;
-        let held = Some(Held { _of_connection: None, _of_all: of_all });
+        let held = Some(Held { of_connection: None, of_all });
         Ok(Self(Arc::new(Mutex::new(Last { held, ..Last::default() }))))
     }
 
@@ -110,8 +114,24 @@ impl Received {
         }
     }
 
-    fn hold(&self, held: Held) {
-        self.0.lock().held = Some(held);
+    /// How many bytes came of it as gRPC: whoever keeps a part of them keeps all. 0 of other interfaces.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.lock().bytes
+    }
+
+    fn hold(&self, held: Held, bytes: usize) {
+        let mut last = self.0.lock();
+        (last.held, last.bytes) = (Some(held), bytes);
+    }
+
+    /// Holds memory for so many bytes in all, or fails as too much.
+    fn raise(&self, inflow: &Inflow, bytes: usize) -> Result<(), Failure> {
+        let mut last = self.0.lock();
+        let Some(held) = &mut last.held else { return Ok(()) };
+        let of_connection = &mut held.of_connection;
+        let has_room = of_connection.as_mut().is_none_or(|taken| inflow.share.try_raise(taken, bytes))
+            && inflow.all.try_raise(&mut held.of_all, bytes);
+        if has_room { Ok(()) } else { Err(busy()) }
     }
 
     fn holds(&self) -> bool {
@@ -135,12 +155,16 @@ impl Inflow {
         let received = Received::default();
         request.extensions_mut().insert(received.clone());
         let (inflow, counting) = (self.clone(), received.clone());
+        let shape = growth::shape(request.uri().path());
         let counted = |inner| Counted {
             inner,
             inflow,
             received: counting,
+            shape,
             unread: Bytes::new(),
             reading: Reading::Header,
+            header: 0,
+            walk: Walk::over(shape),
             slow: None,
         };
         (request.map(|inner| Body::new(counted(inner))), received)
@@ -148,13 +172,13 @@ impl Inflow {
 
     fn room_now(&self, bytes: usize) -> Result<Held, Failure> {
         let of_connection = Some(self.share.try_take(bytes).ok_or_else(busy)?);
-        Ok(Held { _of_connection: of_connection, _of_all: self.all.try_take(bytes).ok_or_else(busy)? })
+        Ok(Held { of_connection, of_all: self.all.try_take(bytes).ok_or_else(busy)? })
     }
 
     async fn room(self, bytes: usize) -> Result<Held, Failure> {
         let taking = async {
             let of_connection = Some(self.share.take(bytes).await);
-            Held { _of_connection: of_connection, _of_all: self.all.take(bytes).await }
+            Held { of_connection, of_all: self.all.take(bytes).await }
         };
         timeout(self.patience.room, taking).await.map_err(|_| busy())
     }
@@ -165,6 +189,11 @@ fn busy() -> Failure {
         ErrorReason::Busy,
         "this broker's memory for messages that arrive is taken; this one was not read",
     )
+}
+
+fn too_long(bytes: usize, shape: &Shape) -> Failure {
+    let message = format!("the request has {bytes} bytes, and this method takes at most {}", shape.bytes_max);
+    Failure::invalid("request", message)
 }
 
 fn too_slow() -> Failure {
@@ -197,9 +226,14 @@ struct Counted {
     inner: Body,
     inflow: Inflow,
     received: Received,
+    /// What its messages may hold.
+    shape: &'static Shape,
     /// What has arrived and was not passed on.
     unread: Bytes,
     reading: Reading,
+    /// So many bytes of the header are to be passed on before the message.
+    header: usize,
+    walk: Walk,
     /// Since the last message began.
     slow: Option<Slow>,
 }
@@ -216,7 +250,11 @@ impl Counted {
                     };
                     let [_, length @ ..] = *header;
                     let length = u32::from_be_bytes(length) as usize;
-                    let bytes = if length > self.inflow.message_bytes_max { 0 } else { length };
+                    let is_too_long = length > self.inflow.message_bytes_max;
+                    if !is_too_long && length > self.shape.bytes_max {
+                        return Poll::Ready(Some(Err(too_long(length, self.shape).into())));
+                    }
+                    let bytes = if is_too_long { 0 } else { length + self.shape.beside };
                     self.received.release();
                     let inflow = self.inflow.clone();
                     let room: Room = if self.received.is_answered() {
@@ -228,8 +266,9 @@ impl Counted {
                 }
                 Reading::Room(length, room) => {
                     let held = ready!(room.as_mut().poll(context)).map_err(Status::from)?;
-                    self.received.hold(held);
+                    self.received.hold(held, *length - HEADER_BYTES);
                     self.reading = Reading::Message(*length);
+                    (self.header, self.walk) = (HEADER_BYTES, Walk::over(self.shape));
                     self.slow = Some(Slow { since: Instant::now(), look: Box::pin(sleep(LOOK_EVERY)) });
                 }
                 Reading::Message(0) => self.reading = Reading::Header,
@@ -237,9 +276,25 @@ impl Counted {
                 Reading::Message(left) => {
                     let bytes = self.unread.split_to(self.unread.len().min(*left));
                     *left -= bytes.len();
-                    return Poll::Ready(Some(Ok(bytes)));
+                    let is_whole = *left == 0;
+                    let looked_at = self.look(&bytes, is_whole);
+                    return Poll::Ready(Some(looked_at.map(|()| bytes).map_err(Status::from)));
                 }
             }
+        }
+    }
+
+    /// Takes what the message takes beyond its bytes before the last of them is passed on: nobody reads it before.
+    fn look(&mut self, bytes: &[u8], is_whole: bool) -> Result<(), Failure> {
+        let (header, message) = bytes.split_at(self.header.min(bytes.len()));
+        self.header -= header.len();
+        self.walk.pass(message)?;
+        if !is_whole {
+            return Ok(());
+        }
+        match self.walk.end()? {
+            growth if growth <= self.shape.beside => Ok(()),
+            growth => self.received.raise(&self.inflow, self.received.bytes().saturating_add(growth)),
         }
     }
 

@@ -21,8 +21,14 @@ struct Sent {
 }
 
 fn request(inflow: &Inflow) -> Sent {
+    // Batches take no more than their bytes.
+    request_of(inflow, "/fulmar.v1.Log/Produce")
+}
+
+fn request_of(inflow: &Inflow, path: &str) -> Sent {
     let (bytes, body) = mpsc::channel(16);
-    let (request, received) = inflow.counted(Request::new(Body::from_stream(ReceiverStream::new(body))));
+    let body = Body::from_stream(ReceiverStream::new(body));
+    let (request, received) = inflow.counted(Request::post(path).body(body).unwrap());
     Sent { bytes, read: request.into_body().into_data_stream(), received }
 }
 
@@ -174,4 +180,55 @@ async fn a_message_that_says_that_it_is_too_long_is_left_to_its_reader() {
     assert_eq!(sent.arrived().await, HEADER_BYTES);
     assert_eq!(inflow.all.taken_bytes(), 0);
     drop(sent.bytes);
+}
+
+/// A publish with so many headers of two bytes each.
+fn with_headers(count: usize) -> Vec<u8> {
+    let message = [0x22, 0].repeat(count);
+    [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat()
+}
+
+#[tokio::test]
+async fn what_a_message_takes_beyond_its_bytes_is_taken_before_its_last_byte_is_passed_on() {
+    let inflow = inflow(64 * KIB, 64 * KIB);
+    let mut sent = request_of(&inflow, "/fulmar.v1.PubSub/Publish");
+    let message = with_headers(256);
+    let (most, last) = message.split_at(message.len() - 1);
+    sent.send(most).await;
+    assert_eq!((sent.arrived().await, inflow.all.taken_bytes()), (most.len(), KIB));
+    sent.send(last).await;
+    assert_eq!(sent.arrived().await, 1);
+    let taken = inflow.all.taken_bytes();
+    assert!(taken >= 256 * size_of::<fulmar_proto::v1::Header>(), "{taken}");
+    assert_eq!(sent.received.bytes(), 512);
+    drop(sent);
+    assert_eq!(inflow.all.taken_bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_message_that_has_no_memory_to_grow_is_refused_as_too_much() {
+    let inflow = inflow(64 * KIB, 64 * KIB);
+    let mut first = request(&inflow);
+    first.send(&framed(60 * KIB)[..10]).await;
+    assert_eq!(first.arrived().await, 10);
+    let mut second = request_of(&inflow, "/fulmar.v1.PubSub/Publish");
+    second.send(&with_headers(256)).await;
+    let refused = second.failed().await;
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
+}
+
+#[tokio::test]
+async fn too_many_elements_and_too_long_requests_are_refused_by_what_they_have_too_much_of() {
+    for (path, message, words) in [
+        ("/fulmar.v1.PubSub/Publish", with_headers(257), "headers: at most 256"),
+        ("/fulmar.v1.Log/Fetch", framed(5 * KIB), "at most 4096"),
+        ("/grpc.health.v1.Health/Check", framed(5 * KIB), "at most 4096"),
+    ] {
+        let inflow = inflow(64 * KIB, 64 * KIB);
+        let mut sent = request_of(&inflow, path);
+        sent.send(&message).await;
+        let refused = sent.failed().await;
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused:?}");
+        assert!(refused.message().contains(words), "{refused:?}");
+    }
 }

@@ -9,6 +9,7 @@ mod feed;
 mod find;
 mod follower;
 mod forward;
+mod growth;
 pub mod grpc;
 mod handshakes;
 pub mod http;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use fulmar_core::batch::Record;
+use fulmar_core::batch::{Record, RecordHeader};
 use fulmar_core::control::table::TopicRecord;
 use fulmar_core::id::{Ordinal, PartitionKey, ReplicaId};
 use fulmar_core::offset::Offset;
@@ -59,7 +59,8 @@ impl Door {
         let partition = Self::named_partition(&topic, &request).unwrap_or_else(|| self.turn(&topic));
         let key = Door::partition(&topic, partition)?;
         let record = convert::record_of(request, &topic, now_ms())?;
-        let _admission = self.admit(size(&record)).await?;
+        // Its fields are slices of the whole message.
+        let _admission = self.admit(size(&record).max(received.bytes())).await?;
         received.release();
         let offset = self.commit(&topic, key, &[record], is_forwarded, deadline).await?;
         Ok(PublishResponse { topic: topic.name.clone(), partition, offset: offset.0 })
@@ -308,7 +309,9 @@ fn now_ms() -> i64 {
 
 /// About what a record takes as a publish.
 fn size(record: &Record) -> usize {
-    record.value.len() + record.key.as_ref().map_or(0, bytes::Bytes::len)
+    let header = |header: &RecordHeader| size_of::<RecordHeader>() + header.name.len() + header.value.len();
+    let headers: usize = record.headers.iter().map(header).sum();
+    record.value.len() + record.key.as_ref().map_or(0, bytes::Bytes::len) + headers
 }
 
 /// Nothing was appended, and it may pass.
@@ -324,7 +327,7 @@ fn passes(failure: &Failure) -> bool {
 
 fn request_of(topic: &TopicRecord, key: PartitionKey, record: &Record) -> PublishRequest {
     let headers = record.headers.iter();
-    let header = |header: &fulmar_core::batch::RecordHeader| fulmar_proto::v1::Header {
+    let header = |header: &RecordHeader| fulmar_proto::v1::Header {
         name: header.name.clone(),
         value: header.value.clone(),
     };

@@ -21,7 +21,7 @@ use super::outflow::{self, Answered, Answers, Outflow};
 use crate::directory::Directory;
 
 /// As the API says.
-const TOPICS_MAX: usize = 100;
+pub(super) const TOPICS_MAX: usize = 100;
 /// A task and a queue's place each; more belong into several subscriptions.
 const PARTITIONS_MAX: usize = 10_000;
 /// Responses that wait for the program's socket.
@@ -91,7 +91,7 @@ impl Door {
             topics.extend(fitting(patterns, &self.directory()).cloned());
         }
         let mut chosen = Vec::new();
-        // Before they are multiplied by the topics: a request has room for millions.
+        // Before they are multiplied by the topics: a request has room for a hundred thousand.
         let asked: BTreeSet<u32> = partitions.iter().copied().collect();
         for topic in topics {
             let all = (0..topic.partitions).filter(|_| asked.is_empty());

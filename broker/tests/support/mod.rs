@@ -202,9 +202,18 @@ impl Brokers {
 
     /// Resident memory, in MiB; 0 where the system does not tell.
     pub fn resident_mebibytes(&self, ordinal: usize) -> u64 {
+        self.mebibytes(ordinal, "VmRSS:")
+    }
+
+    /// The most that was ever resident, in MiB: what was taken for a moment is seen too. 0 where the system does not tell.
+    pub fn peak_mebibytes(&self, ordinal: usize) -> u64 {
+        self.mebibytes(ordinal, "VmHWM:")
+    }
+
+    fn mebibytes(&self, ordinal: usize, name: &str) -> u64 {
         let pid = self.children[ordinal].as_ref().unwrap().id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
         line.split_whitespace().next().and_then(|kibibytes| kibibytes.parse::<u64>().ok()).unwrap_or(0) / 1024
     }
 

@@ -23,7 +23,7 @@ use crate::directory::Directory;
 const PAGE_DEFAULT: u32 = 1_000;
 const PAGE_MAX: u32 = 10_000;
 /// Names that may be asked for at once.
-const NAMES_MAX: usize = 10_000;
+pub(in crate::serve) const NAMES_MAX: usize = 10_000;
 
 #[tonic::async_trait]
 impl Log for Door {

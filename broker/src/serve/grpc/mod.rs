@@ -2,6 +2,7 @@
 
 mod admin;
 mod fetch;
+pub mod fuzzed;
 mod log;
 mod produce;
 mod pubsub;
@@ -18,6 +19,7 @@ use tonic::service::{Routes, RoutesBuilder};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 
+pub(super) use self::log::NAMES_MAX;
 use super::inflow::Received;
 use super::listen::Caller;
 use super::outflow::Outflow;
