@@ -285,6 +285,39 @@ async fn small_batches_that_make_large_ones_take_no_more_memory_than_those() {
     assert_eq!(answer["next_offset"], 2);
 }
 
+/// As many as a batch may have: four bytes each, and under a kilobyte in all.
+const EMPTY: usize = 1 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_empty_records_in_one_small_batch_take_no_more_memory_than_other_batches() {
+    let (brokers, _operators) = brokers(2).await;
+    let batch = compressed(&vec![Record::default(); EMPTY], Compression::Zstd);
+    assert!(batch.len() < 1_000, "{}", batch.len());
+    assert_eq!(produce(&brokers, batch.clone()).await, Ok(1));
+    let before = [0, 1].map(|ordinal| brokers.peak_mebibytes(ordinal));
+    let grown = |of: &str| {
+        let now = [0, 1].map(|ordinal| brokers.peak_mebibytes(ordinal) - before[ordinal]);
+        println!("{of}: {now:?} MiB more");
+        // What the batch is without compression, at most twice, and a few pieces of messages.
+        assert!(now.into_iter().all(|grown| grown < 48), "{of}: {now:?} MiB");
+    };
+    for (ordinal, of) in ["the leader", "another broker"].into_iter().enumerate() {
+        let answer = get(brokers.ports[ordinal].http, "/v1/topics/events/messages?offset=1&max=1").json();
+        assert_eq!(answer["next_offset"], 2);
+        grown(&format!("one message by HTTP of {of}"));
+        assert!(told_by_tcp(&brokers, ordinal).lines().count() > 1);
+        grown(&format!("a pull by TCP of {of}"));
+        let (mut stream, mut next) = (brokers.subscribe(ordinal, &from_the_first()).await, 1);
+        while next <= EMPTY as u64 {
+            for message in stream.message().await.unwrap().unwrap().messages {
+                assert_eq!(message.offset, next);
+                next += 1;
+            }
+        }
+        grown(&format!("a subscription at {of}"));
+    }
+}
+
 /// Eight million bytes each; so few that one answer of [`stored`] would have them all.
 const BATCHES: usize = 30;
 

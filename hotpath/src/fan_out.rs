@@ -44,7 +44,8 @@ fn deliver(runtime: &Runtime, subscribers: &mut [Subscriber], batch: &Batch) {
             let room = queue.room(batch.size()).await;
             let messages =
                 messages_of(TOPIC, key().partition, batch, batch.base()).expect("it is not compressed");
-            queue.send(Ok(SubscribeResponse { messages }), Some(room)).await.expect("it is read below");
+            let response = SubscribeResponse { messages: messages.collect() };
+            queue.send(Ok(response), Some(room)).await.expect("it is read below");
         }
         for (_, answered) in subscribers {
             let response = answered.next().await.expect("one was sent").expect("no error was sent");

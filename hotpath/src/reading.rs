@@ -28,6 +28,7 @@ pub(crate) fn read() -> Run {
         let batch = Batch::parse(bytes, key()).expect("it was stamped");
         let messages =
             messages_of(TOPIC, key().partition, &batch, batch.base()).expect("it is not compressed");
+        let messages: Vec<_> = messages.collect();
         assert_eq!(messages.len() as u64, RECORDS);
         let response = SubscribeResponse { messages };
         assert!(response.encode_to_vec().len() > batch.size());

@@ -62,33 +62,33 @@ pub fn framed(records: &[Record]) -> Result<ProducedBatch, Failure> {
     ProducedBatch::build(records, None).map_err(|error| Failure::corrupt(&error))
 }
 
-/// The records of a batch from `from` on, as programs see them: [`Batch::plain_size`] of memory, if it is compressed.
-pub fn messages_of(
-    topic: &str,
+/// The records of a batch from `from` on, as programs see them, one after the other: as values a million records of four bytes
+/// take hundreds. [`Batch::plain_size`] of memory, if it is compressed, and what of the messages is kept.
+pub fn messages_of<'a>(
+    topic: &'a str,
     partition: u32,
     batch: &Batch,
     from: Offset,
-) -> Result<Vec<proto::Message>, Failure> {
-    let append_time_ms = i64::try_from(batch.append_time_ms()).unwrap_or(i64::MAX);
+) -> Result<impl Iterator<Item = proto::Message> + use<'a>, Failure> {
+    let (base, append_time_ms) = (batch.base(), i64::try_from(batch.append_time_ms()).unwrap_or(i64::MAX));
     let numbered = batch.records().map_err(|error| Failure::corrupt(&error))?.enumerate();
-    let messages = numbered
-        .map(|(at, record)| (batch.base().plus(at as u64), record))
-        .filter(|(offset, _)| *offset >= from)
-        .map(|(offset, record)| proto::Message {
-            topic: topic.to_owned(),
-            partition,
-            offset: offset.0,
-            key: record.key,
-            value: record.value,
-            headers: record
-                .headers
-                .into_iter()
-                .map(|header| proto::Header { name: header.name, value: header.value })
-                .collect(),
-            timestamp_ms: record.timestamp_ms,
-            append_time_ms,
-        });
-    Ok(messages.collect())
+    let wanted = numbered
+        .map(move |(at, record)| (base.plus(at as u64), record))
+        .filter(move |(offset, _)| *offset >= from);
+    Ok(wanted.map(move |(offset, record)| proto::Message {
+        topic: topic.to_owned(),
+        partition,
+        offset: offset.0,
+        key: record.key,
+        value: record.value,
+        headers: record
+            .headers
+            .into_iter()
+            .map(|header| proto::Header { name: header.name, value: header.value })
+            .collect(),
+        timestamp_ms: record.timestamp_ms,
+        append_time_ms,
+    }))
 }
 
 /// A topic's id from the wire.

@@ -5,10 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use fulmar_core::batch::{Batch, Compression};
+use fulmar_core::batch::Batch;
 use fulmar_core::id::PartitionKey;
 use fulmar_core::offset::Offset;
 use fulmar_core::term::Term;
+use fulmar_proto::v1::Message;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 
@@ -33,34 +34,52 @@ const TRIM_PAUSE: Duration = Duration::from_millis(10);
 /// batches are smaller; what they do not need is given back.
 const ROOM_MIN: usize = 1 << 20;
 
+/// What the messages of one reader take at a time beyond their bytes, however many there are: they are made in pieces of 512 KiB,
+/// of which four wait, one is written and one is made; and a pull has 10,000 with a topic's name each.
+const MESSAGES_BYTES_MAX: usize = 4 << 20;
+
 /// As what batches go on, and so what memory they take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// As they are.
     Batches,
-    /// As their messages: what is compressed is decompressed.
-    Messages,
+    /// As their messages, each with its topic's name of so many bytes: what is compressed is decompressed.
+    Messages(usize),
 }
 
 impl Form {
-    fn size(self, batch: &Batch) -> usize {
+    /// As messages of a topic of this name.
+    pub(super) fn messages(topic: &str) -> Self {
+        Self::Messages(topic.len())
+    }
+
+    /// What a batch takes.
+    pub(super) fn size(self, batch: &Batch) -> usize {
         match self {
             Self::Batches => batch.size(),
-            Self::Messages => batch.plain_size(),
+            Self::Messages(name_bytes) => {
+                let messages = (batch.count() as usize).saturating_mul(size_of::<Message>() + name_bytes);
+                batch.plain_size() + messages.min(MESSAGES_BYTES_MAX)
+            }
         }
     }
-}
 
-/// How many of these batches make about `bytes_max` as messages; one at least. Compressed ones may make a thousand times what
-/// was read, and they are left for later; the others were counted when they were read.
-pub(super) fn together(batches: &[Batch], bytes_max: usize) -> usize {
-    let mut bytes = 0;
-    let goes = |batch: &&Batch| {
-        let is_counted = bytes == 0 || batch.compression() == Compression::None;
-        bytes += batch.plain_size();
-        is_counted || bytes <= bytes_max
-    };
-    batches.iter().take_while(goes).count()
+    /// What batches take together.
+    pub(super) fn size_of_all(self, batches: &[Batch]) -> usize {
+        batches.iter().map(|batch| self.size(batch)).sum()
+    }
+
+    /// How many of these batches take about `bytes_max`; one at least. Those that were read small and take a lot are left for
+    /// later.
+    pub(super) fn together(self, batches: &[Batch], bytes_max: usize) -> usize {
+        let mut bytes = 0;
+        let goes = |batch: &&Batch| {
+            let is_first = bytes == 0;
+            bytes += self.size(batch);
+            is_first || bytes <= bytes_max
+        };
+        batches.iter().take_while(goes).count()
+    }
 }
 
 /// Where a reader stands.
@@ -136,10 +155,10 @@ impl Feed {
             let mut room = queue.room(room_bytes).await;
             // What was read is counted as being read until the answer's memory stands for it.
             let Some((mut fed, _reading)) = self.read(bytes_max).await? else { continue };
-            if self.form == Form::Messages {
-                fed.batches.truncate(together(&fed.batches, bytes_max));
+            if self.form != Form::Batches {
+                fed.batches.truncate(self.form.together(&fed.batches, room_bytes));
             }
-            let bytes = fed.batches.iter().map(|batch| self.form.size(batch)).sum();
+            let bytes = self.form.size_of_all(&fed.batches);
             if bytes > room_bytes {
                 // What a reader asks for is its own choice, and no bound of what it is given.
                 room_bytes = bytes;

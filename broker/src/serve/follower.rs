@@ -12,7 +12,7 @@ use fulmar_core::id::{Ordinal, PartitionKey};
 use fulmar_core::offset::Offset;
 use fulmar_core::term::Term;
 use fulmar_proto::v1::log_client::LogClient;
-use fulmar_proto::v1::{ErrorReason, FetchRequest, FetchResponse, Message, SubscribeResponse};
+use fulmar_proto::v1::{ErrorReason, FetchRequest, FetchResponse, Header, Message, SubscribeResponse};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,7 +21,7 @@ use tracing::debug;
 
 use super::convert::{messages_of, term_bytes, term_of, topic_bytes};
 use super::error::Failure;
-use super::feed::{Fed, Form, together};
+use super::feed::{Fed, Form};
 use super::outflow::{Gone, Held};
 use super::subscribe::Queue;
 use super::{DEADLINE_DEFAULT, Door, find, forward};
@@ -106,7 +106,7 @@ impl Follower {
     }
 
     async fn read_here(&mut self) -> Left {
-        let mut feed = match self.door.feed(self.key, self.next, self.seen, Form::Messages) {
+        let mut feed = match self.door.feed(self.key, self.next, self.seen, self.form()) {
             Ok(feed) => feed,
             Err(failure) => return left(failure),
         };
@@ -173,6 +173,10 @@ impl Follower {
         }
     }
 
+    fn form(&self) -> Form {
+        Form::messages(&self.topic.name)
+    }
+
     fn request(&self) -> FetchRequest {
         FetchRequest {
             topic_id: topic_bytes(self.key.topic),
@@ -195,22 +199,23 @@ impl Follower {
         let batches: Vec<Batch> = response.batches.into_iter().map(parse).collect::<Result<_, _>>()?;
         let mut batches = &batches[..];
         while !batches.is_empty() {
-            let (now, later) = batches.split_at(together(batches, RESPONSE_BYTES));
-            let room = self.queue.room(now.iter().map(Batch::plain_size).sum()).await;
+            let (now, later) = batches.split_at(self.form().together(batches, RESPONSE_BYTES));
+            let room = self.queue.room(self.form().size_of_all(now)).await;
             self.deliver(now, room).await?;
             batches = later;
         }
         Ok(())
     }
 
-    /// In order, from `next` on, in pieces.
+    /// In order, from `next` on, in pieces: no more of the messages is there at a time.
     async fn deliver(&mut self, batches: &[Batch], room: Held) -> Result<(), Left> {
         let mut piece = Piece::default();
         for batch in batches {
             if batch.end() <= self.next {
                 continue;
             }
-            let messages = messages_of(&self.topic.name, self.key.partition, batch, self.next);
+            let topic = Arc::clone(&self.topic);
+            let messages = messages_of(&topic.name, self.key.partition, batch, self.next);
             for message in messages.map_err(Left::Failed)? {
                 if let Some(full) = piece.with(message) {
                     self.send(full, None).await?;
@@ -230,6 +235,7 @@ impl Follower {
     }
 }
 
+/// What goes into one response, by what it takes here: more than what is written.
 #[derive(Default)]
 struct Piece {
     messages: Vec<Message>,
@@ -239,13 +245,12 @@ struct Piece {
 impl Piece {
     /// The messages before this one, if it would be too much with them.
     fn with(&mut self, message: Message) -> Option<Vec<Message>> {
-        let headers: usize =
-            message.headers.iter().map(|header| header.name.len() + header.value.len() + 8).sum();
-        let bytes = 64
+        let header = |header: &Header| size_of::<Header>() + header.name.len() + header.value.len();
+        let bytes = size_of::<Message>()
             + message.topic.len()
             + message.value.len()
             + message.key.as_ref().map_or(0, Bytes::len)
-            + headers;
+            + message.headers.iter().map(header).sum::<usize>();
         let full = self.bytes > 0 && self.bytes + bytes > RESPONSE_BYTES;
         let before = full.then(|| {
             self.bytes = 0;

@@ -11,6 +11,7 @@ use fulmar_proto::v1::start::At;
 use super::Door;
 use super::convert::messages_of;
 use super::error::Failure;
+use super::feed::Form;
 use super::outflow::{Answers, Held};
 
 /// About so many bytes in one answer.
@@ -76,7 +77,12 @@ impl Door {
         // A batch without messages is one of the log's own, such as the one that opens a term.
         while pulled.messages.is_empty() && (wait > Duration::ZERO || pulled.next < high_watermark) {
             let next = pulled.next;
-            let Some((batches, room)) = self.look(key, next, READ_BYTES, queue, until).await? else { break };
+            // Who waits holds nothing: the next batch may need all that the connection has.
+            pulled.room = None;
+            let wanted = (key, Form::messages(&topic.name));
+            let Some((batches, room)) = self.look(wanted, next, READ_BYTES, queue, until).await? else {
+                break;
+            };
             let (messages, next) = read(&topic.name, key, &batches, next, max)?;
             pulled = Pulled { messages, next, room: Some(room) };
         }
@@ -95,11 +101,11 @@ fn read(
 ) -> Result<(Vec<Message>, Offset), Failure> {
     let mut messages = Vec::new();
     for batch in batches {
-        if messages.len() < max {
-            messages.extend(messages_of(topic, key.partition, batch, from)?);
+        let left = max - messages.len();
+        if left > 0 {
+            messages.extend(messages_of(topic, key.partition, batch, from)?.take(left));
         }
     }
-    messages.truncate(max);
     let behind = batches.last().map_or(from, Batch::end);
     let next = messages.last().map_or(behind, |last| Offset(last.offset + 1));
     Ok((messages, next))

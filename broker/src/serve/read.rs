@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::convert::topic_bytes;
 use super::error::Failure;
-use super::feed::{Fed, Form, together};
+use super::feed::{Fed, Form};
 use super::outflow::{Answers, Held};
 use super::{Door, find, forward};
 use crate::dial;
@@ -23,12 +23,12 @@ use crate::dial;
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 
 impl Door {
-    /// Batches from `from` on, about `bytes_max` of them as messages, and memory for those among the answers of `queue`; the
+    /// Batches from `from` on, about `bytes_max` of them, and memory for them in this form among the answers of `queue`; the
     /// first may begin before `from`. Waits for them, and for a leader; `None` if nothing came until then, or
     /// this broker stops.
     pub(super) async fn look<T>(
         &self,
-        key: PartitionKey,
+        (key, form): (PartitionKey, Form),
         from: Offset,
         bytes_max: usize,
         queue: &Answers<T>,
@@ -39,11 +39,13 @@ impl Door {
             let looked = async {
                 match self.leader(key) {
                     Some(leader) if leader == self.shared.replicas.me() => {
-                        let mut feed = self.feed(key, from, None, Form::Messages)?;
+                        let mut feed = self.feed(key, from, None, form)?;
                         let (Fed { batches, .. }, held) = feed.next(bytes_max, queue).await?;
                         Ok((batches, held))
                     }
-                    Some(leader) => self.look_there(leader.ordinal, key, from, bytes_max, queue).await,
+                    Some(leader) => {
+                        self.look_there(leader.ordinal, (key, form), from, bytes_max, queue).await
+                    }
                     None => Err(self.not_leader(key)),
                 }
             };
@@ -67,7 +69,7 @@ impl Door {
     async fn look_there<T>(
         &self,
         leader: Ordinal,
-        key: PartitionKey,
+        (key, form): (PartitionKey, Form),
         from: Offset,
         bytes_max: usize,
         queue: &Answers<T>,
@@ -100,8 +102,8 @@ impl Door {
             .into_iter()
             .map(|bytes| Batch::parse(bytes, key).map_err(|error| Failure::corrupt(&error)))
             .collect::<Result<Vec<_>, _>>()?;
-        batches.truncate(together(&batches, bytes_max));
-        let held = queue.room(batches.iter().map(Batch::plain_size).sum()).await;
+        batches.truncate(form.together(&batches, bytes_max));
+        let held = queue.room(form.size_of_all(&batches)).await;
         Ok((batches, held))
     }
 }

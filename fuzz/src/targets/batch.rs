@@ -63,7 +63,7 @@ fn hold(batch: &ProducedBatch) {
     assert_eq!(leaders.end(), Offset(40 + u64::from(batch.count())));
     assert_eq!(Batch::parse(leaders.bytes().clone(), key()).as_ref(), Ok(&leaders));
     let messages = messages_of("t", 3, &leaders, leaders.base()).expect("it was looked through");
-    assert_eq!(messages.len(), records.len());
+    assert_eq!(messages.count(), records.len());
 }
 
 pub(super) fn records() -> Vec<Record> {
