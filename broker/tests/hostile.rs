@@ -24,6 +24,7 @@ use fulmar_proto::v1::start::At;
 use fulmar_proto::v1::{Earliest, FetchRequest, ProduceRequest, PublishRequest, Start, SubscribeRequest};
 use h2::SendStream;
 use h2::client::{Connection, ResponseFuture, SendRequest};
+use support::http::get;
 use support::operator::{CLUSTER, Operator, epoch, key, page};
 use support::{Brokers, PATIENCE, eventually};
 
@@ -335,6 +336,38 @@ async fn millions_of_empty_fields_in_one_request_are_refused_before_they_take_me
     }
     publish(&brokers, 1, 1).await;
     eventually("all memory is given back", async || metric(&brokers, REQUESTS_HELD).await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_and_patterns_that_no_topic_can_have_are_refused_and_not_kept() {
+    let (brokers, _operator) = one().await;
+    publish(&brokers, 1, 1_000_000).await;
+    // The field 1 of each is the name of a topic.
+    let text = |text: &[u8]| {
+        let mut message = vec![0x0a];
+        prost::encoding::encode_varint(text.len() as u64, &mut message);
+        message.extend_from_slice(text);
+        message
+    };
+    let long_pattern = [b"a.".repeat(4_000_000), b"*".to_vec()].concat();
+    let pattern = [b"a.".repeat(125), b"*".to_vec()].concat();
+    for (method, name) in [
+        ("PubSub/Subscribe", &long_pattern),
+        ("PubSub/Subscribe", &pattern),
+        ("PubSub/Subscribe", &vec![b'a'; 250]),
+        ("PubSub/Publish", &vec![b'a'; 8_000_000]),
+        ("PubSub/Publish", &vec![b'a'; 250]),
+        ("Log/ListOffsets", &vec![b'a'; 250]),
+        ("Admin/DescribeTopic", &vec![b'a'; 250]),
+    ] {
+        let (status, grown) = told(&brokers, method, &text(name)).await;
+        println!("{method} with a name of {} bytes: {grown} MiB more", name.len());
+        assert!(grown < GROWN_MAX, "{method}, {} bytes: {grown} MiB", name.len());
+        assert_eq!(status, INVALID, "{method}, {} bytes", name.len());
+    }
+    let target = format!("/v1/topics/{}", "a".repeat(250));
+    let refused = get(brokers.ports[0].http, &target);
+    assert!(refused.tells(400, "at most 249 bytes"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,8 @@
 
 use thiserror::Error;
 
+use crate::control::table::TOPIC_NAME_BYTES_MAX;
+
 /// A pattern. No topic has such a name: names have neither `*` nor `>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
@@ -13,11 +15,19 @@ pub struct Pattern {
 
 /// Neither a name nor a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "{0:?} is no pattern: * stands for a whole word between dots, > for all words that follow, at the end, as in orders.* and \
-     orders.>"
-)]
-pub struct PatternError(String);
+pub enum PatternError {
+    /// Its words.
+    #[error(
+        "{0:?} is no pattern: * stands for a whole word between dots, > for all words that follow, at the end, as in orders.* and \
+         orders.>"
+    )]
+    Words(String),
+    /// So many bytes. No topic has a name that it could fit, and it is not repeated.
+    #[error(
+        "a pattern has at most {TOPIC_NAME_BYTES_MAX} bytes, as names of topics have, and this one has {0}"
+    )]
+    Long(usize),
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Word {
@@ -30,6 +40,9 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Option<Self>, PatternError> {
         if !text.contains(['*', '>']) {
             return Ok(None);
+        }
+        if text.len() > TOPIC_NAME_BYTES_MAX {
+            return Err(PatternError::Long(text.len()));
         }
         let (head, is_open) = match text.strip_suffix('>') {
             Some("") => (None, true),
@@ -57,7 +70,7 @@ impl Pattern {
 }
 
 fn refused(text: &str) -> PatternError {
-    PatternError(text.to_owned())
+    PatternError::Words(text.to_owned())
 }
 
 #[cfg(test)]

@@ -42,6 +42,15 @@ fn what_is_no_pattern_is_refused_with_what_is_allowed() {
     }
 }
 
+#[test]
+fn what_is_longer_than_any_name_is_refused_and_not_repeated() {
+    let longest = format!("{}*", "a.".repeat(124));
+    assert_eq!(longest.len(), 249);
+    assert!(pattern(&longest).fits(&longest.replace('*', "b")));
+    let refused = Pattern::parse(&format!("a{longest}")).unwrap_err().to_string();
+    assert_eq!(refused, "a pattern has at most 249 bytes, as names of topics have, and this one has 250");
+}
+
 proptest! {
     #[test]
     fn words_behind_dots_decide(name in "[a-c]{1,2}(\\.[a-c]{1,2}){0,3}", text in "([a-c]{1,2}|\\*)(\\.([a-c]{1,2}|\\*)){0,3}(\\.>)?") {

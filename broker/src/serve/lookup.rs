@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fulmar_core::control::table::TopicRecord;
+use fulmar_core::control::table::{TOPIC_NAME_BYTES_MAX, TopicRecord};
 use fulmar_core::id::{PartitionKey, ReplicaId, TopicId};
 use fulmar_proto::v1::ErrorReason;
 
@@ -19,6 +19,13 @@ impl Door {
     pub(super) fn topic(&self, name: &str) -> Result<Arc<TopicRecord>, Failure> {
         if name.is_empty() {
             return Err(Failure::invalid("topic", "topic: the name of a topic is needed"));
+        }
+        // Before others are asked for it, and without it: an error repeats what is unknown several times.
+        if name.len() > TOPIC_NAME_BYTES_MAX {
+            let bytes = name.len();
+            let message =
+                format!("topic: a name has at most {TOPIC_NAME_BYTES_MAX} bytes, this one has {bytes}");
+            return Err(Failure::invalid("topic", message));
         }
         let directory = self.directory();
         let unknown = || unknown(&directory, &format!("{name:?}")).with("topic", name);

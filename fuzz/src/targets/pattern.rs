@@ -1,5 +1,6 @@
 //! Patterns of topics' names.
 
+use fulmar_core::control::table::TOPIC_NAME_BYTES_MAX;
 use fulmar_core::pattern::Pattern;
 
 /// A pattern on the first line, the name of a topic on the second.
@@ -9,6 +10,7 @@ pub(super) fn run(bytes: &[u8]) {
     let Ok(parsed) = Pattern::parse(pattern) else { return };
     assert_eq!(parsed.is_some(), pattern.contains(['*', '>']), "what has neither is a name");
     let Some(parsed) = parsed else { return };
+    assert!(pattern.len() <= TOPIC_NAME_BYTES_MAX, "longer than any name: it fits nothing");
     if parsed.fits(name) {
         let (words, of_name) = (pattern.split('.').count(), name.split('.').count());
         let is_open = pattern.ends_with('>');
