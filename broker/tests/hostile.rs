@@ -371,6 +371,35 @@ async fn names_and_patterns_that_no_topic_can_have_are_refused_and_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn heads_that_never_end_take_little() {
+    let (brokers, _operator) = one().await;
+    publish(&brokers, 1, 1).await;
+    let before = brokers.peak_mebibytes(0);
+    // The shorter ones are kept as long as a head may take, the longer ones are refused.
+    let mut kept = Vec::new();
+    for (port, bytes) in [brokers.ports[0].http, brokers.ports[0].grpc].into_iter().zip([400_000, 60_000]) {
+        let head = format!("GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: {}", "a".repeat(bytes));
+        let sending = |head: String| {
+            move || {
+                let send = |_| {
+                    let mut socket = TcpStream::connect(port).unwrap();
+                    // It may be closed before all of it was written.
+                    let _refused = socket.write_all(head.as_bytes());
+                    socket
+                };
+                (0..125).map(send).collect::<Vec<TcpStream>>()
+            }
+        };
+        let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(sending(head.clone()))).collect();
+        kept.extend(threads.into_iter().flat_map(|thread| thread.join().unwrap()));
+    }
+    publish(&brokers, 1, 1).await;
+    let (peak, count) = (brokers.peak_mebibytes(0), kept.len());
+    println!("{count} heads without an end took {} MiB more ({peak})", peak - before);
+    assert!(peak < MEBIBYTES_MAX, "{peak} MiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_does_not_wait_for_connections_that_have_said_nothing() {
     let (mut brokers, operator) = one().await;
     let ports = brokers.ports[0];

@@ -43,6 +43,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const FRAME_BYTES_MAX: u32 = 256 * 1024;
 /// Names and tokens, not payloads.
 const HEADER_BYTES_MAX: u32 = 32 * 1024;
+/// The same of HTTP/1, whose head has the target too: a message in the query of `/publish`, of at most 64 KiB. As much is read at a
+/// time of a body.
+const HTTP1_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// How HTTP/2 begins. Until a peer has sent it, or something else, nothing is known of it.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Between two looks at a beginning that came in pieces.
@@ -383,6 +386,10 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
         .max_header_list_size(HEADER_BYTES_MAX)
         .keep_alive_interval(limits.keepalive.0)
         .keep_alive_timeout(limits.keepalive.1);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        .max_buf_size(HTTP1_BUFFER_BYTES_MAX);
     builder
 }
