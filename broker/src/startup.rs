@@ -28,7 +28,7 @@ use crate::replica::peers::{Peers, Verdict};
 use crate::replica::{self, Command, Replicas};
 use crate::serve::cors;
 use crate::serve::http::{Http, Phase};
-use crate::serve::listen::{self, Limits, Requests};
+use crate::serve::listen::{self, KEEPALIVE, Limits, Requests};
 use crate::serve::{self, Door, grpc};
 #[cfg(debug_assertions)]
 use crate::storage::faulty_disk;
@@ -248,7 +248,8 @@ fn serve_http(
         age_max: Some(CONNECTION_AGE_MAX),
         windows: WINDOWS,
         http2_only: false,
-        keepalive: (Duration::from_secs(10), Duration::from_secs(10)),
+        keepalive: KEEPALIVE,
+        stall_max: Some(config.reader_stall_max),
         answer_bytes: Some(shares.connection_answers),
         // Its bodies are counted where they are read.
         requests: None,
@@ -269,7 +270,8 @@ fn limits_grpc(config: &Config, shares: Shares, door: &Door) -> Limits {
         windows: WINDOWS,
         // Browsers speak gRPC-web here, many of them over HTTP/1.
         http2_only: false,
-        keepalive: (Duration::from_secs(10), Duration::from_secs(10)),
+        keepalive: KEEPALIVE,
+        stall_max: Some(config.reader_stall_max),
         answer_bytes: Some(shares.connection_answers),
         requests: Some(Requests {
             all: door.requests(),
@@ -291,6 +293,7 @@ fn limits_internal() -> Limits {
         http2_only: true,
         // A peer that stopped without a word is given up within three seconds.
         keepalive: (Duration::from_secs(1), Duration::from_secs(2)),
+        stall_max: None,
         answer_bytes: None,
         // Two brokers that wait for each other's memory would wait for ever: what arrives here was counted where a program
         // sent it.

@@ -399,6 +399,62 @@ async fn heads_that_never_end_take_little() {
     assert!(peak < MEBIBYTES_MAX, "{peak} MiB");
 }
 
+/// From now on this system acknowledges nothing that comes for the socket: its program is gone for the other side.
+#[cfg(target_os = "linux")]
+fn vanish(socket: &TcpStream) {
+    // BPF's "return 0": no byte of any packet passes.
+    let nothing = socket2::SockFilter::new(0x06, 0, 0, 0);
+    socket2::SockRef::from(socket).attach_filter(&[nothing]).unwrap();
+}
+
+/// What is sent to it is never acknowledged, and then TCP does not ask any more whether somebody is there.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_vanished_behind_a_stream_that_says_something_is_noticed() {
+    let (brokers, _operator) = one().await;
+    publish(&brokers, 1, 1).await;
+    let ports = brokers.ports[0];
+    eventually("nobody else is connected", async || connections(ports.http) + connections(ports.tcp) == 0)
+        .await;
+    let mut stream = TcpStream::connect(ports.http).unwrap();
+    stream.write_all(b"GET /v1/topics/events/stream HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.read_exact(&mut [0; 12]).unwrap();
+    let mut subscriber = TcpStream::connect(ports.tcp).unwrap();
+    subscriber.set_read_timeout(Some(PATIENCE)).unwrap();
+    subscriber.write_all(&subscribe_by_tcp("events")).unwrap();
+    subscriber.read_exact(&mut [0; 12]).unwrap();
+    for socket in [&stream, &subscriber] {
+        vanish(socket);
+    }
+    assert_eq!((connections(ports.http), connections(ports.tcp)), (1, 1));
+    eventually("both are noticed", async || connections(ports.http) + connections(ports.tcp) == 0).await;
+}
+
+/// `docs/protocol.md`: the topic, all partitions, from the latest on.
+fn subscribe_by_tcp(topic: &str) -> Vec<u8> {
+    let mut body = u32::try_from(topic.len()).unwrap().to_be_bytes().to_vec();
+    body.extend_from_slice(topic.as_bytes());
+    body.extend_from_slice(&u32::MAX.to_be_bytes());
+    body.push(1);
+    body.extend_from_slice(&0u64.to_be_bytes());
+    let mut frame = b"FM\x01\x02\0\0\0\x07".to_vec();
+    frame.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
+    frame.extend_from_slice(&body);
+    let crc = crc32c::crc32c(&frame);
+    frame.extend_from_slice(&crc.to_be_bytes());
+    frame
+}
+
+/// How many open connections a port of this machine has.
+fn connections(address: SocketAddr) -> usize {
+    let of_port = format!(":{:04X}", address.port());
+    let all = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let fields = all.lines().map(|line| line.split_whitespace().collect::<Vec<&str>>());
+    // 01 is an open connection.
+    fields.filter(|fields| fields[1].ends_with(&of_port) && fields[3] == "01").count()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_does_not_wait_for_connections_that_have_said_nothing() {
     let (mut brokers, operator) = one().await;

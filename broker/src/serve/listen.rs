@@ -52,8 +52,13 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_PAUSE: Duration = Duration::from_millis(20);
 /// How often TCP asks in vain before it gives a peer up: what Linux and macOS do by themselves, with 9 and 8 times.
 const KEEPALIVE_PROBES: u32 = 9;
+/// Systems count in seconds, and none is an error.
+const KEEPALIVE_EVERY_MIN: Duration = Duration::from_secs(1);
 /// A request's head must arrive in this time: half-open HTTP/1 requests cost a connection each.
 const HEAD_MAX: Duration = Duration::from_secs(10);
+
+/// When programs are asked after, and how long they may take.
+pub const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
 
 /// Who is at the other end of a connection; in every request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +100,11 @@ pub struct Limits {
     /// HTTP/2 only: what is not gRPC is refused by the protocol.
     pub http2_only: bool,
     /// After how long without a word a peer is asked whether it is still there, and how long it may take: one that vanished is
-    /// noticed within their sum. HTTP/2 pings; HTTP/1 cannot, and TCP does.
+    /// noticed within their sum by HTTP/2, which pings. HTTP/1 cannot; TCP does, see `stall_max`.
     pub keepalive: (Duration, Duration),
+    /// How long a program may read nothing of its answers. Over HTTP/1 one that vanished is noticed a little later, for TCP does not
+    /// tell the two apart; absent where HTTP/1 is not spoken.
+    pub stall_max: Option<Duration>,
     /// How many bytes of answers one connection's streams may hold; absent: no more than all together.
     pub answer_bytes: Option<usize>,
     /// What gRPC messages may take while they arrive, gRPC-web's included, which is translated then; absent: what the windows
@@ -201,7 +209,11 @@ async fn plain(
     router: Router,
     stop: CancellationToken,
 ) {
-    if !answers_at_once(&socket, address) || !is_asked_after(&socket, address, limits.keepalive) {
+    let set = asked_after(&socket, limits.keepalive, limits.stall_max);
+    if let Err(error) = &set {
+        debug!(%address, %error, "the connection was gone at once");
+    }
+    if set.is_err() || !answers_at_once(&socket, address) {
         return;
     }
     let spoke = tokio::select! {
@@ -265,14 +277,24 @@ fn answers_at_once(socket: &TcpStream, address: SocketAddr) -> bool {
     set.is_ok()
 }
 
-/// Whether the connection is still there. TCP itself asks after a peer that says nothing.
-fn is_asked_after(socket: &TcpStream, address: SocketAddr, (after, within): (Duration, Duration)) -> bool {
-    let asks = TcpKeepalive::new().with_time(after).with_interval(within / KEEPALIVE_PROBES);
-    let set = SockRef::from(socket).set_tcp_keepalive(&asks);
-    if let Err(error) = &set {
-        debug!(%address, %error, "the connection was gone at once");
-    }
-    set.is_ok()
+/// Has TCP itself ask after a peer that says nothing, and give up one that acknowledges nothing. An error: it is gone.
+///
+/// While bytes wait to be acknowledged TCP asks no more, it sends them again, by default for a quarter of an hour: who vanished
+/// behind a stream that says something now and then is noticed by the second bound alone. Linux applies it to a peer that is
+/// there and has no room as well, and to asking, so it lies behind the time that a program has to read.
+pub(super) fn asked_after(
+    socket: &TcpStream,
+    (after, within): (Duration, Duration),
+    stall_max: Option<Duration>,
+) -> std::io::Result<()> {
+    let socket = SockRef::from(socket);
+    let every = (within / KEEPALIVE_PROBES).max(KEEPALIVE_EVERY_MIN);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after).with_interval(every))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(stall_max.map(|stall_max| stall_max + within))?;
+    #[cfg(not(target_os = "linux"))]
+    let _elsewhere_by_its_default = stall_max;
+    Ok(())
 }
 
 fn caller(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Caller {
@@ -393,3 +415,7 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
         .max_buf_size(HTTP1_BUFFER_BYTES_MAX);
     builder
 }
+
+#[cfg(test)]
+#[path = "listen_tests.rs"]
+mod tests;

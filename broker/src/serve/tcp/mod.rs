@@ -33,6 +33,7 @@ use self::request::{Placement, Request};
 use self::writer::Piece;
 use super::error::Failure;
 use super::inflow::Received;
+use super::listen::{KEEPALIVE, asked_after};
 use super::outflow::{self, Outflow};
 use super::pull::Pull;
 use super::{DEADLINE_DEFAULT, Door, listen};
@@ -84,13 +85,14 @@ enum Ended {
 }
 
 async fn run(socket: TcpStream, address: SocketAddr, door: Door, shares: Shares, stop: CancellationToken) {
+    let stall_max = door.shared.stall_max;
     // Off, a small answer waits 40 ms for an acknowledgement that waits for more.
-    if socket.set_nodelay(true).is_err() {
+    if socket.set_nodelay(true).is_err() || asked_after(&socket, KEEPALIVE, Some(stall_max)).is_err() {
         return;
     }
     let (reading, writing) = socket.into_split();
     let (answers, queue) = mpsc::channel(ANSWERS_MAX);
-    let mut writer = tokio::spawn(writer::write(writing, queue, door.shared.stall_max));
+    let mut writer = tokio::spawn(writer::write(writing, queue, stall_max));
     let outflow = Outflow::new(shares.connection_answers);
     let connection = Arc::new(Connection {
         door,
