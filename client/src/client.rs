@@ -39,7 +39,8 @@ impl Client {
     }
 
     /// A subscriber to `topic`, to be set up and built. It may be a pattern: `*` is one word between dots, `>` at the end one or more, as
-    /// in `orders.*` and `sensors.>`. Topics that come later and fit are then read, too, from their first message on.
+    /// in `orders.*` and `sensors.>`. Topics that come later and fit are then read, too, from the oldest message that is kept on; so is one
+    /// that was retained and comes back.
     pub fn subscriber(&self, topic: impl Into<String>) -> SubscriberBuilder {
         SubscriberBuilder::new(Arc::clone(&self.metadata), topic.into())
     }

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use fulmar_client::{
     Client, Compression, ConnectError, DescribeError, ProducerError, Record, Start, SubscribeError,
+    Subscriber,
 };
-use server::{TOPIC, World};
+use server::{Mood, TOPIC, World};
 
 /// Far beyond what anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -192,7 +193,7 @@ async fn a_topic_that_brokers_do_not_know_for_a_moment_is_not_given_up() {
 async fn partitions_that_are_added_later_are_read_from_their_first_message() {
     let (world, client) = world_with(0, 3).await;
     let mut subscriber = client.subscriber(TOPIC).start(Start::Latest).build().await.unwrap();
-    world.grow(6);
+    world.grow(6, 0);
     let producer = client.producer(TOPIC).build().await.unwrap();
     for partition in 0..6 {
         producer.publish(Record::new("x").partition(partition)).await.unwrap();
@@ -215,7 +216,7 @@ async fn a_reader_of_a_pattern_goes_on_over_lost_streams_and_moved_leaders_and_t
     assert_eq!(read_all_of(&client, "bills.*", Start::Earliest).await, numbered(0, 0));
     let mut subscriber = client.subscriber(">").start(Start::Latest).build().await.unwrap();
     world.move_leader();
-    world.grow(4);
+    world.grow(4, 0);
     let producer = client.producer(TOPIC).build().await.unwrap();
     for (partition, value) in [(0, "moved"), (3, "added")] {
         producer.publish(Record::new(value).partition(partition)).await.unwrap();
@@ -223,6 +224,60 @@ async fn a_reader_of_a_pattern_goes_on_over_lost_streams_and_moved_leaders_and_t
         assert_eq!((&*message.topic, message.partition), (TOPIC, partition));
         assert_eq!(message.value, value);
     }
+}
+
+/// The next message: topic, partition, offset and value.
+async fn next(subscriber: &mut Subscriber) -> (String, u32, u64, String) {
+    let message = tokio::time::timeout(PATIENCE, subscriber.next()).await.expect("there is one");
+    let message = message.unwrap().unwrap();
+    let value = String::from_utf8(message.value.to_vec()).unwrap();
+    (message.topic.to_string(), message.partition, message.offset, value)
+}
+
+#[tokio::test]
+async fn a_topic_without_a_leader_keeps_no_other_that_comes_later_from_being_read() {
+    let (world, client) = world_with(0, 1).await;
+    let mut subscriber = client.subscriber(">").start(Start::Latest).build().await.unwrap();
+    world.add("bills.v1", 1, 0);
+    world.set("bills.v1", Mood::Leaderless);
+    world.add("stock.v1", 2, 0);
+    let producer = client.producer("stock.v1").build().await.unwrap();
+    for partition in [0, 1] {
+        producer.publish(Record::new("goes on").partition(partition)).await.unwrap();
+    }
+    let mut told = [next(&mut subscriber).await, next(&mut subscriber).await];
+    told.sort_unstable();
+    let said = |topic: &str, partition, value: &str| (topic.to_owned(), partition, 0, value.to_owned());
+    assert_eq!(told, [said("stock.v1", 0, "goes on"), said("stock.v1", 1, "goes on")]);
+    world.set("bills.v1", Mood::Well);
+    let producer = client.producer("bills.v1").build().await.unwrap();
+    producer.publish(Record::new("has a leader")).await.unwrap();
+    assert_eq!(next(&mut subscriber).await, said("bills.v1", 0, "has a leader"));
+}
+
+#[tokio::test]
+async fn what_is_heard_of_after_retention_has_passed_is_read_from_what_is_kept() {
+    let (world, client) = world_with(0, 1).await;
+    let mut of_topic = client.subscriber(TOPIC).start(Start::Latest).build().await.unwrap();
+    let mut of_pattern = client.subscriber("orders.*").start(Start::Latest).build().await.unwrap();
+    world.grow(2, 7);
+    world.add("orders.v2", 1, 9);
+    for (topic, partition) in [(TOPIC, 1), ("orders.v2", 0)] {
+        let producer = client.producer(topic).build().await.unwrap();
+        for value in ["first", "second"] {
+            producer.publish(Record::new(value).partition(partition)).await.unwrap();
+        }
+    }
+    let added = |offset, value: &str| (TOPIC.to_owned(), 1, offset, value.to_owned());
+    assert_eq!(next(&mut of_topic).await, added(7, "first"));
+    assert_eq!(next(&mut of_topic).await, added(8, "second"));
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        told.push(next(&mut of_pattern).await);
+    }
+    told.sort_unstable();
+    let of_v2 = |offset, value: &str| ("orders.v2".to_owned(), 0, offset, value.to_owned());
+    assert_eq!(told, [added(7, "first"), added(8, "second"), of_v2(9, "first"), of_v2(10, "second")]);
 }
 
 #[tokio::test]

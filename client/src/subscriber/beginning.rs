@@ -67,7 +67,11 @@ impl Beginning {
                 });
             }
         };
-        Ok(Position::new(key, next, self.until_end.then_some(end)))
+        let end = self.until_end.then_some(end);
+        Ok(match wanted {
+            Start::Earliest => Position::at_start(key, next, end),
+            Start::Latest | Start::Time(_) | Start::Offset(_) => Position::new(key, next, end),
+        })
     }
 
     /// The offsets of all wanted partitions; a leader that just came up says "not yet" for a moment.
@@ -91,7 +95,7 @@ impl Beginning {
                 return Err(SubscribeError::Refused { topic: name.to_owned(), partition, failure });
             }
             if !backoff.wait_until(deadline).await {
-                let message = format!("partition {partition}: {}", failure.message);
+                let message = format!("topic {name:?}, partition {partition}: {}", failure.message);
                 let failure = Failure { message, ..failure };
                 return Err(describe_error(name, timeout, failure).into());
             }

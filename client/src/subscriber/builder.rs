@@ -74,7 +74,7 @@ impl SubscriberBuilder {
         self
     }
 
-    /// Only these partitions. Default: all, also those that are added to the topic later, from their first message on;
+    /// Only these partitions. Default: all, also those that are added to the topic later, from the oldest message that is kept on;
     /// with [`until_end`](Self::until_end) those that there are when it is built. Not with a pattern, and neither is
     /// [`start_at`](Self::start_at).
     pub fn partitions(mut self, partitions: impl IntoIterator<Item = u32>) -> Self {
@@ -152,7 +152,7 @@ impl SubscriberBuilder {
         let partitions = found.iter().map(|topic| topic.partitions.len()).sum();
         let order = Order { is_fitting: true, ..self.order(chunks, partitions) };
         let mut family = Family::new(order, pattern, self.until_end);
-        family.read(found, self.beginning()).await?;
+        family.begin(found, &self.beginning()).await?;
         Ok(Subscriber::new(received, tokio::spawn(family.run())))
     }
 

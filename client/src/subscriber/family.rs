@@ -4,19 +4,19 @@
 //! Not gRPC's `Subscribe`, which knows the topics better: that begins with one offset for all, so who lost its stream could not go on
 //! where each partition stood.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fulmar_core::id::TopicId;
+use fulmar_core::id::{PartitionKey, TopicId};
 use fulmar_core::pattern::Pattern;
 use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Start;
 use super::beginning::Beginning;
 use super::fetch::{Order, Reader};
+use super::known::KnownTopics;
 use super::position::Position;
 use crate::admin::topics;
 use crate::connection::Connections;
@@ -41,7 +41,7 @@ pub(super) struct Found {
     name: Arc<str>,
     id: TopicId,
     /// Its partitions.
-    pub(super) partitions: Vec<u32>,
+    pub(super) partitions: Range<u32>,
 }
 
 /// The topics that fit a pattern now.
@@ -51,7 +51,7 @@ pub(super) async fn found(metadata: &Metadata, pattern: &Pattern) -> Result<Vec<
     for told in told.iter().filter(|told| told.error.is_none() && pattern.fits(&told.name)) {
         let topic: Arc<Topic> = metadata.note_topic(&told.name, told)?;
         let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
-        found.push(Found { name: told.name.as_str().into(), id: topic.id, partitions: (0..count).collect() });
+        found.push(Found { name: told.name.as_str().into(), id: topic.id, partitions: 0..count });
     }
     Ok(found)
 }
@@ -63,11 +63,11 @@ pub(super) struct Family {
     pattern: Pattern,
     /// Nothing that comes later is read.
     until_end: bool,
-    /// Topics that were ever read, with so many partitions. One that is gone comes back under another id.
-    known: BTreeMap<TopicId, u32>,
+    known: KnownTopics,
     connections: Connections,
     started: u32,
-    readers: JoinSet<()>,
+    /// Each says at its end of which topic it was.
+    readers: JoinSet<TopicId>,
 }
 
 impl Family {
@@ -76,50 +76,60 @@ impl Family {
             order,
             pattern,
             until_end,
-            known: BTreeMap::new(),
+            known: KnownTopics::default(),
             connections: Connections::default(),
             started: 0,
             readers: JoinSet::new(),
         }
     }
 
-    /// Reads what is not read yet of these. An error: nothing of them is.
-    pub(super) async fn read(
+    /// Begins with what is there. An error: nothing is read.
+    pub(super) async fn begin(
         &mut self,
         found: Vec<Found>,
-        beginning: Beginning,
+        beginning: &Beginning,
     ) -> Result<(), SubscribeError> {
+        let news = self.news(found)?;
+        let metadata = &self.order.metadata;
+        let asked = news.into_iter().map(|topic| async move {
+            let partitions: Vec<u32> = topic.partitions.clone().collect();
+            let positions = beginning.positions(metadata, &topic.name, topic.id, &partitions).await?;
+            Ok::<_, SubscribeError>((topic, positions))
+        });
+        let asked = futures::stream::iter(asked.collect::<Vec<_>>());
+        let answers: Vec<_> = asked.buffer_unordered(QUESTIONS_MAX).collect().await;
+        for (topic, positions) in answers.into_iter().collect::<Result<Vec<_>, _>>()? {
+            self.start(topic, positions);
+        }
+        Ok(())
+    }
+
+    /// What is not read yet of these, taken for read from now on.
+    fn news(&mut self, found: Vec<Found>) -> Result<Vec<Found>, SubscribeError> {
         let partitions: usize = found.iter().map(|topic| topic.partitions.len()).sum();
         if partitions > PARTITIONS_MAX {
             let (pattern, partitions_max) = (self.order.topic.to_string(), PARTITIONS_MAX);
             return Err(SubscribeError::TooMany { pattern, partitions, partitions_max });
         }
-        let known = |topic: &Found| self.known.get(&topic.id).map_or(0, |known| *known as usize);
-        let news = found.into_iter().filter_map(|topic| {
-            let partitions = topic.partitions.get(known(&topic)..)?.to_vec();
-            (!partitions.is_empty()).then_some(Found { partitions, ..topic })
+        let now = Instant::now();
+        let news = found.into_iter().map(|topic| {
+            let news = self.known.begin(topic.id, topic.partitions.end, now);
+            Found { partitions: news, ..topic }
         });
-        let (metadata, beginning) = (&self.order.metadata, &beginning);
-        let asked = news.map(|topic| async move {
-            let positions = beginning.positions(metadata, &topic.name, topic.id, &topic.partitions).await?;
-            Ok::<_, SubscribeError>((topic, positions))
-        });
-        let asked = futures::stream::iter(asked.collect::<Vec<_>>());
-        let answers: Vec<_> = asked.buffer_unordered(QUESTIONS_MAX).collect().await;
-        let begun = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
-        for (topic, positions) in begun {
-            let last = topic.partitions.last().map_or(0, |last| last + 1);
-            self.known.insert(topic.id, last);
-            self.start(topic.name, positions);
-        }
-        Ok(())
+        let news = news.filter(|topic| !topic.partitions.is_empty()).collect();
+        self.known.forget(now);
+        Ok(news)
     }
 
-    fn start(&mut self, topic: Arc<str>, positions: Vec<Position>) {
+    fn start(&mut self, topic: Found, positions: Vec<Position>) {
         let slot = self.started / READERS_PER_CONNECTION;
         self.started = self.started.wrapping_add(1);
-        let order = Order { topic, slot, ..self.order.clone() };
-        self.readers.spawn(Reader::new(order, self.connections.clone(), positions).run());
+        let order = Order { topic: topic.name, slot, ..self.order.clone() };
+        let reader = Reader::new(order, self.connections.clone(), positions);
+        self.readers.spawn(async move {
+            reader.run().await;
+            topic.id
+        });
     }
 
     /// Until nobody listens any more, or all is read that was to be.
@@ -132,7 +142,11 @@ impl Family {
             let chunks = self.order.chunks.clone();
             tokio::select! {
                 () = chunks.closed() => return,
-                Some(_ended) = self.readers.join_next() => {}
+                Some(ended) = self.readers.join_next() => {
+                    if let Ok(id) = ended {
+                        self.known.end(id);
+                    }
+                }
                 _ = listing.tick() => {
                     if let Err(error) = self.list().await {
                         let _gone = chunks.send(Err(error)).await;
@@ -143,23 +157,20 @@ impl Family {
         }
     }
 
-    /// What came since is read from its first message on: it was published after this subscriber began. An error: there is too
-    /// much of it.
+    /// What came since is read from the oldest message that is kept: it was published after this subscriber began, or nobody could
+    /// read it then. Where that is nobody is asked: one topic without a leader would hold up the others. An error: there is too much
+    /// of it.
     async fn list(&mut self) -> Result<(), SubscribeError> {
         // If nobody answers, the next time.
         let Ok(found) = found(&self.order.metadata, &self.pattern).await else { return Ok(()) };
         if self.until_end {
             return Ok(());
         }
-        let start = Start::Earliest;
-        let beginning = Beginning { start, start_at: BTreeMap::new(), until_end: false };
-        match self.read(found, beginning).await {
-            Err(error @ SubscribeError::TooMany { .. }) => Err(error),
-            Err(error) => {
-                tracing::debug!(pattern = %self.order.topic, %error, "new topics are asked for again");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
+        for topic in self.news(found)? {
+            let keys = topic.partitions.clone().map(|partition| PartitionKey { topic: topic.id, partition });
+            let positions = keys.map(|key| Position::at_start(key, 0, None)).collect();
+            self.start(topic, positions);
         }
+        Ok(())
     }
 }

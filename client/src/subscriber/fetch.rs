@@ -17,7 +17,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::position::Position;
+use super::trouble::Troubles;
 use super::{Batched, Chunk};
+use crate::admin::list_offsets;
 use crate::connection::Connections;
 use crate::error::{DescribeError, Failure, SubscribeError, Verdict};
 use crate::metadata::{Metadata, Topic};
@@ -100,6 +102,7 @@ pub(super) struct Reader {
     returned: mpsc::Receiver<Returned>,
     backoff: Backoff,
     missing_since: Option<Instant>,
+    troubles: Troubles,
 }
 
 impl Reader {
@@ -116,6 +119,7 @@ impl Reader {
             returned,
             backoff: Backoff::new(),
             missing_since: None,
+            troubles: Troubles::default(),
         }
     }
 
@@ -187,8 +191,29 @@ impl Reader {
         if let Some(leader) = hint {
             self.hints.extend(positions.iter().map(|position| (position.key.partition, leader.clone())));
         }
+        self.tell_of(&positions, &failure.message);
         self.waiting.extend(positions);
         is_known
+    }
+
+    /// What cannot be read for long is told to people; it is tried on and on.
+    fn tell_of(&mut self, positions: &[Position], why: &str) {
+        let now = Instant::now();
+        for position in positions {
+            if self.troubles.note(position, now) {
+                let (topic, partition) = (&self.order.topic, position.key.partition);
+                tracing::warn!(%topic, partition, %why, "a partition could not be read for a minute; it is tried further");
+            }
+        }
+    }
+
+    /// The same of those that wait, if it holds for where their leader is.
+    fn tell_of_waiting(&mut self, why: &str, holds: impl Fn(Option<String>) -> bool) {
+        let (metadata, topic) = (&self.order.metadata, &self.order.topic);
+        let waiting = self.waiting.iter();
+        let told = waiting.filter(|waiting| holds(metadata.leader_address(topic, waiting.key.partition)));
+        let told: Vec<Position> = told.cloned().collect();
+        self.tell_of(&told, why);
     }
 
     /// Finds out who leads; a topic that is gone ends all that waits.
@@ -198,12 +223,16 @@ impl Reader {
         let gone = match self.order.metadata.refresh(&self.order.topic, until).await {
             Ok(topic) if self.waiting.iter().all(|position| position.key.topic == topic.id) => {
                 self.missing_since = None;
+                self.tell_of_waiting("nobody leads it", |leader| leader.is_none());
                 return;
             }
             Ok(_) => {
                 DescribeError::UnknownTopic { topic: format!("{} (it was created anew)", self.order.topic) }
             }
-            Err(DescribeError::Unavailable { .. }) => return,
+            Err(DescribeError::Unavailable { failure, .. }) => {
+                self.tell_of_waiting(&failure.message, |_| true);
+                return;
+            }
             Err(DescribeError::Retained { .. }) if self.order.is_fitting => return,
             Err(missing @ DescribeError::UnknownTopic { .. }) => {
                 let since = *self.missing_since.get_or_insert_with(Instant::now);
@@ -223,7 +252,7 @@ impl Reader {
         let _ = self.order.chunks.send(Err(SubscribeError::Topic(gone))).await;
     }
 
-    /// Partitions that were added since are read from their first record: it was published after this reader began.
+    /// Partitions that were added since are read from the oldest record that is kept: it was published after this reader began.
     async fn look_for_growth(&mut self) {
         let Some((id, known)) = self.order.grows_from else { return };
         let until = Instant::now() + LOOK_UP_TIMEOUT;
@@ -235,7 +264,7 @@ impl Reader {
         }
         let count = known.saturating_add(u32::try_from(added.len()).unwrap_or(u32::MAX));
         tracing::debug!(topic = %self.order.topic, from = known, to = count, "the topic has more partitions");
-        self.waiting.extend(added.into_iter().map(|key| Position::new(key, 0, None)));
+        self.waiting.extend(added.into_iter().map(|key| Position::at_start(key, 0, None)));
         self.order.grows_from = Some((id, count));
     }
 }
@@ -422,13 +451,30 @@ impl Session {
     /// be led here and nowhere else.
     async fn refused(&mut self, at: usize, failure: Failure) -> Result<(), End> {
         let pauses = self.order.is_fitting && failure.reason == Some(ErrorReason::TopicRetained);
+        let is_trimmed =
+            failure.reason == Some(ErrorReason::OffsetOutOfRange) && self.positions[at].is_at_start();
         match failure.verdict() {
-            Verdict::Sequence | Verdict::Refused if !pauses => self.give_up(at, failure).await,
+            Verdict::Sequence | Verdict::Refused if !pauses && !is_trimmed => self.give_up(at, failure).await,
             Verdict::Sequence | Verdict::Refused | Verdict::Retry | Verdict::Unknown | Verdict::Missing => {
-                let position = self.positions.swap_remove(at);
-                self.give_back(vec![position], failure).await;
+                let mut position = self.positions.swap_remove(at);
+                if is_trimmed {
+                    self.find_start(&mut position).await;
+                }
+                if !position.is_done() {
+                    self.give_back(vec![position], failure).await;
+                }
                 Ok(())
             }
+        }
+    }
+
+    /// Retention was faster than who begins with the oldest message. If it is not told where that is, the next refusal asks again.
+    async fn find_start(&self, position: &mut Position) {
+        let (metadata, partition) = (&self.order.metadata, position.key.partition);
+        let told = list_offsets(metadata, &self.order.topic, &[partition], None).await;
+        let told = told.ok().and_then(|told| told.into_iter().find(|told| told.partition == partition));
+        if let Some(told) = told.filter(|told| told.error.is_none() && told.log_start > position.next) {
+            position.move_start(told.log_start);
         }
     }
 

@@ -2,14 +2,16 @@
 //! program wants to begin.
 //!
 //! Owns the bound on what was read ahead, and the end of the stream ([`beginning`] finds where, [`family`] which topics
-//! fit, [`fetch`] talks to leaders, [`position`] keeps where
-//! each partition stands). Never acknowledges: who reads keeps the offsets.
+//! fit, [`known`] which of them are read, [`fetch`] talks to leaders, [`position`] keeps where
+//! each partition stands, [`trouble`] since when one cannot be read). Never acknowledges: who reads keeps the offsets.
 
 mod beginning;
 mod builder;
 mod family;
 mod fetch;
+mod known;
 mod position;
+mod trouble;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -17,6 +17,8 @@ pub(super) struct Position {
     pub(super) key: PartitionKey,
     /// The next offset to read.
     pub(super) next: u64,
+    /// Where it was put to begin with the oldest message: until it is read on from there, retention may move that.
+    from_start: Option<u64>,
     /// Where to stop; absent: never.
     pub(super) end: Option<u64>,
     /// The highest term seen, opaque.
@@ -29,7 +31,22 @@ pub(super) struct Position {
 
 impl Position {
     pub(super) fn new(key: PartitionKey, next: u64, end: Option<u64>) -> Self {
-        Self { key, next, end, term: Bytes::new(), uncredited: 0, garbled: 0 }
+        Self { key, next, from_start: None, end, term: Bytes::new(), uncredited: 0, garbled: 0 }
+    }
+
+    /// From the oldest message that is kept, which is this one as far as is known.
+    pub(super) fn at_start(key: PartitionKey, next: u64, end: Option<u64>) -> Self {
+        Self { from_start: Some(next), ..Self::new(key, next, end) }
+    }
+
+    /// Whether it is still to begin with the oldest message.
+    pub(super) fn is_at_start(&self) -> bool {
+        self.from_start == Some(self.next)
+    }
+
+    /// The oldest message is this one by now.
+    pub(super) fn move_start(&mut self, to: u64) {
+        (self.next, self.from_start) = (to, Some(to));
     }
 
     /// Whether everything that was asked for was read.

@@ -10,7 +10,7 @@
     reason = "each test file uses a part of it"
 )]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,7 +29,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
-/// The only topic.
+/// The first topic; most tests have no other.
 pub const TOPIC: &str = "orders.v1";
 const TOPIC_ID: TopicId = TopicId(0x0198_a5c2_7b1e_7c3d_9f00_1234_5678_90ab);
 
@@ -55,14 +55,52 @@ pub enum Fault {
 #[derive(Default)]
 struct PartitionLog {
     batches: Vec<Batch>,
+    /// Retention has passed there.
+    start: u64,
     end: u64,
     /// By producer and sequence: the offset.
     producers: HashMap<ProducerId, HashMap<u64, u64>>,
 }
 
+impl PartitionLog {
+    /// Empty, and it goes on there.
+    fn at(start: u64) -> Self {
+        Self { start, end: start, ..Self::default() }
+    }
+}
+
+/// What brokers say of a topic, whatever is in its logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    /// What is so.
+    Well,
+    /// Nobody leads it.
+    Leaderless,
+    /// It was deleted, and its data is kept.
+    Retained,
+}
+
+struct Topic {
+    id: TopicId,
+    mood: Mood,
+    logs: Vec<PartitionLog>,
+}
+
+impl Topic {
+    /// Why nothing is read of it.
+    fn refusal(&self) -> Option<v1::Error> {
+        match self.mood {
+            Mood::Well => None,
+            Mood::Leaderless => Some(error(ErrorReason::NotLeader, "nobody leads")),
+            Mood::Retained => Some(error(ErrorReason::TopicRetained, "it was deleted")),
+        }
+    }
+}
+
 /// What the brokers share.
 pub struct World {
-    logs: Mutex<Vec<PartitionLog>>,
+    /// By name.
+    topics: Mutex<BTreeMap<String, Topic>>,
     leader: AtomicUsize,
     /// Partitions with odd numbers are led by the other broker.
     pub is_split: AtomicBool,
@@ -76,6 +114,8 @@ pub struct World {
     pub foreign_answers: AtomicUsize,
     pub faults: Mutex<VecDeque<Fault>>,
     pub fetch_drops: AtomicUsize,
+    /// What each partition may be sent ahead, by the last request of a reader.
+    credits: Mutex<BTreeMap<PartitionKey, u32>>,
     addresses: Mutex<Vec<String>>,
     pub appended: AtomicUsize,
 }
@@ -84,7 +124,7 @@ impl World {
     /// Starts the brokers, with a topic of so many partitions; gives the first one's address.
     pub async fn start(partitions: usize) -> (Arc<Self>, String) {
         let world = Arc::new(Self {
-            logs: Mutex::new((0..partitions).map(|_| PartitionLog::default()).collect()),
+            topics: Mutex::default(),
             leader: AtomicUsize::new(0),
             is_split: AtomicBool::new(false),
             is_hidden: AtomicBool::new(false),
@@ -93,9 +133,11 @@ impl World {
             foreign_answers: AtomicUsize::new(0),
             faults: Mutex::default(),
             fetch_drops: AtomicUsize::new(0),
+            credits: Mutex::default(),
             addresses: Mutex::default(),
             appended: AtomicUsize::new(0),
         });
+        world.add(TOPIC, partitions, 0);
         for number in 0..2 {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             world.addresses.lock().unwrap().push(listener.local_addr().unwrap().to_string());
@@ -158,9 +200,27 @@ impl World {
         self.addresses.lock().unwrap()[broker].clone()
     }
 
-    /// Adds partitions to the topic.
-    pub fn grow(&self, partitions: usize) {
-        self.logs.lock().unwrap().resize_with(partitions, PartitionLog::default);
+    /// The first topic gets more partitions, of which retention has taken what was below this offset.
+    pub fn grow(&self, partitions: usize, start: u64) {
+        let mut topics = self.topics.lock().unwrap();
+        topics.get_mut(TOPIC).unwrap().logs.resize_with(partitions, || PartitionLog::at(start));
+    }
+
+    /// There is a topic more, of whose partitions retention has taken what was below this offset.
+    pub fn add(&self, name: &str, partitions: usize, start: u64) {
+        let mut topics = self.topics.lock().unwrap();
+        let id = TopicId(TOPIC_ID.0 + topics.len() as u128);
+        let logs = (0..partitions).map(|_| PartitionLog::at(start)).collect();
+        topics.insert(name.to_owned(), Topic { id, mood: Mood::Well, logs });
+    }
+
+    pub fn set(&self, name: &str, mood: Mood) {
+        self.topics.lock().unwrap().get_mut(name).unwrap().mood = mood;
+    }
+
+    /// What readers may be sent ahead now, each partition.
+    pub fn credits(&self) -> Vec<u32> {
+        self.credits.lock().unwrap().values().copied().collect()
     }
 
     fn leader_of(&self, partition: u32) -> usize {
@@ -168,14 +228,14 @@ impl World {
         (self.leader.load(Ordering::SeqCst) + turn) % 2
     }
 
-    /// How many bytes the batches of a partition have, each.
+    /// How many bytes the batches of a partition of the first topic have, each.
     pub fn sizes(&self, partition: usize) -> Vec<usize> {
-        self.logs.lock().unwrap()[partition].batches.iter().map(Batch::size).collect()
+        self.topics.lock().unwrap()[TOPIC].logs[partition].batches.iter().map(Batch::size).collect()
     }
 
-    /// All records of a partition: offset and value.
+    /// All records of a partition of the first topic: offset and value.
     pub fn records(&self, partition: usize) -> Vec<(u64, String)> {
-        let logs = self.logs.lock().unwrap();
+        let logs = &self.topics.lock().unwrap()[TOPIC].logs;
         let of_batch = |batch: &Batch| {
             let values =
                 batch.records().unwrap().map(|record| String::from_utf8(record.value.to_vec()).unwrap());
@@ -184,11 +244,14 @@ impl World {
         logs[partition].batches.iter().flat_map(of_batch).collect()
     }
 
-    fn append(&self, partition: u32, bytes: bytes::Bytes) -> Result<u64, v1::Error> {
-        let batch =
-            ProducedBatch::parse(bytes).map_err(|e| error(ErrorReason::CorruptBatch, &e.to_string()))?;
-        let mut logs = self.logs.lock().unwrap();
-        let log = &mut logs[partition as usize];
+    fn append(&self, request: v1::ProduceRequest) -> Result<u64, v1::Error> {
+        let (topic, partition) = (id_of(&request.topic_id), request.partition);
+        let batch = ProducedBatch::parse(request.batch)
+            .map_err(|e| error(ErrorReason::CorruptBatch, &e.to_string()))?;
+        let mut topics = self.topics.lock().unwrap();
+        let logs = topics.values_mut().find(|known| known.id == topic).map(|known| &mut known.logs);
+        let unknown = || error(ErrorReason::UnknownTopic, "no such topic");
+        let log = &mut logs.ok_or_else(unknown)?[partition as usize];
         if let Some(at) = batch.sequence() {
             let known = log.producers.entry(at.producer).or_default();
             if let Some(base) = known.get(&at.sequence) {
@@ -201,7 +264,7 @@ impl World {
             known.insert(at.sequence, log.end);
         }
         let base = log.end;
-        let key = PartitionKey { topic: TOPIC_ID, partition };
+        let key = PartitionKey { topic, partition };
         let term = Term { epoch: Epoch { generation: 1, counter: 1 }, ..Term::default() };
         let batch = batch.stamp(Stamp { key, base: Offset(base), term, append_time_ms: 1 });
         log.end = batch.end().0;
@@ -209,6 +272,10 @@ impl World {
         self.appended.fetch_add(1, Ordering::SeqCst);
         Ok(base)
     }
+}
+
+fn id_of(bytes: &[u8]) -> TopicId {
+    TopicId::from_bytes(bytes.try_into().unwrap())
 }
 
 fn error(reason: ErrorReason, message: &str) -> v1::Error {
@@ -253,7 +320,7 @@ impl Broker {
             None | Some(Fault::Well) => {}
             Some(Fault::DropBefore) => return None,
             Some(Fault::DropAfter) => {
-                let _ = world.append(request.partition, request.batch);
+                let _ = world.append(request);
                 return None;
             }
             Some(Fault::Refuse(reason)) => return Some(Outcome::Error(error(reason, "on demand"))),
@@ -262,11 +329,12 @@ impl Broker {
                 return self.not_leader(request.partition).map(Outcome::Error);
             }
             Some(Fault::Forget) => {
-                world.logs.lock().unwrap().iter_mut().for_each(|log| log.producers.clear());
+                let mut topics = world.topics.lock().unwrap();
+                topics.values_mut().flat_map(|topic| &mut topic.logs).for_each(|log| log.producers.clear());
             }
             Some(Fault::Silence) => std::future::pending().await,
         }
-        Some(match world.append(request.partition, request.batch) {
+        Some(match world.append(request) {
             Ok(base) => Outcome::BaseOffset(base),
             Err(error) => Outcome::Error(error),
         })
@@ -274,38 +342,53 @@ impl Broker {
 
     async fn send_fetched(
         &self,
-        following: &mut HashMap<u32, (u64, u32)>,
+        following: &mut HashMap<PartitionKey, (u64, u32)>,
         answers: &mpsc::Sender<Result<v1::FetchResponse, Status>>,
     ) -> Result<(), ()> {
-        let answer = |partition: u32| v1::FetchResponse {
-            topic_id: TOPIC_ID.to_bytes().to_vec().into(),
-            partition,
+        let answer = |key: PartitionKey| v1::FetchResponse {
+            topic_id: key.topic.to_bytes().to_vec().into(),
+            partition: key.partition,
             ..v1::FetchResponse::default()
         };
         // Refusals need no disk: they come before what the others are sent.
-        let refused: Vec<u32> =
-            following.keys().copied().filter(|partition| self.not_leader(*partition).is_some()).collect();
-        for partition in &refused {
-            following.remove(partition);
-            let error = self.not_leader(*partition);
-            answers.send(Ok(v1::FetchResponse { error, ..answer(*partition) })).await.map_err(drop)?;
+        let refused =
+            following.iter().filter_map(|(key, (next, _))| Some((*key, self.refusal(*key, *next)?)));
+        let refused: Vec<_> = refused.collect();
+        for (key, error) in &refused {
+            following.remove(key);
+            let error = Some(error.clone());
+            answers.send(Ok(v1::FetchResponse { error, ..answer(*key) })).await.map_err(drop)?;
         }
         if !refused.is_empty() {
             return Ok(());
         }
-        for (partition, (next, credit)) in following.iter_mut() {
-            let batches = self.batches(*partition, next, credit);
+        for (key, (next, credit)) in following.iter_mut() {
+            let batches = self.batches(*key, next, credit);
             if !batches.is_empty() {
-                answers.send(Ok(v1::FetchResponse { batches, ..answer(*partition) })).await.map_err(drop)?;
+                answers.send(Ok(v1::FetchResponse { batches, ..answer(*key) })).await.map_err(drop)?;
             }
         }
         Ok(())
     }
 
-    fn batches(&self, partition: u32, next: &mut u64, credit: &mut u32) -> Vec<bytes::Bytes> {
-        let logs = self.world.logs.lock().unwrap();
+    /// Why a partition is not delivered from an offset on.
+    fn refusal(&self, key: PartitionKey, next: u64) -> Option<v1::Error> {
+        let topics = self.world.topics.lock().unwrap();
+        let Some(topic) = topics.values().find(|topic| topic.id == key.topic) else {
+            return Some(error(ErrorReason::UnknownTopic, "no such topic"));
+        };
+        let refusal = topic.refusal();
+        let is_trimmed = next < topic.logs[key.partition as usize].start;
+        drop(topics);
+        let trimmed = || is_trimmed.then(|| error(ErrorReason::OffsetOutOfRange, "retention has passed it"));
+        refusal.or_else(|| self.not_leader(key.partition)).or_else(trimmed)
+    }
+
+    fn batches(&self, key: PartitionKey, next: &mut u64, credit: &mut u32) -> Vec<bytes::Bytes> {
+        let topics = self.world.topics.lock().unwrap();
+        let topic = topics.values().find(|topic| topic.id == key.topic).unwrap();
         let mut batches = Vec::new();
-        for batch in &logs[partition as usize].batches {
+        for batch in &topic.logs[key.partition as usize].batches {
             let size = u32::try_from(batch.size()).unwrap();
             if batch.end().0 <= *next {
                 continue;
@@ -325,16 +408,18 @@ impl Broker {
         mut requests: Streaming<v1::FetchRequest>,
         answers: mpsc::Sender<Result<v1::FetchResponse, Status>>,
     ) {
-        let mut following: HashMap<u32, (u64, u32)> = HashMap::new();
+        let mut following: HashMap<PartitionKey, (u64, u32)> = HashMap::new();
         loop {
             match tokio::time::timeout(Duration::from_millis(5), requests.next()).await {
                 // What is asked for together is answered together, as a disk's read takes its time.
-                Ok(Some(Ok(request))) if request.stop => {
-                    following.remove(&request.partition);
-                    continue;
-                }
                 Ok(Some(Ok(request))) => {
-                    following.entry(request.partition).or_insert((request.offset, 0)).1 = request.bytes_max;
+                    let key = PartitionKey { topic: id_of(&request.topic_id), partition: request.partition };
+                    if request.stop {
+                        following.remove(&key);
+                        continue;
+                    }
+                    following.entry(key).or_insert((request.offset, 0)).1 = request.bytes_max;
+                    self.world.credits.lock().unwrap().insert(key, request.bytes_max);
                     continue;
                 }
                 Ok(_) => return,
@@ -405,31 +490,44 @@ impl Log for Broker {
         let is_stale = !is_unknown && counts_down(&self.world.stale_answers);
         let is_foreign = counts_down(&self.world.foreign_answers);
         let leader = |partition| if is_stale { 0 } else { self.world.leader_of(partition) };
-        let count = u32::try_from(self.world.logs.lock().unwrap().len()).unwrap();
-        let partition = |partition| v1::Partition {
-            partition,
-            leader: Some(u32::try_from(leader(partition)).unwrap()),
-            replicas: vec![0, 1],
-            epoch: if is_stale { "1.1" } else { "1.2" }.to_owned(),
+        let topics = self.world.topics.lock().unwrap();
+        let topic = |name: String| {
+            let known = topics.get(&name).filter(|_| !is_unknown);
+            let is_led = known.is_some_and(|topic| topic.mood != Mood::Leaderless);
+            let partition = |partition| v1::Partition {
+                partition,
+                leader: is_led.then(|| u32::try_from(leader(partition)).unwrap()),
+                replicas: vec![0, 1],
+                epoch: if is_stale { "1.1" } else { "1.2" }.to_owned(),
+            };
+            let count = known.map_or(0, |topic| u32::try_from(topic.logs.len()).unwrap());
+            let is_retained = known.is_some_and(|topic| topic.mood == Mood::Retained);
+            let error = match known {
+                None => Some(error(ErrorReason::UnknownTopic, "no such topic")),
+                Some(topic) if is_retained => topic.refusal(),
+                Some(_) => None,
+            };
+            let id = known.filter(|_| !is_foreign).map_or(vec![7; 16], |topic| topic.id.to_bytes().to_vec());
+            v1::Topic {
+                topic_id: id.into(),
+                partitions: (0..count).map(partition).collect(),
+                max_message_bytes: 1024 * 1024,
+                error,
+                name,
+            }
         };
-        let topic = |name: String| v1::Topic {
-            topic_id: if is_foreign { vec![7; 16] } else { TOPIC_ID.to_bytes().to_vec() }.into(),
-            partitions: (0..count).map(partition).collect(),
-            max_message_bytes: 1024 * 1024,
-            error: (name != TOPIC || is_unknown).then(|| error(ErrorReason::UnknownTopic, "no such topic")),
-            name,
-        };
-        // Without names all are asked for, and there is one.
+        // Without names all are asked for.
         let mut names = request.into_inner().topics;
         if names.is_empty() {
-            names.push(TOPIC.to_owned());
+            names.extend(topics.keys().cloned());
         }
+        let told = names.into_iter().map(topic).collect();
         let addresses = self.world.told_addresses();
         let broker = |(ordinal, address)| v1::Broker { ordinal, address, zone: String::new() };
         Ok(Response::new(v1::MetadataResponse {
             cluster_id: format!("0198a5c2-7b1e-7c3d-9f00-00000000000{}", u8::from(is_foreign)),
             brokers: (0u32..).zip(addresses).map(broker).collect(),
-            topics: names.into_iter().map(topic).collect(),
+            topics: told,
             next_page_token: String::new(),
         }))
     }
@@ -438,13 +536,16 @@ impl Log for Broker {
         &self,
         request: Request<v1::ListOffsetsRequest>,
     ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
-        let logs = self.world.logs.lock().unwrap();
-        let offsets = |partition: u32| v1::PartitionOffsets {
-            partition,
-            high_watermark: logs[partition as usize].end,
-            ..v1::PartitionOffsets::default()
+        let request = request.into_inner();
+        let topics = self.world.topics.lock().unwrap();
+        let unknown = || Status::not_found("no such topic");
+        let topic = topics.get(&request.topic).ok_or_else(unknown)?;
+        let offsets = |partition: u32| {
+            let log = &topic.logs[partition as usize];
+            let (log_start, high_watermark, error) = (log.start, log.end, topic.refusal());
+            v1::PartitionOffsets { partition, log_start, high_watermark, at_time: None, error }
         };
-        let partitions = request.into_inner().partitions.into_iter().map(offsets).collect();
+        let partitions = request.partitions.into_iter().map(offsets).collect();
         Ok(Response::new(v1::ListOffsetsResponse { partitions }))
     }
 }
