@@ -281,6 +281,22 @@ async fn what_is_heard_of_after_retention_has_passed_is_read_from_what_is_kept()
 }
 
 #[tokio::test]
+async fn a_pattern_that_is_read_to_its_end_ends_for_a_topic_that_is_deleted_and_retained() {
+    let (world, client) = world_with(20_000, 1).await;
+    let subscriber = client.subscriber("orders.*").start(Start::Earliest).until_end();
+    // So little that most of it is not read ahead.
+    let mut subscriber = subscriber.buffer_bytes_max(65_536).build().await.unwrap();
+    assert_eq!(next(&mut subscriber).await.3, "0");
+    world.set(TOPIC, Mood::Retained);
+    let mut read = 1;
+    while let Some(message) = tokio::time::timeout(PATIENCE, subscriber.next()).await.expect("it ends") {
+        assert_eq!(message.unwrap().value, read.to_string());
+        read += 1;
+    }
+    assert!(read < 20_000, "{read} are all");
+}
+
+#[tokio::test]
 async fn what_is_no_pattern_and_what_does_not_go_with_one_is_refused_by_name() {
     let (_world, client) = world_with(0, 1).await;
     for (builder, said) in [

@@ -82,7 +82,8 @@ impl SubscriberBuilder {
         self
     }
 
-    /// Ends at what is committed when it is built, instead of waiting for more.
+    /// Ends at what is committed when it is built, instead of waiting for more. A topic of a pattern that is deleted meanwhile ends
+    /// there, whether its data is retained or not.
     pub fn until_end(mut self) -> Self {
         self.until_end = true;
         self

@@ -233,7 +233,12 @@ impl Reader {
                 self.tell_of_waiting(&failure.message, |_| true);
                 return;
             }
-            Err(DescribeError::Retained { .. }) if self.order.is_fitting => return,
+            // A pause, but for who waits for an end: that may never come.
+            Err(DescribeError::Retained { .. })
+                if self.order.is_fitting && self.waiting.iter().all(|position| position.end.is_none()) =>
+            {
+                return;
+            }
             Err(missing @ DescribeError::UnknownTopic { .. }) => {
                 let since = *self.missing_since.get_or_insert_with(Instant::now);
                 if since.elapsed() < MISSING_MAX {
