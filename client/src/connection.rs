@@ -4,7 +4,7 @@
 //! is said on a connection.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fulmar_proto::v1::admin_client::AdminClient;
@@ -29,7 +29,7 @@ const FRAME_BYTES_MAX: u32 = 256 * 1024;
 /// One answer of a fetch stream: the largest credit (16 MiB) and the batch that passes it (8 MiB), with room.
 const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// So long an address that could not be reached is not tried first again: a broker that restarts is back in less than a
+/// So long an address that could not be reached, or was overtaken, is not tried first again: a broker that restarts is back in less than a
 /// second, so the first time is short; each failure doubles it, for a dead pod's address costs a connection's timeout each time.
 const UNREACHABLE_FOR: Duration = Duration::from_millis(200);
 const UNREACHABLE_FOR_MAX: Duration = Duration::from_secs(5);
@@ -77,16 +77,25 @@ pub(crate) struct Connections {
 #[derive(Debug, Default)]
 struct Inner {
     channels: HashMap<(String, u32), Channel>,
-    unreachable: HashMap<String, Unreachable>,
+    setbacks: HashMap<String, Setback>,
 }
 
+/// What came of an address lately that did not answer.
 #[derive(Debug, Clone, Copy)]
-struct Unreachable {
+struct Setback {
+    cause: Cause,
     since: Instant,
     lasts: Duration,
 }
 
-impl Unreachable {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Others answered before it: it may be slow only, so that whoever it leads still goes there.
+    Overtaken,
+    Unreachable,
+}
+
+impl Setback {
     fn holds(&self) -> bool {
         self.since.elapsed() < self.lasts
     }
@@ -96,7 +105,7 @@ impl Connections {
     /// A channel to `address` (`host:port`). Slots are connections of their own: an HTTP/2 connection takes a hundred
     /// streams or two, and one task in it moves all their bytes.
     pub(crate) fn channel(&self, address: &str, slot: u32) -> Result<Channel, ConnectError> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
         if let Some(channel) = inner.channels.get(&(address.to_owned(), slot)) {
             return Ok(channel.clone());
         }
@@ -118,32 +127,51 @@ impl Connections {
 
     /// It could not be reached: others are to be tried first for a while.
     pub(crate) fn note_unreachable(&self, address: &str) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = inner.unreachable.get(address);
+        self.set_back(address, Cause::Unreachable);
+    }
+
+    /// It said nothing for a moment, and another one answered that was asked later: others are to be asked first for a while.
+    pub(crate) fn note_overtaken(&self, address: &str) {
+        self.set_back(address, Cause::Overtaken);
+    }
+
+    fn set_back(&self, address: &str, cause: Cause) {
+        let mut inner = self.lock();
+        let before = inner.setbacks.get(address);
         // Many tasks find out at once: that counts as one failure.
-        if before.is_some_and(Unreachable::holds) {
+        if before.is_some_and(|before| before.holds() && (before.cause == cause || cause == Cause::Overtaken))
+        {
             return;
         }
         let lasts = before.map_or(UNREACHABLE_FOR, |before| (before.lasts * 2).min(UNREACHABLE_FOR_MAX));
-        inner.unreachable.insert(address.to_owned(), Unreachable { since: Instant::now(), lasts });
+        inner.setbacks.insert(address.to_owned(), Setback { cause, since: Instant::now(), lasts });
     }
 
     /// It answered.
     pub(crate) fn note_reached(&self, address: &str) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.unreachable.remove(address);
+        self.lock().setbacks.remove(address);
     }
 
     /// Whether it could not be reached lately.
     pub(crate) fn is_unreachable(&self, address: &str) -> bool {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.unreachable.get(address).is_some_and(Unreachable::holds)
+        let inner = self.lock();
+        let setback = inner.setbacks.get(address);
+        setback.is_some_and(|setback| setback.cause == Cause::Unreachable && setback.holds())
+    }
+
+    /// Whether others are to be asked before it.
+    pub(crate) fn is_set_back(&self, address: &str) -> bool {
+        self.lock().setbacks.get(address).is_some_and(Setback::holds)
     }
 
     /// Forgets brokers that are gone: addresses of pods change for ever.
     pub(crate) fn keep_only(&self, known: &[String]) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
         inner.channels.retain(|(address, _), _| known.contains(address));
-        inner.unreachable.retain(|address, _| known.contains(address));
+        inner.setbacks.retain(|address, _| known.contains(address));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

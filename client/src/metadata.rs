@@ -122,7 +122,7 @@ impl Metadata {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whom to ask, best first: reachable before unreachable ones, and in turn, so that no broker bears all.
+    /// Whom to ask, best first: who answered lately before who did not, and in turn, so that no broker bears all.
     pub(crate) fn candidates(&self) -> Vec<String> {
         let mut all = self.known_addresses();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % all.len();
@@ -133,7 +133,7 @@ impl Metadata {
                 seen.push(address);
             }
         }
-        seen.sort_by_key(|address| self.connections.is_unreachable(address));
+        seen.sort_by_key(|address| self.connections.is_set_back(address));
         seen
     }
 
@@ -172,19 +172,32 @@ impl Metadata {
     {
         let mut candidates = self.candidates().into_iter().peekable();
         let mut asked = FuturesUnordered::new();
+        let mut silent: Vec<(String, Instant)> = Vec::new();
         let (mut failure, mut missing) = (Failure::lost("no broker is known"), None);
         loop {
             if let Some(address) = candidates.next() {
-                asked.push(self.ask_one(address, deadline, question));
+                silent.push((address.clone(), Instant::now()));
+                asked.push(async move {
+                    let answer = self.ask_one(&address, deadline, question).await;
+                    (address, answer)
+                });
             }
             let others_wait = candidates.peek().is_some();
             let answer = tokio::select! {
                 answer = asked.next() => answer,
                 () = tokio::time::sleep(SILENT_AFTER), if others_wait => continue,
             };
+            let Some((address, answer)) = answer else { return Err(missing.unwrap_or(failure)) };
+            silent.retain(|(other, _)| *other != address);
             match answer {
-                Some(Ok(answer)) => return Ok(answer),
-                Some(Err(other)) => {
+                Ok(answer) => {
+                    // Nobody hears any more what becomes of them.
+                    for (overtaken, _) in silent.iter().filter(|(_, since)| since.elapsed() >= SILENT_AFTER) {
+                        self.connections.note_overtaken(overtaken);
+                    }
+                    return Ok(answer);
+                }
+                Err(other) => {
                     match other.verdict() {
                         Verdict::Refused => return Err(other),
                         // It may be behind the others.
@@ -193,21 +206,20 @@ impl Metadata {
                     }
                     failure = other;
                 }
-                None => return Err(missing.unwrap_or(failure)),
             }
         }
     }
 
     async fn ask_one<T, F>(
         &self,
-        address: String,
+        address: &str,
         deadline: Instant,
         question: &impl Fn(LogClient<Channel>) -> F,
     ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Status>>,
     {
-        let client = self.connections.log(&address, 0).map_err(|error| Failure::lost(error.to_string()))?;
+        let client = self.connections.log(address, 0).map_err(|error| Failure::lost(error.to_string()))?;
         let until = Instant::now() + ONE_BROKER_TIMEOUT;
         let answer = match tokio::time::timeout_at(until.min(deadline), question(client)).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -217,8 +229,8 @@ impl Metadata {
         match &answer {
             // Who had no time to answer is not to blame.
             Err(failure) if failure.reason.is_none() && Instant::now() >= deadline => {}
-            Err(failure) if failure.reason.is_none() => self.connections.note_unreachable(&address),
-            _ => self.connections.note_reached(&address),
+            Err(failure) if failure.reason.is_none() => self.connections.note_unreachable(address),
+            _ => self.connections.note_reached(address),
         }
         answer.map_err(|failure| Failure { message: format!("{address}: {}", failure.message), ..failure })
     }
@@ -265,9 +277,10 @@ impl Metadata {
         let told: BTreeMap<u32, String> =
             told.map(|broker| (broker.ordinal, broker.address.clone())).collect();
         let mut state = self.state();
-        // Whoever answers may be behind who was heard; where nobody answers there is nothing to keep.
+        // Whoever answers may be behind who was heard; where nobody answers, or others before it, there is nothing to keep: a hint
+        // names it again.
         let is_new = |address: &String| !told.values().any(|known| known == address);
-        state.heard.retain(|address| is_new(address) && !self.connections.is_unreachable(address));
+        state.heard.retain(|address| is_new(address) && !self.connections.is_set_back(address));
         state.brokers = told;
         drop(state);
         self.connections.keep_only(&self.known_addresses());

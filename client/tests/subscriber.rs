@@ -6,7 +6,7 @@ mod server;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fulmar_client::{
     Client, Compression, ConnectError, DescribeError, ProducerError, Record, Start, SubscribeError,
@@ -338,6 +338,31 @@ async fn an_unknown_topic_is_named() {
     let error = client.producer("nowhere").build().await.unwrap_err();
     assert!(matches!(error, ProducerError::Topic(DescribeError::UnknownTopic { .. })), "{error}");
     assert_eq!(error.to_string(), "there is no topic \"nowhere\"");
+}
+
+#[tokio::test]
+async fn an_address_that_keeps_silent_does_not_hold_up_every_look_up_whose_turn_begins_there() {
+    let (world, first) = World::start(1).await;
+    let (silent, door) = world.door(1).await;
+    world.tell([&first, &silent]);
+    let client = Client::builder().server(first.as_str()).connect().await.unwrap();
+    door.shut();
+    let is_late = async || {
+        let began = Instant::now();
+        client.admin().topics().await.unwrap();
+        began.elapsed() >= Duration::from_millis(200)
+    };
+    // What breaks with the shutting itself is told at once.
+    let until = Instant::now() + PATIENCE;
+    while !is_late().await {
+        assert!(Instant::now() < until, "nobody waits for who keeps silent");
+    }
+    // The turn of every third would begin there again; a machine that stands still makes some more late.
+    let mut late = 0;
+    for _ in 0..60 {
+        late += u32::from(is_late().await);
+    }
+    assert!(late < 10, "{late} of 60");
 }
 
 #[tokio::test]
