@@ -296,6 +296,32 @@ async fn a_pattern_that_is_read_to_its_end_ends_for_a_topic_that_is_deleted_and_
     assert!(read < 20_000, "{read} are all");
 }
 
+/// Until the world is so.
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_comes_later_shares_the_buffer_with_what_was_there() {
+    const BUFFER: u32 = 1024 * 1024;
+    let is_shared = async |topic: &str, comes: fn(&World)| {
+        let (world, client) = world_with(0, 1).await;
+        let subscriber = client.subscriber(topic).buffer_bytes_max(BUFFER as usize).build().await.unwrap();
+        eventually("all is for the first", || world.credits() == [BUFFER]).await;
+        comes(&world);
+        eventually("sixteen share it", || world.credits() == [BUFFER / 16; 16]).await;
+        drop(subscriber);
+    };
+    tokio::join!(
+        is_shared(TOPIC, |world| world.grow(16, 0)),
+        is_shared(">", |world| (2..17).for_each(|n| world.add(&format!("orders.v{n}"), 1, 0))),
+    );
+}
+
 #[tokio::test]
 async fn what_is_no_pattern_and_what_does_not_go_with_one_is_refused_by_name() {
     let (_world, client) = world_with(0, 1).await;

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::beginning::Beginning;
+use super::credit::Credit;
 use super::family::{self, Family};
 use super::fetch::{Order, Reader};
 use super::{Chunk, Subscriber};
@@ -163,13 +164,12 @@ impl SubscriberBuilder {
 
     /// What readers of so many partitions are ordered.
     fn order(&self, chunks: mpsc::Sender<Chunk>, partitions: usize) -> Order {
-        let credit = self.buffer_bytes_max / partitions.max(1);
         Order {
             metadata: Arc::clone(&self.metadata),
             topic: self.topic.as_str().into(),
             is_fitting: false,
             slot: 0,
-            credit_bytes: u32::try_from(credit.clamp(64 * 1024, 16 * 1024 * 1024)).expect("at most 16 MiB"),
+            credit: Arc::new(Credit::new(self.buffer_bytes_max, partitions)),
             chunks,
             room: Arc::new(Semaphore::new(self.buffer_bytes_max)),
             room_bytes: u32::try_from(self.buffer_bytes_max).expect("checked to be at most 1 GiB"),

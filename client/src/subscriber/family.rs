@@ -118,6 +118,7 @@ impl Family {
         });
         let news = news.filter(|topic| !topic.partitions.is_empty()).collect();
         self.known.forget(now);
+        self.order.credit.divide(self.known.partitions());
         Ok(news)
     }
 

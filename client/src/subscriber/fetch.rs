@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+use super::credit::Credit;
 use super::position::Position;
 use super::trouble::Troubles;
 use super::{Batched, Chunk};
@@ -59,8 +60,8 @@ pub(super) struct Order {
     pub(super) is_fitting: bool,
     /// Which of the connections to a broker its streams share.
     pub(super) slot: u32,
-    /// So many bytes a partition may be sent ahead.
-    pub(super) credit_bytes: u32,
+    /// How much each partition may be sent ahead.
+    pub(super) credit: Arc<Credit>,
     pub(super) chunks: mpsc::Sender<Chunk>,
     /// What decompressed messages that wait for the program may take, by bytes.
     pub(super) room: Arc<Semaphore>,
@@ -269,6 +270,7 @@ impl Reader {
         }
         let count = known.saturating_add(u32::try_from(added.len()).unwrap_or(u32::MAX));
         tracing::debug!(topic = %self.order.topic, from = known, to = count, "the topic has more partitions");
+        self.order.credit.divide(count as usize);
         self.waiting.extend(added.into_iter().map(|key| Position::at_start(key, 0, None)));
         self.order.grows_from = Some((id, count));
     }
@@ -312,6 +314,7 @@ impl Session {
     }
 
     async fn read(&mut self, connections: &Connections, address: &str) -> Result<(), End> {
+        let mut credit = self.order.credit.changes();
         // The first requests must fit before the stream is opened; later there is one request a chunk.
         let (requests, outgoing) = mpsc::channel(self.positions.len() + 16);
         for position in &self.positions {
@@ -320,7 +323,15 @@ impl Session {
         let mut answers = self.open(connections, address, outgoing).await?;
         let mut heard = Instant::now();
         while !self.positions.is_empty() {
-            let answer = match tokio::time::timeout(SILENCE_MAX, answers.message()).await {
+            let answer = tokio::select! {
+                answer = tokio::time::timeout(SILENCE_MAX, answers.message()) => answer,
+                // Partitions have come or gone: who waits at its end would keep a share that is too large for ever.
+                Ok(()) = credit.changed() => {
+                    self.ask_again(&requests).await;
+                    continue;
+                }
+            };
+            let answer = match answer {
                 Ok(Ok(Some(answer))) => answer,
                 Ok(Ok(None)) => {
                     return Err(End::Failed(Failure::lost(format!("{address} ended the stream"))));
@@ -336,6 +347,15 @@ impl Session {
             heard = Instant::now();
         }
         Ok(())
+    }
+
+    /// Asks for all from where they stand, with the credit of now.
+    async fn ask_again(&mut self, requests: &mpsc::Sender<FetchRequest>) {
+        for at in 0..self.positions.len() {
+            self.positions[at].uncredited = 0;
+            // If nobody takes requests any more, the answers' side says so too.
+            let _ = requests.send(self.request(&self.positions[at])).await;
+        }
     }
 
     /// What is to be read up to its end is there: a broker that does not send it has lost the request.
@@ -382,7 +402,7 @@ impl Session {
             offset: position.next,
             term: position.term.clone(),
             stop: false,
-            bytes_max: self.order.credit_bytes,
+            bytes_max: self.order.credit.each(),
         }
     }
 
@@ -445,7 +465,7 @@ impl Session {
         if self.positions[at].is_done() {
             let done = self.positions.swap_remove(at);
             let _ = requests.send(FetchRequest { stop: true, ..self.request(&done) }).await;
-        } else if self.positions[at].uncredited * 2 >= self.order.credit_bytes as usize {
+        } else if self.positions[at].uncredited * 2 >= self.order.credit.each() as usize {
             self.positions[at].uncredited = 0;
             let _ = requests.send(self.request(&self.positions[at])).await;
         }

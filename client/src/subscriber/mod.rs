@@ -2,11 +2,12 @@
 //! program wants to begin.
 //!
 //! Owns the bound on what was read ahead, and the end of the stream ([`beginning`] finds where, [`family`] which topics
-//! fit, [`known`] which of them are read, [`fetch`] talks to leaders, [`position`] keeps where
+//! fit, [`known`] which of them are read, [`fetch`] talks to leaders, [`credit`] says how far ahead, [`position`] keeps where
 //! each partition stands, [`trouble`] since when one cannot be read). Never acknowledges: who reads keeps the offsets.
 
 mod beginning;
 mod builder;
+mod credit;
 mod family;
 mod fetch;
 mod known;
