@@ -18,8 +18,8 @@ use fulmar_proto::v1::log_client::LogClient;
 use fulmar_proto::v1::produce_response::Outcome;
 use fulmar_proto::v1::start::At;
 use fulmar_proto::v1::{
-    ErrorReason, FetchRequest, Latest, MetadataRequest, ProduceRequest, PublishRequest, Start,
-    SubscribeRequest, SubscribeResponse,
+    ErrorReason, FetchRequest, Latest, ListOffsetsRequest, MetadataRequest, ProduceRequest, PublishRequest,
+    Start, SubscribeRequest, SubscribeResponse,
 };
 use support::operator::{CLUSTER, Operator, TOPIC, epoch, key, page};
 use support::{Brokers, PATIENCE, eventually};
@@ -345,4 +345,49 @@ async fn a_pattern_follows_topics_that_come_later_from_their_first_message_and_o
         assert_eq!(reason(&status), "INVALID_REQUEST");
         assert!(status.message().contains(says), "{status:?}");
     }
+}
+
+async fn log_start(brokers: &Brokers, topic: &str) -> u64 {
+    let request =
+        ListOffsetsRequest { topic: topic.to_owned(), partitions: vec![0], ..ListOffsetsRequest::default() };
+    let told = LogClient::new(brokers.channel(0).await).list_offsets(request).await.unwrap().into_inner();
+    told.partitions[0].log_start
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retained_topic_that_comes_back_is_followed_from_what_is_kept_and_ends_nothing() {
+    let brokers = Brokers::start(1);
+    let operator = brokers.operator(0, CLUSTER).await;
+    let (mut old, new) = (named(&operator, 1, "orders.old"), named(&operator, 2, "orders.new"));
+    let push = async |page: &Page, revision| {
+        operator.push(page, revision).await;
+        operator.holds(page.number, revision).await;
+    };
+    old.topics[0].retention_ms = Some(1);
+    for page in [&old, &new] {
+        push(page, 1).await;
+        operator.leads(page.entries[0].key, epoch(1)).await;
+    }
+    publish_value(&brokers, "orders.old", "gone").await;
+    eventually("retention has taken it", async || log_start(&brokers, "orders.old").await > 0).await;
+    (old.topics[0].retention_ms, old.topics[0].changed) = (None, epoch(2));
+    push(&old, 2).await;
+    publish_value(&brokers, "orders.old", "kept").await;
+    (old.topics[0].retained, old.topics[0].changed) = (true, epoch(3));
+    push(&old, 3).await;
+
+    let request = SubscribeRequest {
+        topics: vec!["orders.*".to_owned()],
+        start: Some(Start { at: Some(At::Latest(Latest {})) }),
+        partitions: Vec::new(),
+    };
+    let mut stream = brokers.pubsub(0).await.subscribe(request).await.unwrap().into_inner();
+    assert!(stream.message().await.unwrap().unwrap().messages.is_empty(), "the subscription stands");
+    (old.topics[0].retained, old.topics[0].changed) = (false, epoch(4));
+    push(&old, 4).await;
+    publish_value(&brokers, "orders.old", "later").await;
+    publish_value(&brokers, "orders.new", "later").await;
+    let told = told(&mut stream, 3).await;
+    let said = |topic: &str, value: &str| (topic.to_owned(), value.to_owned());
+    assert_eq!(told, [said("orders.new", "later"), said("orders.old", "kept"), said("orders.old", "later")]);
 }

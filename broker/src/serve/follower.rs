@@ -3,7 +3,7 @@
 //! Owns the place in the log. When the leader changes it goes on where it stood, so nothing is lost and nothing comes twice.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fulmar_core::batch::Batch;
@@ -41,6 +41,8 @@ pub(super) struct Follower {
     pub(super) key: PartitionKey,
     /// Delivered next.
     pub(super) next: Offset,
+    /// Where it was put to begin with the oldest message: until it went on from there, retention may move that.
+    pub(super) from_start: Option<Offset>,
     /// The highest term that was seen.
     pub(super) seen: Option<Term>,
     /// A pattern means it: that it goes ends nothing else, and that it is retained is a pause.
@@ -90,6 +92,7 @@ impl Follower {
             };
             let failure = match left {
                 Left::Closed => return None,
+                Left::Failed(failure) if self.is_trimmed(&failure) => self.find_start().await,
                 Left::Failed(failure) => Some(failure),
                 // Deleted or retained meanwhile?
                 Left::Elsewhere => self.door.topic_of(self.key.topic).err(),
@@ -102,6 +105,27 @@ impl Follower {
                 () = self.queue.closed() => return None,
                 () = sleep(RETRY_EVERY) => {}
             }
+        }
+    }
+
+    /// Whether retention was faster than who begins with the oldest message.
+    fn is_trimmed(&self, failure: &Failure) -> bool {
+        failure.reason == ErrorReason::OffsetOutOfRange && self.from_start == Some(self.next)
+    }
+
+    /// If nobody tells where the log starts now, the next refusal asks again.
+    async fn find_start(&mut self) -> Option<Failure> {
+        let deadline = Instant::now() + DEADLINE_DEFAULT;
+        match self.door.offsets(&self.topic, self.key, None, deadline).await {
+            Ok(offsets) => {
+                self.next = Offset(offsets.log_start);
+                self.from_start = Some(self.next);
+                None
+            }
+            Err(failure) => match left(failure) {
+                Left::Failed(failure) => Some(failure),
+                Left::Elsewhere | Left::Closed => None,
+            },
         }
     }
 

@@ -68,7 +68,9 @@ impl Door {
         for (topic, key, next) in starts {
             let is_fitting = grows.as_deref().is_some_and(|patterns| is_fitting(patterns, &topic));
             let (door, queue, end) = (self.clone(), queue.clone(), end.clone());
-            tokio::spawn(Follower { door, topic, key, next, seen: None, is_fitting, queue, end }.run());
+            let (seen, from_start) = (None, None);
+            let reader = Follower { door, topic, key, next, from_start, seen, is_fitting, queue, end };
+            tokio::spawn(reader.run());
         }
         if let Some(patterns) = grows {
             let growth = Growth { door: self.clone(), topics, patterns, queue, end };
@@ -168,7 +170,8 @@ fn too_many(partitions: usize) -> Failure {
 }
 
 /// What a subscription is still to follow: partitions that its topics get later, and topics that fit its patterns later, from
-/// their first message on.
+/// the oldest message that is kept on. A topic that was retained and comes back is one that fits later: what is published between
+/// its coming back and this broker's hearing of it must not be missed.
 struct Growth {
     door: Door,
     /// Topics that are followed, with so many partitions.
@@ -212,8 +215,10 @@ impl Growth {
                 let key = PartitionKey { topic: *id, partition };
                 let (door, queue, end) = (self.door.clone(), self.queue.clone(), self.end.clone());
                 let (topic, is_fitting) = (topic.clone(), is_fitting(&self.patterns, topic));
-                let next = Offset(0);
-                tokio::spawn(Follower { door, topic, key, next, seen: None, is_fitting, queue, end }.run());
+                // The oldest, as far as is known here: only its leader could say, and may not be there yet.
+                let (next, from_start, seen) = (Offset(0), Some(Offset(0)), None);
+                let reader = Follower { door, topic, key, next, from_start, seen, is_fitting, queue, end };
+                tokio::spawn(reader.run());
             }
             *known = topic.partitions.max(*known);
         }
