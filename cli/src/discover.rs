@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use fulmar_client::Admin;
-use fulmar_client::v1::BrokerStatus;
+use fulmar_client::v1::{BrokerStatus, DescribeClusterResponse};
 use serde_json::{Value, json};
 
 use crate::exit::Failed;
@@ -26,18 +26,18 @@ pub(crate) struct Discover {
     server: Server,
 }
 
-/// A broker, and who answers at the address that it gives to programs.
+/// A broker, and whether it is it that answers at the address that it gives to programs; if not, why not.
 struct Discovered {
     broker: BrokerStatus,
-    answer: Result<u32, String>,
+    answer: Result<(), String>,
 }
 
 impl Discovered {
-    async fn of(admin: &Admin, broker: BrokerStatus) -> Self {
+    async fn of(admin: &Admin, cluster: &str, broker: BrokerStatus) -> Self {
         let asked = async { admin.describe_cluster_at(&broker.address).await.map_err(|why| why.to_string()) };
         let answer = match tokio::time::timeout(REACH_MAX, asked).await {
             _ if broker.address.is_empty() => Err("its address is not known".to_owned()),
-            Ok(answer) => answer.map(|cluster| cluster.answered_by),
+            Ok(answer) => answer.and_then(|answer| is_it(&broker, cluster, &answer)),
             Err(_) => Err(format!("no answer within {}", humantime::format_duration(REACH_MAX))),
         };
         Self { broker, answer }
@@ -45,8 +45,7 @@ impl Discovered {
 
     fn reached(&self) -> String {
         match &self.answer {
-            Ok(ordinal) if *ordinal == self.broker.ordinal => "yes".to_owned(),
-            Ok(ordinal) => format!("no: broker {ordinal} answers there"),
+            Ok(()) => "yes".to_owned(),
             Err(why) => format!("no: {why}"),
         }
     }
@@ -66,20 +65,35 @@ impl Discovered {
 
     fn object(&self) -> Value {
         let mut value = object(&self.broker);
-        let is_reached = self.answer == Ok(self.broker.ordinal);
-        value["reached"] = json!(is_reached);
-        if !is_reached {
-            value["why"] = json!(self.reached().trim_start_matches("no: "));
+        value["reached"] = json!(self.answer.is_ok());
+        if let Err(why) = &self.answer {
+            value["why"] = json!(why);
         }
         value
     }
+}
+
+/// Addresses are given anew: another Cluster may have the one that this broker had.
+fn is_it(broker: &BrokerStatus, cluster: &str, answer: &DescribeClusterResponse) -> Result<(), String> {
+    let (other, ordinal) = (&answer.cluster_id, answer.answered_by);
+    if other.is_empty() {
+        return Err("a broker answers there that belongs to no Cluster yet".to_owned());
+    }
+    if other != cluster {
+        return Err(format!("a broker of Cluster {other} answers there"));
+    }
+    if ordinal != broker.ordinal {
+        return Err(format!("broker {ordinal} answers there"));
+    }
+    Ok(())
 }
 
 impl Discover {
     pub(crate) async fn run(self) -> Result<(), Failed> {
         let admin = self.server.connect().await?.admin();
         let cluster = admin.describe_cluster().await?;
-        let asked = cluster.brokers.into_iter().map(|broker| Discovered::of(&admin, broker));
+        let id = &cluster.cluster_id;
+        let asked = cluster.brokers.into_iter().map(|broker| Discovered::of(&admin, id, broker));
         let found = futures::future::join_all(asked).await;
         let header = ["BROKER", "ADDRESS", "ZONE", "VERSION", "LEADING", "REPLICAS", "REACHED"];
         let as_table = || {
