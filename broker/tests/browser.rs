@@ -70,6 +70,11 @@ async fn a_person_publishes_and_reads_with_the_page() {
         told.as_str().unwrap().starts_with(&format!("curl 'http://{address}/v1/topics/events")),
         "{told}"
     );
+    // What curl would take for a file is sent as it is.
+    browser.run(&fill(publish, &[("[name=topic]", "events"), ("textarea", "@/etc/hostname")]));
+    let told =
+        browser.run(&format!("document.getElementById('{publish}').querySelector('.command').textContent"));
+    assert!(told.as_str().unwrap().ends_with(" --data-raw '@/etc/hostname'"), "{told}");
     // A stream goes on until it is stopped.
     let follow = "get/v1/topics/{topic}/stream";
     browser.run(&fill(follow, &[("[name=topic]", "events"), ("[name=from]", "earliest")]));
