@@ -13,15 +13,13 @@ use fulmar_proto::internal::v1::ReplicaMessage;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, warn};
 
-use super::link::{Link, LinkNumber, Outbox};
+use super::link::{Link, LinkNumber, Outbox, READ_BYTES_MAX};
 use super::{Command, wire};
 use crate::storage::{ReadError, Storage};
 
 /// Messages of one turn are handed over in pieces of about so many bytes, so that a frame stays within what the receiver
 /// takes (32 MiB, with the largest batch on top).
 const PIECE_BYTES: usize = 4 << 20;
-/// One read for one peer: its credit may be more, other partitions want their turn.
-const READ_BYTES_MAX: u64 = 1 << 20;
 /// So many reads at a time for peers whose copies are damaged, each of at most one large batch: what heals must not starve what
 /// works.
 const REFETCHES_MAX: usize = 2;
@@ -29,6 +27,8 @@ const REFETCHES_MAX: usize = 2;
 #[derive(Debug)]
 struct Gathered {
     link: Link,
+    /// Whose read for this peer it is: one after the other, as its outbox has room.
+    turn: Arc<Semaphore>,
     messages: Vec<ReplicaMessage>,
     bytes: usize,
 }
@@ -75,7 +75,8 @@ impl Shipper {
 
     /// Takes a new connection in the place of an earlier one, which ends.
     pub(super) fn link_up(&mut self, link: Link) {
-        let gathered = Gathered { messages: Vec::new(), bytes: 0, link };
+        let turn = Arc::new(Semaphore::new(1));
+        let gathered = Gathered { messages: Vec::new(), bytes: 0, link, turn };
         if let Some(before) = self.links.insert(gathered.link.accepted.peer, gathered) {
             before.link.outbox.end();
         }
@@ -148,8 +149,10 @@ impl Shipper {
 
     fn ship(&mut self, shipment: Shipment) -> Option<Input> {
         let Shipment { key, to, from, until, bytes_max, .. } = shipment;
-        let link = &self.links.get(&to)?.link;
-        if let Some(batches) = self.storage.read_hot(key, from, until, bytes_max) {
+        let gathered = self.links.get_mut(&to)?;
+        if gathered.link.outbox.has_room(gathered.bytes)
+            && let Some(batches) = self.storage.read_hot(key, from, until, bytes_max)
+        {
             let (message, input) = shipment.shipped(Ok(batches));
             if let Some(message) = message {
                 self.gather(key, to, message);
@@ -157,17 +160,25 @@ impl Shipper {
             return Some(input);
         }
         // What was gathered before goes before.
-        let (number, outbox, commands) = (link.number, link.outbox.clone(), self.commands.clone());
-        if let Some(gathered) = self.links.get_mut(&to) {
-            gathered.hand_over();
-        }
-        let storage = self.storage.clone();
-        tokio::task::spawn_blocking(move || {
-            let (message, input) = shipment.shipped(storage.read(key, from, until, bytes_max));
-            hand_over(&outbox, key, message);
+        gathered.hand_over();
+        let (number, outbox, turn) =
+            (gathered.link.number, gathered.link.outbox.clone(), gathered.turn.clone());
+        let (storage, commands) = (self.storage.clone(), self.commands.clone());
+        tokio::spawn(async move {
+            let Ok(_turn) = turn.acquire().await else { return };
+            if !outbox.room().await {
+                return;
+            }
+            let read = move || {
+                let (message, input) = shipment.shipped(storage.read(key, from, until, bytes_max));
+                hand_over(&outbox, key, message);
+                input
+            };
+            // Only a read that panics fails, or one that a stop ends.
+            let Ok(input) = tokio::task::spawn_blocking(read).await else { return };
             if let Some(commands) = commands.upgrade() {
                 // The actor may be ending.
-                let _ended = commands.blocking_send(Command::Shipped(key, number, Box::new(input)));
+                let _ended = commands.send(Command::Shipped(key, number, Box::new(input))).await;
             }
         });
         None
