@@ -80,6 +80,19 @@ async fn live(
     brokers.await_ready("flt/events")?;
     age_ends(&brokers)?;
 
+    // Out and in again: what is moved to the second broker is another thing each time, and in the end all is on the first one.
+    scale(&brokers, 2, |brokers| {
+        let status = brokers.get("flc/orders")?["status"].take();
+        ensure!(status["brokers"][1]["replicas"].as_u64() >= Some(1), "{status}");
+        Ok(true)
+    })?;
+    scale(&brokers, 1, |brokers| {
+        let left = brokers.kubectl(&["get", "pods,pvc", "-o", "name"])?;
+        ensure!(left.lines().count() == 2, "{left}");
+        Ok(true)
+    })?;
+    age_ends(&brokers)?;
+
     go(&brokers, "flt/events")?;
     age_ends(&brokers)?;
     load.stop().await?.acknowledged.compare(&client, "kept").await?;
@@ -90,6 +103,13 @@ async fn live(
     go(&brokers, "flt/kept")?;
     age_ends(&brokers)?;
     Ok(ages)
+}
+
+/// Wishes so many brokers, and no volumes of those that are removed, and waits for what shows that it is so.
+fn scale(brokers: &Brokers, replicas: u32, mut is_so: impl FnMut(&Brokers) -> Result<bool>) -> Result<()> {
+    let spec = format!(r#"{{"spec": {{"replicas": {replicas}, "storage": {{"whenScaled": "Delete"}}}}}}"#);
+    brokers.kubectl(&["patch", "flc/orders", "--type=merge", "-p", &spec])?;
+    wait::until_so(&format!("{replicas} brokers"), AGE_WITHIN, || is_so(brokers))
 }
 
 /// Deletes a resource, and waits until it is gone.

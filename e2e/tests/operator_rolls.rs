@@ -12,13 +12,13 @@ use fulmar_e2e::brokers::{Brokers, READY_WITHIN, cluster, topic};
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::wait;
 
-const TOPICS: usize = 200;
+const TOPICS: usize = 1_000;
 const WRITES_MAX: usize = 50;
 
 /// Longer than a detail of a status is held back while nothing happens.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// Two hundred Topics are placed, opened and told, on a machine that does other things too.
+/// A thousand Topics are placed, opened and told, on a machine that does other things too.
 const ALL_WITHIN: Duration = Duration::from_mins(8);
 
 /// A minute of health, and the moves themselves.
@@ -71,10 +71,10 @@ fn await_all(brokers: &Brokers, condition: &str) -> anyhow::Result<()> {
 }
 
 #[test]
-fn a_roll_with_200_topics_writes_at_most_50_statuses_and_leaders_go_home() {
+fn a_roll_with_1000_topics_writes_at_most_50_statuses_and_leaders_go_home() {
     let mut yaml = cluster(3);
     for number in 0..TOPICS {
-        write!(yaml, "{}", topic(&format!("t{number:03}"), 1, "")).unwrap();
+        write!(yaml, "{}", topic(&format!("t{number:04}"), 1, "")).unwrap();
     }
     let brokers = Brokers::apply("rolled-statuses", &yaml).unwrap();
     let started = Instant::now();
