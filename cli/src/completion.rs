@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, ValueEnum};
 use clap_complete::aot::{self, Generator};
 
-use crate::Cli;
+use crate::arguments::{Called, tree};
 use crate::exit::Failed;
 
 /// Print the completion script of a shell
@@ -26,7 +26,7 @@ enum Shell {
 
 fn script(shell: impl Generator) -> Vec<u8> {
     let mut script = Vec::new();
-    aot::generate(shell, &mut Cli::command(), "fulmar", &mut script);
+    aot::generate(shell, &mut tree(Called::Fulmar), "fulmar", &mut script);
     script
 }
 

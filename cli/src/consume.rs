@@ -26,7 +26,7 @@ pub(crate) struct Consume {
     #[arg(long, value_name = "WHERE", default_value = "latest", value_parser = start)]
     from: Start,
     /// Stop after so many messages
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short, long, value_name = "COUNT")]
     count: Option<u64>,
     /// Stop at what is there now
     #[arg(long)]
@@ -37,8 +37,6 @@ pub(crate) struct Consume {
     /// What to print of each message
     #[arg(short, long, value_enum, default_value = "value")]
     output: Format,
-    #[command(flatten)]
-    server: Server,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,11 +69,11 @@ fn start(text: &str) -> Result<Start, String> {
 }
 
 impl Consume {
-    pub(crate) async fn run(self) -> Result<(), Failed> {
+    pub(crate) async fn run(self, server: Server) -> Result<(), Failed> {
         if self.count == Some(0) {
             return Ok(());
         }
-        let client = self.server.connect().await?;
+        let client = server.connect().await?;
         let mut builder = client.subscriber(&self.topic).start(self.from).partitions(self.partitions.clone());
         if self.until_end {
             builder = builder.until_end();

@@ -22,8 +22,6 @@ const REACH_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct Discover {
     #[command(flatten)]
     output: Output,
-    #[command(flatten)]
-    server: Server,
 }
 
 /// A broker, and whether it is it that answers at the address that it gives to programs; if not, why not.
@@ -89,8 +87,8 @@ fn is_it(broker: &BrokerStatus, cluster: &str, answer: &DescribeClusterResponse)
 }
 
 impl Discover {
-    pub(crate) async fn run(self) -> Result<(), Failed> {
-        let admin = self.server.connect().await?.admin();
+    pub(crate) async fn run(self, server: Server) -> Result<(), Failed> {
+        let admin = server.connect().await?.admin();
         let cluster = admin.describe_cluster().await?;
         let id = &cluster.cluster_id;
         let asked = cluster.brokers.into_iter().map(|broker| Discovered::of(&admin, id, broker));

@@ -1,6 +1,6 @@
 //! Kubernetes, through the caller's own `kubectl`.
 //!
-//! Owns how it is called, and what bounds that. A program of the caller's and no library: it knows the ways into a cluster that the
+//! Owns how it is called, which namespace is meant, and what bounds a call. A program of the caller's and no library: it knows the ways into a cluster that the
 //! caller has (plugins for credentials, proxies, contexts), acts with the caller's rights and no others, and costs this binary nothing.
 
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -17,15 +18,28 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// What kubectl has to say of a failure, in the words of the API server: a few lines.
 const SAID_BYTES_MAX: u64 = 16 * 1024;
 
-/// The flags of commands that ask Kubernetes.
+/// The flags by which Kubernetes is asked: those of kubectl itself, and which one it is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Kubectl {
-    /// The kubectl that is run, with your kubeconfig and your rights
-    #[arg(long, value_name = "PROGRAM", env = "FULMAR_KUBECTL", default_value = "kubectl")]
-    kubectl: PathBuf,
+    /// The namespace [default: that of the context]
+    #[arg(short, long, global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) namespace: Option<String>,
     /// The context of the kubeconfig [default: the current one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME")]
     context: Option<String>,
+    /// The kubeconfig [default: as kubectl finds it]
+    #[arg(long, global = true, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The kubectl that is run, with your kubeconfig and your rights
+    #[arg(
+        id = "kubectl",
+        long = "kubectl",
+        global = true,
+        value_name = "PROGRAM",
+        env = "FULMAR_KUBECTL",
+        default_value = "kubectl"
+    )]
+    program: PathBuf,
 }
 
 /// What is made of output that is longer than is wanted.
@@ -50,22 +64,37 @@ pub(crate) enum KubectlError {
     Failed(String),
 }
 
+impl KubectlError {
+    /// Whether it is the API server's word that there is no object of this name; `resource` as there, in the plural.
+    pub(crate) fn is_not_found(&self, resource: &str, name: &str) -> bool {
+        matches!(self, Self::Failed(said) if said.contains(&format!("{resource} {name:?} not found")))
+    }
+}
+
 impl Kubectl {
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.kubectl);
+        let mut command = Command::new(&self.program);
         if let Some(context) = &self.context {
             command.arg(format!("--context={context}"));
+        }
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.arg("--kubeconfig").arg(kubeconfig);
         }
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
         command
     }
 
+    /// The namespace as arguments; none, and kubectl takes that of the context.
+    pub(crate) fn place(&self) -> Vec<&str> {
+        self.namespace.iter().flat_map(|namespace| ["--namespace", namespace]).collect()
+    }
+
     /// Starts it, with both outputs piped; dropped, it is killed.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Result<Child, KubectlError> {
         self.command(arguments)
             .spawn()
-            .map_err(|error| KubectlError::Missing { program: self.kubectl.clone(), error })
+            .map_err(|error| KubectlError::Missing { program: self.program.clone(), error })
     }
 
     /// Runs it to its end and gives what it printed.
@@ -135,4 +164,4 @@ pub(crate) fn in_a_line(said: &[u8]) -> String {
 
 #[cfg(test)]
 #[path = "kubectl_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,8 +1,13 @@
 use super::*;
 
+/// That of the current context.
+pub(crate) fn run_by(program: impl Into<PathBuf>) -> Kubectl {
+    Kubectl { namespace: None, context: None, kubeconfig: None, program: program.into() }
+}
+
 /// A program that prints what it is told to.
 fn shell(script: &str) -> (Kubectl, [&str; 2]) {
-    (Kubectl { kubectl: PathBuf::from("sh"), context: None }, ["-c", script])
+    (run_by("sh"), ["-c", script])
 }
 
 #[tokio::test]
@@ -27,10 +32,18 @@ async fn what_kubectl_says_of_a_failure_is_told_in_a_line() {
         shell("echo half; echo 'Error from server (Forbidden):' >&2; echo '  no' >&2; exit 1");
     let refused = kubectl.run(&arguments, Bound::Whole(1000)).await.unwrap_err();
     assert_eq!(refused.to_string(), "Error from server (Forbidden):; no");
-    let missing = Kubectl { kubectl: PathBuf::from("/nowhere/kubectl"), context: None };
+    let missing = run_by("/nowhere/kubectl");
     let refused = missing.run(&["version"], Bound::Whole(1)).await.unwrap_err().to_string();
     assert!(
         refused.starts_with("/nowhere/kubectl cannot be run") && refused.contains("--kubectl"),
         "{refused}"
     );
+}
+
+#[test]
+fn only_the_object_that_was_asked_for_counts_as_not_found() {
+    let said = |words: &str| KubectlError::Failed(format!("Error from server (NotFound): {words} not found"));
+    assert!(said("services \"orders\"").is_not_found("services", "orders"));
+    assert!(!said("services \"orders-eu\"").is_not_found("services", "orders"));
+    assert!(!said("pods \"orders\"").is_not_found("services", "orders"));
 }

@@ -8,40 +8,42 @@ use clap::Args;
 use fulmar_logging::Ask;
 
 use crate::exit::Failed;
-use crate::kubectl::{Bound, Kubectl};
+use crate::kubectl::{Bound, Kubectl, KubectlError};
 
 /// A few words each.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// Show or change what the brokers of a Cluster on Kubernetes log, for a time
 ///
-/// Without FILTER it shows what each logs. A change ends by itself, and with the process: a broker that is started again logs as configured.
+/// Without FILTER it shows what each logs; without --cluster it is about all brokers of the namespace. A change ends by itself, and with the process: a broker that is started again logs as configured.
 #[derive(Debug, Args)]
 pub(crate) struct LogLevel {
     #[command(flatten)]
     ask: Ask,
-    /// Only of this Cluster [default: all of the namespace]
-    #[arg(long, value_name = "NAME", conflicts_with = "operator")]
-    cluster: Option<String>,
     /// Only of this broker; may be repeated
     #[arg(long, value_name = "POD", conflicts_with = "operator")]
     broker: Vec<String>,
     /// Of the operator and not of brokers; its namespace is fulmar-system unless --namespace says another
     #[arg(long)]
     operator: bool,
-    /// The namespace [default: that of the context]
-    #[arg(short, long, value_name = "NAME")]
-    namespace: Option<String>,
-    #[command(flatten)]
-    kubectl: Kubectl,
 }
 
 impl LogLevel {
-    pub(crate) async fn run(self) -> Result<(), Failed> {
-        let pods = if self.broker.is_empty() { self.pods().await? } else { self.broker.clone() };
+    pub(crate) async fn run(self, kubectl: &Kubectl, cluster: Option<&str>) -> Result<(), Failed> {
+        if self.operator && cluster.is_some() {
+            return Err(Failed::Usage(
+                "--operator is of no Cluster: --cluster means nothing there".to_owned(),
+            ));
+        }
+        let place = self.place(kubectl);
+        let pods = if self.broker.is_empty() {
+            pods(kubectl, &place, &self.selector(cluster)).await?
+        } else {
+            self.broker.clone()
+        };
         let mut refused = 0;
         for pod in &pods {
-            let told = match self.exec(pod).await {
+            let told = match self.exec(kubectl, &place, pod).await {
                 Ok(told) => told,
                 Err(error) => {
                     refused += 1;
@@ -57,43 +59,39 @@ impl LogLevel {
     }
 
     /// The namespace, as arguments.
-    fn place(&self) -> Vec<&str> {
-        let of_operator = self.operator.then_some("fulmar-system");
-        let namespace = self.namespace.as_deref().or(of_operator);
-        namespace.iter().flat_map(|namespace| ["--namespace", namespace]).collect()
-    }
-
-    fn selector(&self) -> String {
-        let name = if self.operator { "fulmar-operator" } else { "fulmar-broker" };
-        let cluster = self.cluster.iter().map(|cluster| format!(",app.kubernetes.io/instance={cluster}"));
-        format!("app.kubernetes.io/name={name}{}", cluster.collect::<String>())
-    }
-
-    async fn pods(&self) -> Result<Vec<String>, Failed> {
-        let selector = self.selector();
-        let mut arguments = self.place();
-        arguments.extend(["get", "pods", "-o", "name", "--selector", &selector]);
-        let listed = self.kubectl.run(&arguments, Bound::Whole(ANSWER_BYTES_MAX)).await;
-        let listed = listed.map_err(|error| Failed::Failure(format!("kubectl get pods: {error}")))?;
-        let listed = String::from_utf8_lossy(&listed);
-        let pods: Vec<String> =
-            listed.lines().map(|line| line.trim_start_matches("pod/").to_owned()).collect();
-        if pods.is_empty() {
-            return Err(Failed::NotFound(format!(
-                "there are no pods with {selector}; --namespace says where"
-            )));
+    fn place<'a>(&self, kubectl: &'a Kubectl) -> Vec<&'a str> {
+        match &kubectl.namespace {
+            None if self.operator => vec!["--namespace", "fulmar-system"],
+            Some(_) | None => kubectl.place(),
         }
-        Ok(pods)
     }
 
-    async fn exec(&self, pod: &str) -> Result<String, crate::kubectl::KubectlError> {
+    fn selector(&self, cluster: Option<&str>) -> String {
+        let name = if self.operator { "fulmar-operator" } else { "fulmar-broker" };
+        let cluster = cluster.map(|cluster| format!(",app.kubernetes.io/instance={cluster}"));
+        format!("app.kubernetes.io/name={name}{}", cluster.unwrap_or_default())
+    }
+
+    async fn exec(&self, kubectl: &Kubectl, place: &[&str], pod: &str) -> Result<String, KubectlError> {
         let (container, program) =
             if self.operator { ("operator", "/fulmar-operator") } else { ("broker", "/fulmar-broker") };
         let asked = self.ask.arguments();
-        let mut arguments = self.place();
+        let mut arguments = place.to_vec();
         arguments.extend(["exec", pod, "--container", container, "--", program, "log-level"]);
         arguments.extend(asked.iter().map(String::as_str));
-        let told = self.kubectl.run(&arguments, Bound::Whole(ANSWER_BYTES_MAX)).await?;
+        let told = kubectl.run(&arguments, Bound::Whole(ANSWER_BYTES_MAX)).await?;
         Ok(String::from_utf8_lossy(&told).into_owned())
     }
+}
+
+async fn pods(kubectl: &Kubectl, place: &[&str], selector: &str) -> Result<Vec<String>, Failed> {
+    let arguments = [place, &["get", "pods", "-o", "name", "--selector", selector]].concat();
+    let listed = kubectl.run(&arguments, Bound::Whole(ANSWER_BYTES_MAX)).await;
+    let listed = listed.map_err(|error| Failed::Failure(format!("kubectl get pods: {error}")))?;
+    let listed = String::from_utf8_lossy(&listed);
+    let pods: Vec<String> = listed.lines().map(|line| line.trim_start_matches("pod/").to_owned()).collect();
+    if pods.is_empty() {
+        return Err(Failed::NotFound(format!("there are no pods with {selector}; --namespace says where")));
+    }
+    Ok(pods)
 }

@@ -3,6 +3,7 @@
 //! Owns arguments, output and exit codes: a file for each command. Never speaks a protocol itself: the SDK, the broker and
 //! the steward do.
 
+mod arguments;
 mod bench;
 mod broker;
 mod completion;
@@ -10,23 +11,28 @@ mod consume;
 mod dev;
 mod discover;
 mod exit;
+mod forward;
 mod kubectl;
 mod lines;
 mod live;
 mod log_level;
 mod man;
 mod output;
+mod place;
 mod publish;
 mod server;
 mod status;
 mod support;
 mod topic;
+mod tunnel;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
+use crate::arguments::Called;
 use crate::exit::Failed;
+use crate::place::{Interrupt, Place};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -34,12 +40,14 @@ Exit codes:
   1  refused, or failed on the way
   2  arguments or environment that make no sense
   3  no broker answered in time
-  4  no such topic or partition";
+  4  no such topic, partition or Cluster";
 
 /// Fulmar, a message broker that lives on Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "fulmar", version, after_help = EXIT_CODES, max_term_width = 100)]
 struct Cli {
+    #[command(flatten)]
+    place: Place,
     #[command(subcommand)]
     command: Command,
 }
@@ -66,16 +74,16 @@ enum Command {
 }
 
 impl Command {
-    async fn run(self) -> Result<(), Failed> {
+    async fn run(self, place: Place) -> Result<(), Failed> {
         match self {
             Self::Dev(dev) => dev.run().await,
-            Self::Publish(publish) => publish.run().await,
-            Self::Consume(consume) => consume.run().await,
-            Self::Topic(topic) => topic.run().await,
-            Self::Cluster(cluster) => cluster.run().await,
-            Self::Discover(discover) => discover.run().await,
-            Self::Bench(bench) => bench.run().await,
-            Self::SupportBundle(support) => support.run().await,
+            Self::Publish(publish) => place.reach(Interrupt::Ends, |server| publish.run(server)).await,
+            Self::Consume(consume) => place.reach(Interrupt::Ends, |server| consume.run(server)).await,
+            Self::Topic(topic) => place.reach(Interrupt::Ends, |server| topic.run(server)).await,
+            Self::Cluster(cluster) => cluster.run(place).await,
+            Self::Discover(discover) => place.reach(Interrupt::Ends, |server| discover.run(server)).await,
+            Self::Bench(bench) => place.reach(Interrupt::IsMinded, |server| bench.run(server)).await,
+            Self::SupportBundle(support) => support.run(place.kubectl(), &place.typed_for_kubectl()).await,
             Self::Completion(completion) => completion.run(),
             Self::Man(man) => man.run(),
             Self::Broker(broker) => broker.run().await,
@@ -84,12 +92,18 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let called = Called::by(std::env::args_os().next().as_deref());
+    let matches = arguments::tree(called).get_matches();
+    let Cli { place, command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let place = match arguments::typed(&matches).and_then(|typed| place.settle(called, typed)) {
+        Ok(place) => place,
+        Err(failed) => return exit::report(&failed),
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&Failed::Failure(format!("cannot start: {error}"))),
     };
-    let result = runtime.block_on(cli.command.run());
+    let result = runtime.block_on(command.run(place));
     // A thread that waits for the terminal's next line must not keep the process.
     runtime.shutdown_background();
     match result {

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 
-use crate::Cli;
+use crate::arguments::tree_without_help;
 use crate::exit::Failed;
 
 /// Write manual pages, one for each command
@@ -23,6 +23,6 @@ impl Man {
             Failed::Failure(format!("cannot write manual pages into {}: {error}", self.folder.display()))
         };
         fs::create_dir_all(&self.folder).map_err(cannot)?;
-        clap_mangen::generate_to(Cli::command(), &self.folder).map_err(cannot)
+        clap_mangen::generate_to(tree_without_help(), &self.folder).map_err(cannot)
     }
 }

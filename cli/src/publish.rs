@@ -58,8 +58,6 @@ pub(crate) struct Publish {
     /// What to print
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
-    #[command(flatten)]
-    server: Server,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -84,8 +82,8 @@ fn header(text: &str) -> Result<(String, String), String> {
 }
 
 impl Publish {
-    pub(crate) async fn run(self) -> Result<(), Failed> {
-        let client = self.server.connect().await?;
+    pub(crate) async fn run(self, server: Server) -> Result<(), Failed> {
+        let client = server.connect().await?;
         let builder =
             client.producer(&self.topic).delivery_timeout(self.timeout).compression(self.compression);
         let producer = builder.build().await.map_err(|error| Failed::from(error).at("cannot publish"))?;

@@ -12,6 +12,7 @@ use crate::exit::Failed;
 use crate::live::Live;
 use crate::log_level::LogLevel;
 use crate::output::{Output, table, text_or_dash};
+use crate::place::{Interrupt, Place};
 use crate::server::Server;
 
 /// See the module.
@@ -29,15 +30,13 @@ pub(crate) struct Status {
     watch: bool,
     #[command(flatten)]
     output: Output,
-    #[command(flatten)]
-    server: Server,
 }
 
 impl Cluster {
-    pub(crate) async fn run(self) -> Result<(), Failed> {
+    pub(crate) async fn run(self, place: Place) -> Result<(), Failed> {
         match self {
-            Self::Status(status) => status.run().await,
-            Self::LogLevel(level) => level.run().await,
+            Self::Status(status) => place.reach(Interrupt::Ends, |server| status.run(server)).await,
+            Self::LogLevel(level) => level.run(place.kubectl(), place.cluster()).await,
         }
     }
 }
@@ -101,8 +100,8 @@ fn as_json(cluster: &DescribeClusterResponse) -> Value {
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 impl Status {
-    async fn run(self) -> Result<(), Failed> {
-        let admin = self.server.connect().await?.admin();
+    async fn run(self, server: Server) -> Result<(), Failed> {
+        let admin = server.connect().await?.admin();
         if !self.watch {
             let cluster = admin.describe_cluster().await?;
             return Ok(self.output.show(|| as_table(&cluster), || as_json(&cluster))?);

@@ -69,7 +69,7 @@ fn a_cluster_lives_through_deaths_changes_and_restarts() {
     dev.wait_for_start("ready: 3 brokers, 1 topics");
     let said = dev.fulmar(&["publish", "first", "a", "b", "--key", "k", "-o", "json"]);
     assert_eq!(said.lines().count(), 2);
-    assert_eq!(dev.fulmar(&["consume", "first", "--from", "earliest", "-n", "2"]), "a\nb\n");
+    assert_eq!(dev.fulmar(&["consume", "first", "--from", "earliest", "-c", "2"]), "a\nb\n");
 
     // Every leader once: all its partitions move, and publishing goes on.
     for broker in ["orders-0", "orders-1", "orders-2"] {

@@ -97,7 +97,7 @@ async fn what_is_published_with_any_compression_is_read_by_the_sdk_grpc_http_and
         let target = format!("/v1/topics/{topic}/messages?offset=earliest&max=200");
         let answer = http(block.base + 2, &target);
         assert!((0..200).all(|number| answer.contains(&value(number))), "{topic} by HTTP: {answer}");
-        let lines = dev.fulmar(&["consume", topic, "--from", "earliest", "-n", "200"]);
+        let lines = dev.fulmar(&["consume", topic, "--from", "earliest", "-c", "200"]);
         assert!(lines.lines().map(|line| line.as_bytes().to_vec()).eq(expected), "{topic} by fulmar consume");
     }
     // What lies on the disk tells whether anything was compressed at all.

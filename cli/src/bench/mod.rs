@@ -70,8 +70,6 @@ pub(crate) struct Bench {
     connections: u32,
     #[command(flatten)]
     output: Output,
-    #[command(flatten)]
-    server: Server,
 }
 
 /// A system, and how many records this round published into it.
@@ -88,9 +86,9 @@ enum Which {
 }
 
 impl Bench {
-    pub(crate) async fn run(mut self) -> Result<(), Failed> {
+    pub(crate) async fn run(mut self, server: Server) -> Result<(), Failed> {
         self.check()?;
-        let (mut contestants, mut report) = self.connect().await?;
+        let (mut contestants, mut report) = self.connect(server).await?;
         // Whatever happens, nothing of ours stays with a rival.
         let outcome = tokio::select! {
             outcome = self.measure(&mut contestants, &mut report) => outcome,
@@ -143,7 +141,7 @@ impl Bench {
     }
 
     /// Everybody is there before anything is published.
-    async fn connect(&self) -> Result<(Vec<Contestant>, Report), Failed> {
+    async fn connect(&self, server: Server) -> Result<(Vec<Contestant>, Report), Failed> {
         let mut contestants = Vec::new();
         let mut entrants = Vec::new();
         for address in &self.against {
@@ -153,7 +151,7 @@ impl Bench {
             entrants.push(Entrant { name: name.clone(), version, safety });
             contestants.push(Contestant { name, system, published: 0 });
         }
-        let fulmar = Fulmar::connect(self.server.clone(), self.topic.clone(), self.http.clone()).await?;
+        let fulmar = Fulmar::connect(server, self.topic.clone(), self.http.clone()).await?;
         let (name, partitions) = ("fulmar".to_owned(), fulmar.partitions());
         let (version, safety) = (env!("CARGO_PKG_VERSION").to_owned(), fulmar.safety().to_owned());
         entrants.insert(0, Entrant { name: name.clone(), version, safety });

@@ -8,8 +8,8 @@ use fulmar_client::Client;
 use fulmar_logging::loopback;
 
 use super::bundle::Bundle;
-use super::forward::Forward;
 use crate::exit::Failed;
+use crate::forward::Forward;
 use crate::kubectl::Kubectl;
 use crate::{status, topic};
 
@@ -20,6 +20,9 @@ const GRPC: u16 = 50051;
 const METRICS_BYTES_MAX: u64 = 8 << 20;
 /// Each answer comes from memory; a broker that is stuck should not hold up the others for long.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A pod that does not answer its API server in this time is left out.
+const FORWARD_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a broker answers on its HTTP port.
 const OF_BROKER: [(&str, &str); 3] =
@@ -73,7 +76,8 @@ async fn opened<W: Write>(
     bundle: &mut Bundle<W>,
 ) -> Option<Forward> {
     bundle.doing(format!("metrics of {pod}"));
-    let opened = Forward::open(kubectl, namespace, pod, ports).await;
+    let (place, target) = (["--namespace", namespace], format!("pod/{pod}"));
+    let opened = Forward::open(kubectl, &place, &target, ports, FORWARD_WITHIN).await;
     opened.map_err(|error| bundle.missing(folder, format!("kubectl port-forward: {error}"))).ok()
 }
 

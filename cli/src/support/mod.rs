@@ -6,7 +6,6 @@
 mod brokers;
 mod bundle;
 mod dev;
-mod forward;
 mod kubernetes;
 mod redact;
 
@@ -31,9 +30,6 @@ const VERSION_BYTES_MAX: usize = 64 * 1024;
 /// of Secrets. What cannot be had is told, and left out. Look through the file before you send it.
 #[derive(Debug, Args)]
 pub(crate) struct SupportBundle {
-    /// The namespace of the Clusters [default: that of the context]
-    #[arg(short, long, value_name = "NAME")]
-    namespace: Option<String>,
     /// The namespace of the operator
     #[arg(long, value_name = "NAME", default_value = "fulmar-system")]
     operator_namespace: String,
@@ -44,14 +40,16 @@ pub(crate) struct SupportBundle {
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     since: Duration,
     /// Not of Kubernetes: the folder of a `fulmar dev`
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["namespace", "operator_namespace", "since", "context"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["operator_namespace", "since"])]
     dev: Option<PathBuf>,
-    #[command(flatten)]
-    kubectl: Kubectl,
 }
 
 impl SupportBundle {
-    pub(crate) async fn run(self) -> Result<(), Failed> {
+    /// `typed` are the flags for kubectl that stand on the command line.
+    pub(crate) async fn run(self, kubectl: &Kubectl, typed: &[String]) -> Result<(), Failed> {
+        if let (Some(_), Some(flag)) = (&self.dev, typed.first()) {
+            return Err(Failed::Usage(format!("--dev is not of Kubernetes: {flag} means nothing there")));
+        }
         let to_stdout = self.output.as_deref() == Some(Path::new("-"));
         if to_stdout && io::stdout().is_terminal() {
             return Err(Failed::Usage(
@@ -61,7 +59,7 @@ impl SupportBundle {
         let now = jiff::Timestamp::now();
         let folder = format!("fulmar-support-{}", now.strftime("%Y%m%dT%H%M%SZ"));
         // First, so that nothing is made where nothing can be gathered.
-        let source = self.source().await?;
+        let source = self.source(kubectl).await?;
         let written = if to_stdout { None } else { Some(self.path(&folder)) };
         let output: Box<dyn Write + Send> = match &written {
             None => Box::new(io::stdout()),
@@ -69,7 +67,7 @@ impl SupportBundle {
         };
         let seconds = u64::try_from(now.as_second()).unwrap_or_default();
         let mut bundle = Bundle::new(output, folder, seconds, progress());
-        let gathered = self.gather(&source, &mut bundle).await;
+        let gathered = self.gather(kubectl, &source, &mut bundle).await;
         let finished = gathered.and_then(|()| bundle.finish(&self.head(&now, &source)));
         let (_closed, files, gaps) = finished.inspect_err(|_| give_up(written.as_deref()))?;
         if let Some(path) = written {
@@ -85,36 +83,32 @@ impl SupportBundle {
         self.output.clone().unwrap_or_else(|| PathBuf::from(format!("{folder}.tar.gz")))
     }
 
-    async fn source(&self) -> Result<Source, Failed> {
+    async fn source(&self, kubectl: &Kubectl) -> Result<Source, Failed> {
         if let Some(folder) = &self.dev {
             dev::check(folder)?;
             return Ok(Source::Dev(folder.clone()));
         }
-        let asked = self.kubectl.run(&["version", "-o", "json"], Bound::Whole(VERSION_BYTES_MAX)).await;
+        let asked = kubectl.run(&["version", "-o", "json"], Bound::Whole(VERSION_BYTES_MAX)).await;
         let versions = asked.map_err(|error| Failed::Unavailable(format!("kubectl version: {error}")))?;
-        let namespace = match &self.namespace {
+        let namespace = match &kubectl.namespace {
             Some(namespace) => namespace.clone(),
-            None => self.own_namespace().await?,
+            None => own_namespace(kubectl).await?,
         };
         Ok(Source::Kubernetes { namespace, versions })
     }
 
-    /// That of the context.
-    async fn own_namespace(&self) -> Result<String, Failed> {
-        let arguments = ["config", "view", "--minify", "-o", "jsonpath={..namespace}"];
-        let told = self.kubectl.run(&arguments, Bound::Whole(VERSION_BYTES_MAX)).await;
-        let told = told.map_err(|error| Failed::Failure(format!("kubectl config view: {error}")))?;
-        let told = String::from_utf8_lossy(&told).trim().to_owned();
-        Ok(if told.is_empty() { "default".to_owned() } else { told })
-    }
-
-    async fn gather<W: Write>(&self, source: &Source, bundle: &mut Bundle<W>) -> io::Result<()> {
+    async fn gather<W: Write>(
+        &self,
+        kubectl: &Kubectl,
+        source: &Source,
+        bundle: &mut Bundle<W>,
+    ) -> io::Result<()> {
         match source {
             Source::Dev(folder) => dev::gather(folder, bundle),
             Source::Kubernetes { namespace, versions } => {
                 bundle.text("kubernetes-version.json", versions)?;
                 let place = kubernetes::Place {
-                    kubectl: &self.kubectl,
+                    kubectl,
                     namespace,
                     operator_namespace: &self.operator_namespace,
                     since: self.since,
@@ -136,6 +130,15 @@ impl SupportBundle {
         };
         format!("Support bundle of {of}.\nTaken at {now:.0} by fulmar {version}.")
     }
+}
+
+/// That of the context.
+async fn own_namespace(kubectl: &Kubectl) -> Result<String, Failed> {
+    let arguments = ["config", "view", "--minify", "-o", "jsonpath={..namespace}"];
+    let told = kubectl.run(&arguments, Bound::Whole(VERSION_BYTES_MAX)).await;
+    let told = told.map_err(|error| Failed::Failure(format!("kubectl config view: {error}")))?;
+    let told = String::from_utf8_lossy(&told).trim().to_owned();
+    Ok(if told.is_empty() { "default".to_owned() } else { told })
 }
 
 /// What is looked at.

@@ -20,8 +20,6 @@ pub(crate) struct Describe {
     topic: String,
     #[command(flatten)]
     output: Output,
-    #[command(flatten)]
-    server: Server,
 }
 
 /// Sixteen bytes as the text of a UUID.
@@ -116,8 +114,8 @@ fn as_json(topic: &DescribeTopicResponse) -> Value {
 }
 
 impl Describe {
-    pub(crate) async fn run(self) -> Result<(), Failed> {
-        let admin = self.server.connect().await?.admin();
+    pub(crate) async fn run(self, server: Server) -> Result<(), Failed> {
+        let admin = server.connect().await?.admin();
         let topic = admin.describe_topic(&self.topic).await?;
         Ok(self.output.show(|| as_table(&topic), || as_json(&topic))?)
     }

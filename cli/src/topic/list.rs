@@ -14,8 +14,6 @@ use crate::topic::describe::topic_id;
 pub(crate) struct List {
     #[command(flatten)]
     output: Output,
-    #[command(flatten)]
-    server: Server,
 }
 
 fn leaderless(topic: &v1::Topic) -> usize {
@@ -65,8 +63,8 @@ pub(crate) fn as_table(topics: Vec<v1::Topic>) -> String {
 }
 
 impl List {
-    pub(crate) async fn run(self) -> Result<(), Failed> {
-        let topics = served(self.server.connect().await?.admin().topics().await?);
+    pub(crate) async fn run(self, server: Server) -> Result<(), Failed> {
+        let topics = served(server.connect().await?.admin().topics().await?);
         Ok(self.output.show(|| table_of(&topics), || topics.iter().map(object).collect())?)
     }
 }

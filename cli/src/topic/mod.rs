@@ -6,6 +6,7 @@ mod list;
 use clap::Subcommand;
 
 use crate::exit::Failed;
+use crate::server::Server;
 pub(crate) use list::as_table;
 
 /// See the module.
@@ -16,10 +17,10 @@ pub(crate) enum Topic {
 }
 
 impl Topic {
-    pub(crate) async fn run(self) -> Result<(), Failed> {
+    pub(crate) async fn run(self, server: Server) -> Result<(), Failed> {
         match self {
-            Self::List(list) => list.run().await,
-            Self::Describe(describe) => describe.run().await,
+            Self::List(list) => list.run(server).await,
+            Self::Describe(describe) => describe.run(server).await,
         }
     }
 }

@@ -1,6 +1,6 @@
-//! A way to a pod's ports from here: `kubectl port-forward`.
+//! A way to a pod's ports from here: one `kubectl port-forward`.
 //!
-//! Owns the process. Not the API server's proxy: that comes from outside of the pod, where a NetworkPolicy may end it, and the log level is
+//! Owns the process, from its start to its end. Not the API server's proxy: that comes from outside of the pod, where a NetworkPolicy may end it, and the log level is
 //! told only inside.
 
 use std::collections::BTreeMap;
@@ -12,37 +12,40 @@ use tokio::process::Child;
 
 use crate::kubectl::{Kubectl, KubectlError, in_a_line};
 
-/// A pod that does not answer its API server in this time is left out.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// Ports of a pod on loopback, until it is dropped.
-pub(super) struct Forward {
-    _kubectl: Child,
+pub(crate) struct Forward {
+    kubectl: Child,
     ports: BTreeMap<u16, u16>,
 }
 
 impl Forward {
-    /// Opens a way to these ports of a pod.
-    pub(super) async fn open(
+    /// Opens a way to these ports of `target`, which is `pod/NAME`, or `service/NAME` for any of its pods; `place` are arguments that say
+    /// in which namespace. It is up within `patience`, or given up.
+    pub(crate) async fn open(
         kubectl: &Kubectl,
-        namespace: &str,
-        pod: &str,
+        place: &[&str],
+        target: &str,
         ports: &[u16],
+        patience: Duration,
     ) -> Result<Self, KubectlError> {
-        let pod = format!("pod/{pod}");
         let asked: Vec<String> = ports.iter().map(|port| format!(":{port}")).collect();
-        let mut arguments = vec!["--namespace", namespace, "port-forward", "--address=127.0.0.1", &pod];
+        let mut arguments = [place, &["port-forward", "--address=127.0.0.1", target]].concat();
         arguments.extend(asked.iter().map(String::as_str));
         let mut child = kubectl.spawn(&arguments)?;
-        match tokio::time::timeout(PATIENCE, opened(&mut child, ports.len())).await {
-            Ok(Ok(ports)) => Ok(Self { _kubectl: child, ports }),
+        match tokio::time::timeout(patience, opened(&mut child, ports.len())).await {
+            Ok(Ok(ports)) => Ok(Self { kubectl: child, ports }),
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(KubectlError::TimedOut(PATIENCE)),
+            Err(_) => Err(KubectlError::TimedOut(patience)),
         }
     }
 
+    /// Whether kubectl still runs. It ends by itself when it notices that its pod is gone.
+    pub(crate) fn lives(&mut self) -> bool {
+        matches!(self.kubectl.try_wait(), Ok(None))
+    }
+
     /// Where a port of the pod is.
-    pub(super) fn address(&self, port: u16) -> SocketAddr {
+    pub(crate) fn address(&self, port: u16) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.ports.get(&port).copied().unwrap_or(port)).into()
     }
 }
