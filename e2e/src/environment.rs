@@ -2,7 +2,9 @@
 //! a test without it fails, and says how it is run.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -214,6 +216,28 @@ impl Environment {
         self.binary("fulmar", &[arguments, &["--kubectl", kubectl]].concat())
     }
 
+    /// `kubectl fulmar …` as a person types it, to be run: kubectl finds `kubectl-fulmar` in `PATH`.
+    pub fn plugin(&self, arguments: &[&str]) -> Result<Command> {
+        let folder = self.logs.join("plugin");
+        fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+        let (program, link) = (self.binaries.join("fulmar"), folder.join("kubectl-fulmar"));
+        if fs::read_link(&link).ok().as_ref() != Some(&program) {
+            // One of an earlier run may lead elsewhere.
+            let _none = fs::remove_file(&link);
+            symlink(&program, &link).with_context(|| format!("could not make {}", link.display()))?;
+        }
+        let others = env::var_os("PATH").unwrap_or_default();
+        let path = env::join_paths([folder].into_iter().chain(env::split_paths(&others)))?;
+        let mut command = Command::new(&self.kubectl);
+        command.arg("fulmar").args(arguments).env("PATH", path).env("FULMAR_KUBECTL", &self.kubectl);
+        Ok(command)
+    }
+
+    /// Runs `kubectl fulmar …` to its end, gives what it printed.
+    pub fn run_plugin(&self, arguments: &[&str]) -> Result<String> {
+        run_command(self.plugin(arguments)?, None)
+    }
+
     /// Runs one of our own binaries, such as `fulmar`, gives what it printed.
     pub fn binary(&self, name: &str, arguments: &[&str]) -> Result<String> {
         run(&self.binaries.join(name), arguments, None)
@@ -259,9 +283,16 @@ fn may_pass(said: &str, arguments: &[&str]) -> bool {
 
 /// Runs a program to its end; the error has what it printed to standard error.
 pub(crate) fn run(program: &Path, arguments: &[&str], input: Option<&str>) -> Result<String> {
-    let shown = || format!("{} {}", program.display(), arguments.join(" "));
     let mut command = Command::new(program);
-    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(arguments);
+    run_command(command, input)
+}
+
+fn run_command(mut command: Command, input: Option<&str>) -> Result<String> {
+    let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
+    let words = words.join(OsStr::new(" "));
+    let shown = || words.to_string_lossy();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     let mut child = command.spawn().with_context(|| format!("could not start {}", shown()))?;
     if let Some(input) = input {

@@ -134,7 +134,7 @@ impl Nodes {
     pub fn cut(&self, one: &str, other: &str) -> Result<Cut> {
         let mut cut = Cut { rules: Vec::new() };
         for (from, to) in [(one, other), (other, one)] {
-            cut.add(&["-s", from, "-d", to, "-j", "DROP"])?;
+            cut.add(&CHAINS, &["-s", from, "-d", to, "-j", "DROP"])?;
         }
         Ok(cut)
     }
@@ -142,8 +142,16 @@ impl Nodes {
     /// No packet passes between a pod and anything else (nodes and the API server too) until the guard is dropped.
     pub fn isolate(&self, pod: &str) -> Result<Cut> {
         let mut cut = Cut { rules: Vec::new() };
-        cut.add(&["-s", pod, "-j", "DROP"])?;
-        cut.add(&["-d", pod, "-j", "DROP"])?;
+        cut.add(&CHAINS, &["-s", pod, "-j", "DROP"])?;
+        cut.add(&CHAINS, &["-d", pod, "-j", "DROP"])?;
+        Ok(cut)
+    }
+
+    /// From here no packet reaches a port, of whichever pod, until the guard is dropped: as from outside of the cluster, where addresses
+    /// of pods lead nowhere. Pods reach it.
+    pub fn shut(&self, port: u16) -> Result<Cut> {
+        let mut cut = Cut { rules: Vec::new() };
+        cut.add(&["OUTPUT"], &["-p", "tcp", "--dport", &port.to_string(), "-j", "DROP"])?;
         Ok(cut)
     }
 
@@ -295,9 +303,9 @@ impl Cut {
         Ok(mended)
     }
 
-    fn add(&mut self, rule: &[&str]) -> Result<()> {
-        for chain in CHAINS {
-            let rule = [&[chain, "-m", "comment", "--comment", MARK], rule].concat();
+    fn add(&mut self, chains: &[&str], rule: &[&str]) -> Result<()> {
+        for chain in chains {
+            let rule = [&[*chain, "-m", "comment", "--comment", MARK], rule].concat();
             run(Path::new("iptables"), &[&["-w", LOCKED_SECONDS, "-I"], &rule[..]].concat(), None)?;
             self.rules.push(rule.into_iter().map(str::to_owned).collect());
         }

@@ -46,6 +46,11 @@ fn type_line(brokers: &Brokers, example: &str, command: &str) -> String {
     let words = command.split_whitespace().map(|word| word.trim_matches('\''));
     let words: Vec<&str> = words.map(|word| if word == EXAMPLE_PATH { example } else { word }).collect();
     let printed = match words[0] {
+        // The name of a plugin is the first word.
+        "kubectl" if words[1] == "fulmar" => {
+            let place = ["--namespace", brokers.namespace()];
+            Environment::get().and_then(|it| it.run_plugin(&[&words[2..], &place].concat()))
+        }
         "kubectl" => typed(brokers, &words[1..]),
         "fulmar" => asked(brokers, &words[1..]),
         other => panic!("{other}: {command}"),

@@ -58,9 +58,16 @@ async fn what_the_readme_types_on_kubernetes_works_at_every_broker() {
         assert!(answer.contains("\"offset\""), "{answer}");
     }
     let server = format!("http://{}:50051", brokers.pod_ip(1).unwrap());
-    let read = ["consume", "orders.v1", "--server", &server, "--from", "earliest", "-n", "6", "-o", "value"];
+    let read = ["consume", "orders.v1", "--server", &server, "--from", "earliest", "-c", "6", "-o", "value"];
     let printed = environment.binary("fulmar", &read).unwrap();
     assert_eq!(printed.lines().filter(|line| *line == "hello").count(), 6, "{printed}");
+    for (start, expected) in
+        [("kubectl fulmar publish", "published to orders.v1"), ("kubectl fulmar consume", "hello\n")]
+    {
+        let words: Vec<&str> = line(start).split_whitespace().skip(2).collect();
+        let printed = environment.run_plugin(&[&words[..], &["-n", brokers.namespace()]].concat()).unwrap();
+        assert!(printed.starts_with(expected), "{printed}");
+    }
 }
 
 /// What `curl -i` would print.
