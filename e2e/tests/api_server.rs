@@ -24,8 +24,8 @@ type Remains = BTreeSet<String>;
 /// One age of a life, with a hundred restarts of the operator in it, each of less than a second.
 const AGE_WITHIN: Duration = Duration::from_mins(4);
 
-/// What a calm life has come to when nothing of it has changed for so long.
-const CALM: Duration = Duration::from_secs(3);
+/// What a calm life has come to when nothing of it has changed for so long: longer than two writes of one status are apart.
+const CALM: Duration = Duration::from_secs(9);
 
 /// Nobody asks the operator before a publish is acknowledged. A machine of two cores may stand still for a while.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
