@@ -51,8 +51,8 @@ impl Compression {
         known.ok_or(BatchError::Compression(number))
     }
 
-    /// The bytes made smaller; `None` if that makes them no smaller, or nothing is to be done.
-    pub(super) fn compress(self, plain: &[u8]) -> Option<Vec<u8>> {
+    /// The bytes made smaller, by more than `beside` that they then need beside them; `None` if they cannot be, or nothing is to be done.
+    pub(super) fn compress(self, plain: &[u8], beside: usize) -> Option<Vec<u8>> {
         // They fail for lack of memory, or of more bytes than a batch has; then it goes as it is.
         let smaller = match self {
             Self::None => None,
@@ -60,7 +60,7 @@ impl Compression {
             Self::Snappy => snap::raw::Encoder::new().compress_vec(plain).ok(),
             Self::Zstd => zstd::bulk::compress(plain, ZSTD_LEVEL).ok(),
         };
-        smaller.filter(|smaller| smaller.len() < plain.len())
+        smaller.filter(|smaller| smaller.len() + beside < plain.len())
     }
 
     /// Fills `plain` with what the bytes were, and nothing else.

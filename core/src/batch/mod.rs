@@ -177,7 +177,7 @@ impl ProducedBatch {
             record::encode(record, base_timestamp, &mut bytes);
         }
         let plain_length = u32::try_from(bytes.len() - HEADER_BYTES).unwrap_or(u32::MAX);
-        let Some(smaller) = compression.compress(&bytes[HEADER_BYTES..]) else {
+        let Some(smaller) = compression.compress(&bytes[HEADER_BYTES..], PLAIN_LENGTH_BYTES) else {
             header::frame(&mut bytes, kind::RECORDS, Compression::None, count, base_timestamp, sequence);
             return Self::parse(bytes.freeze());
         };

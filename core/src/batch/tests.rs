@@ -64,7 +64,7 @@ fn framed(body: &[u8], compression: Compression, count: u32) -> BytesMut {
 
 /// Compressed records, and how long they are said to be.
 fn squeezed(plain: &[u8], compression: Compression, said: u32) -> BytesMut {
-    let compressed = compression.compress(plain).unwrap();
+    let compressed = compression.compress(plain, 0).unwrap();
     framed(&[&said.to_le_bytes(), &compressed[..]].concat(), compression, 1)
 }
 
