@@ -9,6 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use fulmar_client::{Message, Start, Subscriber};
 use serde_json::{Map, Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Failed;
 use crate::output::put_bytes;
@@ -73,6 +74,15 @@ impl Consume {
         if self.count == Some(0) {
             return Ok(());
         }
+        // From the first moment: whoever saw a record may press it at once.
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            result = self.read(server) => result,
+            _ = interrupt.recv() => Ok(()),
+        }
+    }
+
+    async fn read(&self, server: Server) -> Result<(), Failed> {
         let client = server.connect().await?;
         let mut builder = client.subscriber(&self.topic).start(self.from).partitions(self.partitions.clone());
         if self.until_end {
@@ -86,10 +96,7 @@ impl Consume {
                 self.topic
             )?;
         }
-        tokio::select! {
-            result = self.print_all(&mut messages) => result,
-            _ = tokio::signal::ctrl_c() => Ok(()),
-        }
+        self.print_all(&mut messages).await
     }
 
     async fn print_all(&self, messages: &mut Subscriber) -> Result<(), Failed> {

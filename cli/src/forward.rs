@@ -12,7 +12,7 @@ use tokio::process::Child;
 
 use crate::kubectl::{Kubectl, KubectlError, in_a_line};
 
-/// Ports of a pod on loopback, until it is dropped.
+/// Ports of a pod on loopback, until it is closed; dropped, it ends, too, but nobody waits for that.
 pub(crate) struct Forward {
     kubectl: Child,
     ports: BTreeMap<u16, u16>,
@@ -42,6 +42,11 @@ impl Forward {
     /// Whether kubectl still runs. It ends by itself when it notices that its pod is gone.
     pub(crate) fn lives(&mut self) -> bool {
         matches!(self.kubectl.try_wait(), Ok(None))
+    }
+
+    /// Ends kubectl, and waits until it has ended: in a container whose first process looks after no others, it would stay as a zombie.
+    pub(crate) async fn close(mut self) {
+        let _ended = self.kubectl.kill().await;
     }
 
     /// Where a port of the pod is.

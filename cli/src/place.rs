@@ -48,7 +48,7 @@ pub(crate) struct Place {
 pub(crate) enum Interrupt {
     /// It ends, at once.
     Ends,
-    /// It minds it: it has something to put in order first.
+    /// It minds it itself: it has something to put in order first, or that is how it ends well.
     IsMinded,
 }
 
@@ -105,7 +105,7 @@ impl Place {
         };
         let command = command(Server::new(format!("http://{}", tunnel.address()), timeout));
         let outcome = tokio::select! {
-            // A command that ends in order on Ctrl-C, such as `consume`, comes before what would only end it.
+            // What it came to says more than what ended beside it.
             biased;
             outcome = command => outcome,
             why = tunnel.broken() => Err(Failed::Unavailable(why)),

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use fulmar_client::Admin;
 use fulmar_client::v1::{BrokerStatus, DescribeClusterResponse};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Failed;
 use crate::live::Live;
@@ -35,7 +36,10 @@ pub(crate) struct Status {
 impl Cluster {
     pub(crate) async fn run(self, place: Place) -> Result<(), Failed> {
         match self {
-            Self::Status(status) => place.reach(Interrupt::Ends, |server| status.run(server)).await,
+            Self::Status(status) => {
+                let interrupt = if status.watch { Interrupt::IsMinded } else { Interrupt::Ends };
+                place.reach(interrupt, |server| status.run(server)).await
+            }
             Self::LogLevel(level) => level.run(place.kubectl(), place.cluster()).await,
         }
     }
@@ -101,14 +105,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 impl Status {
     async fn run(self, server: Server) -> Result<(), Failed> {
-        let admin = server.connect().await?.admin();
         if !self.watch {
-            let cluster = admin.describe_cluster().await?;
+            let cluster = server.connect().await?.admin().describe_cluster().await?;
             return Ok(self.output.show(|| as_table(&cluster), || as_json(&cluster))?);
         }
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let watched = async { self.follow(&server.connect().await?.admin()).await };
         tokio::select! {
-            watched = self.follow(&admin) => watched,
-            _ = tokio::signal::ctrl_c() => Ok(()),
+            watched = watched => watched,
+            _ = interrupt.recv() => Ok(()),
         }
     }
 

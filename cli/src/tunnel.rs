@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -51,6 +51,7 @@ impl Patience {
 /// See the module. It must be closed, or a kubectl may outlive the process.
 pub(crate) struct Tunnel {
     address: SocketAddr,
+    carrier: Arc<Carrier>,
     carrying: JoinHandle<String>,
 }
 
@@ -64,15 +65,16 @@ impl Tunnel {
         let failed = |error: io::Error| KubectlError::Failed(format!("cannot listen on loopback: {error}"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let carrier = Carrier {
+        let carrier = Arc::new(Carrier {
             kubectl,
             cluster: cluster.to_owned(),
             patience,
             current: tokio::sync::Mutex::default(),
             lost: Mutex::default(),
-        };
+        });
         carrier.current.lock().await.open(&carrier).await?;
-        Ok(Self { address, carrying: tokio::spawn(carrier.carry(listener)) })
+        let carrying = tokio::spawn(Arc::clone(&carrier).carry(listener));
+        Ok(Self { address, carrier, carrying })
     }
 
     /// Where brokers are reached.
@@ -90,10 +92,14 @@ impl Tunnel {
 
     /// Ends kubectl.
     pub(crate) async fn close(self) {
-        // One that completed holds nothing any more, and must not be asked twice.
+        // One that completed must not be asked twice.
         if !self.carrying.is_finished() {
             self.carrying.abort();
             let _aborted = self.carrying.await;
+        }
+        let forward = self.carrier.current.lock().await.forward.take();
+        if let Some(forward) = forward {
+            forward.close().await;
         }
     }
 }
@@ -131,7 +137,7 @@ struct Carrier {
 
 impl Carrier {
     /// Carries all connections in one task, so that everything goes with it. Ends when there is no way any more, and says why.
-    async fn carry(self, listener: TcpListener) -> String {
+    async fn carry(self: Arc<Self>, listener: TcpListener) -> String {
         let mut connections = FuturesUnordered::new();
         loop {
             tokio::select! {

@@ -103,9 +103,13 @@ fn kubectl_fulmar_works_where_no_broker_is_reached_and_outlives_the_pod_behind_i
     let expected: Vec<String> = (0..RECORDS).map(|number| format!("record-{number:02}")).collect();
     assert_eq!(read, expected);
     assert_eq!(json(&["topic", "list"])[0]["name"], "events");
-    let status = json(&["cluster", "status"]);
     let leads = |one: &Value| one["alive"] == true && one["leading"] != 0;
-    assert!(status["brokers"].as_array().unwrap().iter().all(leads), "{status:#}");
+    // A Topic is Ready before the last of its leaders is at home.
+    wait::until_so("each broker leads", PATIENCE, || {
+        let status = json(&["cluster", "status"]);
+        Ok(status["brokers"].as_array().unwrap().iter().all(leads))
+    })
+    .unwrap();
     await_no_forwards(namespace);
 
     let consume = ["consume", "events", "--from", "earliest", "-n", namespace];

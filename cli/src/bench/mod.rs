@@ -18,6 +18,7 @@ use ::http::uri::Authority;
 use bytes::Bytes;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::fulmar::Fulmar;
 use self::report::{Entrant, Report};
@@ -88,14 +89,12 @@ enum Which {
 impl Bench {
     pub(crate) async fn run(mut self, server: Server) -> Result<(), Failed> {
         self.check()?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
         let (mut contestants, mut report) = self.connect(server).await?;
         // Whatever happens, nothing of ours stays with a rival.
         let outcome = tokio::select! {
             outcome = self.measure(&mut contestants, &mut report) => outcome,
-            interrupted = tokio::signal::ctrl_c() => match interrupted {
-                Ok(()) => Err(Failed::Failure("interrupted".to_owned())),
-                Err(error) => Err(error.into()),
-            },
+            _ = interrupt.recv() => Err(Failed::Failure("interrupted".to_owned())),
         };
         for contestant in &mut contestants {
             let ended = contestant.end().await;

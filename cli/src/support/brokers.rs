@@ -39,9 +39,12 @@ pub(super) async fn ask_broker<W: Write>(
     let Some(forward) = opened(kubectl, namespace, pod, &[HTTP, GRPC], &folder, bundle).await else {
         return Ok(());
     };
-    over_http(forward.address(HTTP), &folder, bundle).await?;
+    let told = over_http(forward.address(HTTP), &folder, bundle).await;
     bundle.doing(format!("the Cluster as {pod} sees it"));
-    match views(forward.address(GRPC)).await {
+    let views = views(forward.address(GRPC)).await;
+    forward.close().await;
+    told?;
+    match views {
         Ok((cluster, topics)) => {
             bundle.text(&format!("{folder}/cluster-status.txt"), cluster.as_bytes())?;
             bundle.text(&format!("{folder}/topic-list.txt"), topics.as_bytes())
@@ -62,7 +65,11 @@ pub(super) async fn ask_operator<W: Write>(
 ) -> io::Result<()> {
     let folder = format!("operator/{pod}");
     match opened(kubectl, namespace, pod, &[HTTP], &folder, bundle).await {
-        Some(forward) => over_http(forward.address(HTTP), &folder, bundle).await,
+        Some(forward) => {
+            let told = over_http(forward.address(HTTP), &folder, bundle).await;
+            forward.close().await;
+            told
+        }
         None => Ok(()),
     }
 }
