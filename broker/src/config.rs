@@ -11,6 +11,7 @@ use fulmar_core::id::Ordinal;
 use fulmar_logging::{Filter, Lines};
 
 use crate::serve::cors::Origins;
+use crate::traces::Collector;
 
 /// Less than this holds neither the storage's smallest buffers nor two of the largest batches.
 pub const MEMORY_LIMIT_MIN: u64 = 128 * 1024 * 1024;
@@ -67,6 +68,11 @@ pub struct Config {
     /// [default: none]
     #[arg(long, env = "FULMAR_CORS_ALLOW_ORIGINS", value_name = "ORIGINS")]
     pub cors_allow_origins: Option<Origins>,
+    /// Where spans of sampled records go: an OpenTelemetry collector that takes OTLP by gRPC, such as
+    /// `http://otel-collector:4317`
+    /// [default: none, and no record is looked at]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<Collector>,
     /// How log lines look
     #[arg(long, env = "FULMAR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,

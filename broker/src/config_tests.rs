@@ -36,6 +36,7 @@ fn a_wrong_value_names_its_flag_and_what_is_allowed() {
         ("--shutdown-grace", "2h", "at most 60m"),
         ("--seeds", "orders-brokers", "HOST:PORT"),
         ("--cors-allow-origins", "https://shop.example/", "without a path or a slash at its end"),
+        ("--otlp-endpoint", "https://otel:4317", "http://HOST:4317 is needed"),
         ("--log-format", "xml", "possible values: text, json"),
     ] {
         let error = if flag == "--name" {

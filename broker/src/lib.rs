@@ -11,6 +11,7 @@ pub mod directory;
 pub mod gossip;
 pub mod inspection;
 pub mod memory;
+pub mod names;
 mod readiness;
 pub mod replica;
 mod run;
@@ -19,6 +20,7 @@ mod startup;
 mod stop;
 pub mod storage;
 pub mod tls;
+pub mod traces;
 
 pub use self::config::Config;
 pub use self::run::{RunError, run};

@@ -29,12 +29,14 @@ use crate::replica::{self, Command, Replicas};
 use crate::serve::cors;
 use crate::serve::http::{Http, Phase};
 use crate::serve::listen::{self, KEEPALIVE, Limits, Requests};
+use crate::serve::metrics::Metrics;
 use crate::serve::{self, Door, grpc};
 #[cfg(debug_assertions)]
 use crate::storage::faulty_disk;
 use crate::storage::seam::{Files, SystemFiles};
 use crate::storage::{ADVICE, Expectations, OpenError, Opened, Storage, StorageConfig, StorageEvent};
 use crate::tls::Tls;
+use crate::traces::{self, Exporting, Traces};
 use crate::{dial, readiness};
 
 /// A program's windows: at 0.5 ms of round trip they carry 2 GB/s, and thousands of programs do not flood the memory.
@@ -83,6 +85,7 @@ pub struct Broker {
     pub(crate) actor: JoinHandle<Result<(), String>>,
     pub(crate) verdicts: mpsc::Receiver<Verdict>,
     pub(crate) tasks: Vec<AbortOnDropHandle<()>>,
+    pub(crate) exporting: Option<Exporting>,
 }
 
 impl Drop for Broker {
@@ -118,6 +121,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
     let Volume { replicas, actor, pages, myself } = opening.inspect_err(|_| stop_clients.cancel())?;
     let gossip = start_gossip(config, &tls, ports.gossip, addresses.gossip, myself).await?;
     let brokers = Brokers::new(gossip.view());
+    let (metrics, traces, exporting) = observe(config)?;
     let (verdict, verdicts) = mpsc::channel(VERDICTS_MAX);
     let peers = Peers::new(replicas.clone(), brokers.clone(), tls.clone(), shares.peer, verdict.clone());
     let (stopping, stops) = watch::channel(false);
@@ -131,23 +135,21 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
         stopping: stops,
         verdicts: verdict,
     });
-    let refused = attendance.refused();
+    let (refused, attached) = (attendance.refused(), attendance.attached());
     let door = Door::new(serve::Parts {
         replicas: replicas.clone(),
         directory: pages.directory(),
         brokers,
         tls: tls.clone(),
-        attached: attendance.attached(),
-        metrics: Arc::default(),
+        attached: attached.clone(),
+        metrics,
+        traces,
         stop: stop_clients.clone(),
         shares,
         stall_max: config.reader_stall_max,
     });
-    let attached = attendance.attached();
     let router = internal_router(&door, attendance, peers.clone());
-    let serving =
-        listen::serve(ports.internal, Some(tls.clone()), limits_internal(), router, stop_internal.clone());
-    let internal = tokio::spawn(serving);
+    let internal = serve_internal(ports.internal, &tls, router, &stop_internal);
     http.open(door.clone());
     let (health, health_service) = readiness::health();
     let router = grpc::for_programs(&door, health_service).context("reflection")?;
@@ -173,7 +175,18 @@ pub async fn start(config: &Config) -> anyhow::Result<Broker> {
         actor,
         verdicts,
         tasks,
+        exporting,
     })
+}
+
+/// What is counted, and what sampled records are traced with: nothing without a collector.
+fn observe(config: &Config) -> anyhow::Result<(Arc<Metrics>, Traces, Option<Exporting>)> {
+    let metrics = Arc::new(Metrics::default());
+    let Some(collector) = &config.otlp_endpoint else { return Ok((metrics, Traces::default(), None)) };
+    let started = traces::start(collector, &config.name.text, metrics.spans());
+    let (traces, exporting) = started.with_context(|| format!("--otlp-endpoint {collector}"))?;
+    info!(%collector, "spans of sampled records go to a collector");
+    Ok((metrics, traces, Some(exporting)))
 }
 
 /// What looks after the stored records.
@@ -280,6 +293,15 @@ fn limits_grpc(config: &Config, shares: Shares, door: &Door) -> Limits {
         }),
         cors: config.cors_allow_origins.as_ref().map(cors::of_grpc_web),
     }
+}
+
+fn serve_internal(
+    listener: TcpListener,
+    tls: &Tls,
+    router: Router,
+    stop: &CancellationToken,
+) -> JoinHandle<()> {
+    tokio::spawn(listen::serve(listener, Some(tls.clone()), limits_internal(), router, stop.clone()))
 }
 
 fn limits_internal() -> Limits {

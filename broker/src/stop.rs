@@ -53,7 +53,12 @@ pub(crate) async fn stop(mut broker: Broker, grace: Duration) -> Result<(), Stri
     broker.internal.abort();
     let storage = broker.replicas.storage().clone();
     broker.actor.abort();
-    let closing = tokio::task::spawn_blocking(move || storage.close()).await;
+    let telling = async {
+        if let Some(exporting) = broker.exporting.take() {
+            exporting.end().await;
+        }
+    };
+    let (closing, ()) = tokio::join!(tokio::task::spawn_blocking(move || storage.close()), telling);
     let closed = closing.map_err(|error| error.to_string())?;
     closed.map_err(|error| error.to_string())?;
     info!(took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), "the broker has stopped");

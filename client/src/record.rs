@@ -29,7 +29,7 @@ impl Record {
         self
     }
 
-    /// Adds a name and a value beside the payload; at most 256.
+    /// Adds a name and a value beside the payload; at most 256. A `traceparent` (W3C Trace Context) puts the record into its trace.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
         self.headers.push(RecordHeader { name: name.into(), value: value.into() });
         self

@@ -143,6 +143,11 @@ pub struct ClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
 
+    /// Where spans of records go whose trace is sampled. Absent: nowhere, and no record is looked at for it. Changing it restarts
+    /// the brokers one after the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
+
     /// When true, the operator makes no change to this Cluster's pods, Services, Secrets and volumes. Brokers go on
     /// serving, leaders are still replaced when they die, and status is still written. Set it back to false to let the
     /// operator catch up.
@@ -161,6 +166,7 @@ impl Default for ClusterSpec {
             zone_topology_key: zone_topology_key_default(),
             rebalance: Rebalance::default(),
             cors: None,
+            tracing: None,
             paused: false,
         }
     }
@@ -184,6 +190,18 @@ pub struct Cors {
             .message("* stands alone: it is every page")
     )]
     pub allow_origins: Vec<String>,
+}
+
+/// What the brokers tell of records whose header `traceparent` is sampled.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Tracing {
+    /// An OpenTelemetry collector that takes OTLP by gRPC without TLS, in the Cluster's network:
+    /// `http://otel-collector.observability:4317`. The port may be left out, it is 4317 then.
+    #[schemars(length(min = 1, max = 300))]
+    #[x_kube(validation = Rule::new("self.matches('^http://[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_.])?(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$')")
+        .message("must be a collector's address for OTLP by gRPC, such as http://otel-collector.observability:4317: in lower case, without TLS, a path or a slash at the end"))]
+    pub otlp_endpoint: String,
 }
 
 /// The volumes of the brokers.

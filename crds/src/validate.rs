@@ -44,6 +44,8 @@ pub struct ClusterSettings {
     pub rebalance: RebalanceSettings,
     /// Origins whose pages browsers let use the brokers, as the rules let them through; `*` alone: all.
     pub cors_allow_origins: Vec<String>,
+    /// The collector that spans go to, as the rules let it through; `None`: there are none.
+    pub otlp_endpoint: Option<String>,
     /// Whether the operator is to leave the children alone.
     pub paused: bool,
 }
@@ -151,6 +153,7 @@ impl ClusterSettings {
                 )?,
             },
             cors_allow_origins: spec.cors.as_ref().map(|cors| cors.allow_origins.clone()).unwrap_or_default(),
+            otlp_endpoint: spec.tracing.as_ref().map(|tracing| tracing.otlp_endpoint.clone()),
             paused: spec.paused,
         })
     }

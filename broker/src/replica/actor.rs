@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fulmar_core::broker::{Broker, Input};
@@ -20,6 +21,7 @@ use super::ship::Shipper;
 use super::{Command, Publish, Said, State, States, room, tell};
 use crate::clock::Clock;
 use crate::storage::{Storage, StorageEvent, WriteError};
+use crate::traces::Publishing;
 
 /// `core` wants to know at least every 100 ms that time passes.
 const TICK: Duration = Duration::from_millis(50);
@@ -33,6 +35,9 @@ const TURN_BYTES_MAX: usize = 8 << 20;
 /// Behind a turn of so long a time whoever shares the actor's thread goes first: thousands of terms are opened in turns of tenths of a
 /// second, and heartbeats must not wait for the last of them.
 const TURN_LONG: Duration = Duration::from_millis(5);
+
+/// Batches with sampled records that are on their way to the disk; further ones are told without their `append`.
+const TRACED_MAX: usize = 1024;
 
 type PendingWrite = Pin<Box<dyn Future<Output = Result<(), WriteError>> + Send>>;
 type Waiting = oneshot::Sender<Result<Offset, Refusal>>;
@@ -91,6 +96,8 @@ pub(super) struct Actor {
     answers: Vec<(Ticket, Result<Offset, Refusal>)>,
     outgoing: Outgoing,
     touched: BTreeSet<PartitionKey>,
+    /// Whose sampled records are told when this write is durable.
+    traced: BTreeMap<(PartitionKey, WriteSeq), Arc<Publishing>>,
     has_changed: bool,
     forgot_at: Instant,
     doorkeeper: Doorkeeper,
@@ -132,6 +139,7 @@ impl Actor {
             answers: Vec::new(),
             outgoing: Outgoing::default(),
             touched,
+            traced: BTreeMap::new(),
             has_changed: false,
             forgot_at: Instant::now(),
         };
@@ -235,6 +243,11 @@ impl Actor {
         match event {
             StorageEvent::Durable(all) => {
                 for (key, seq) in all {
+                    if !self.traced.is_empty() {
+                        let until_here = (key, WriteSeq::default())..=(key, seq);
+                        let durable = self.traced.extract_if(until_here, |_, _| true);
+                        durable.for_each(|(_, traced)| traced.durable());
+                    }
                     self.deliver(key, partition::Input::Durable(seq));
                 }
             }
@@ -260,7 +273,7 @@ impl Actor {
     }
 
     fn publish(&mut self, publish: Publish) {
-        let Publish { key, batch, answer, admission } = publish;
+        let Publish { key, batch, answer, admission, traced } = publish;
         if answer.is_closed() {
             return;
         }
@@ -268,7 +281,26 @@ impl Actor {
         let ticket = Ticket(self.tickets);
         self.waiting.insert(ticket, (key, answer));
         self.outgoing.admissions.extend(admission);
+        let before = self.outgoing.writes.len();
         self.deliver(key, partition::Input::Produce { ticket, batch });
+        if let Some(traced) = traced {
+            self.trace(key, before, traced);
+        }
+    }
+
+    /// Remembers the write of a traced batch: what was written since there were so many. Nothing, if it was refused, or is
+    /// there already.
+    fn trace(&mut self, key: PartitionKey, before: usize, traced: Arc<Publishing>) {
+        let written = self.outgoing.writes[before..].iter().find_map(|(of, seq, write)| {
+            let Write::Append(batch) = write else { return None };
+            (*of == key).then(|| (*seq, batch.term()))
+        });
+        if let Some((seq, term)) = written {
+            traced.written(term);
+            if self.traced.len() < TRACED_MAX {
+                self.traced.insert((key, seq), traced);
+            }
+        }
     }
 
     fn command(&mut self, command: Command) {
@@ -315,6 +347,9 @@ impl Actor {
             return;
         }
         self.forgot_at = Instant::now();
+        // Of a replica that was let go of nothing becomes durable any more.
+        let broker = &self.broker;
+        self.traced.retain(|(key, _), _| broker.replica(*key).is_some());
         let is_gone = |answer: &Waiting| answer.is_closed();
         let gone = self.waiting.iter().filter(|(_, (_, answer))| is_gone(answer));
         let gone: Vec<(Ticket, PartitionKey)> = gone.map(|(ticket, (key, _))| (*ticket, *key)).collect();

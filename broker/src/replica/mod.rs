@@ -37,6 +37,7 @@ pub use self::scrub::scrub;
 pub use self::state::{State, States};
 use crate::memory::{Budget, Shares, keep};
 use crate::storage::{ReadError, Storage, StorageEvent};
+use crate::traces::Publishing;
 
 /// Inputs that wait for the actor; beyond it, whoever brings one waits. A turn takes them all.
 const MAILBOX_MAX: usize = 1024;
@@ -91,6 +92,8 @@ pub(crate) struct Publish {
     answer: oneshot::Sender<Result<Offset, Refusal>>,
     /// Memory that it takes until the storage has it.
     admission: Option<OwnedSemaphorePermit>,
+    /// Its sampled records, if there are any: they are told when what is done.
+    traced: Option<Arc<Publishing>>,
 }
 
 /// What the actor is started with.
@@ -176,9 +179,13 @@ impl Replicas {
         key: PartitionKey,
         batch: ProducedBatch,
         admission: Option<OwnedSemaphorePermit>,
+        traced: Option<Arc<Publishing>>,
     ) -> Result<Answer, Stopped> {
         let (answer, answered) = oneshot::channel();
-        let publish = Publish { key, batch, answer, admission };
+        if let Some(traced) = &traced {
+            traced.handed();
+        }
+        let publish = Publish { key, batch, answer, admission, traced };
         self.publishes.send(publish).await.map_err(|_| Stopped)?;
         Ok(answered)
     }

@@ -234,6 +234,7 @@ impl Follower {
     /// In order, from `next` on, in pieces: no more of the messages is there at a time.
     async fn deliver(&mut self, batches: &[Batch], room: Held) -> Result<(), Left> {
         let mut piece = Piece::default();
+        let mut traced = self.door.shared.traces.delivering(&self.topic.name, self.key.partition);
         for batch in batches {
             if batch.end() <= self.next {
                 continue;
@@ -241,6 +242,9 @@ impl Follower {
             let topic = Arc::clone(&self.topic);
             let messages = messages_of(&topic.name, self.key.partition, batch, self.next);
             for message in messages.map_err(Left::Failed)? {
+                if let Some(traced) = &mut traced {
+                    traced.message(batch.term(), &message);
+                }
                 if let Some(full) = piece.with(message) {
                     self.send(full, None).await?;
                 }
@@ -248,7 +252,13 @@ impl Follower {
             self.next = batch.end();
         }
         // The last piece gives the memory back: those before it are written earlier.
-        if piece.messages.is_empty() { Ok(()) } else { self.send(piece.messages, Some(room)).await }
+        if !piece.messages.is_empty() {
+            self.send(piece.messages, Some(room)).await?;
+        }
+        if let Some(traced) = traced {
+            traced.done();
+        }
+        Ok(())
     }
 
     async fn send(&self, messages: Vec<Message>, room: Option<Held>) -> Result<(), Left> {

@@ -2,18 +2,21 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use opentelemetry::TraceId;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::exponential_buckets;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::memory::Budget;
 use crate::storage::Fullness;
+use crate::traces::Counts;
 
 /// Of a failed request: one of the documented reasons, so their number is bounded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -21,12 +24,18 @@ struct Reason {
     reason: &'static str,
 }
 
+/// Of an exemplar: one publish that took about so long.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Example {
+    trace_id: String,
+}
+
 /// All counters of a broker.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     publishes: Counter,
-    publish_seconds: Histogram,
+    publish_seconds: HistogramWithExemplars<Example>,
     failures: Family<Reason, Counter>,
     batches: Counter,
     batch_bytes: Counter,
@@ -41,6 +50,7 @@ pub struct Metrics {
     answer_bytes: Gauge,
     request_bytes: Gauge,
     volume: VolumeGauges,
+    spans: Counts,
 }
 
 /// The volume, as the storage saw it last.
@@ -82,7 +92,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("fulmar");
         // From 0.1 ms, a fast disk's flush, to 13 s, past the patience of a retried publish.
-        let publish_seconds = Histogram::new(exponential_buckets(0.0001, 2.0, 18));
+        let publish_seconds = HistogramWithExemplars::new(exponential_buckets(0.0001, 2.0, 18));
         let (publishes, failures) = (Counter::default(), Family::<Reason, Counter>::default());
         let (batches, batch_bytes, delivered) = (Counter::default(), Counter::default(), Counter::default());
         let (leading, replicas, halted) = (Gauge::default(), Gauge::default(), Gauge::default());
@@ -130,10 +140,8 @@ impl Default for Metrics {
             Unit::Bytes,
             request_bytes.clone(),
         );
-        let volume = VolumeGauges::register(&mut registry);
         registry.register("operator_attached", "1 while an operator is attached", operator.clone());
         Self {
-            registry,
             publishes,
             publish_seconds,
             failures,
@@ -149,20 +157,29 @@ impl Default for Metrics {
             operator,
             answer_bytes,
             request_bytes,
-            volume,
+            volume: VolumeGauges::register(&mut registry),
+            spans: Counts::register(&mut registry),
+            registry,
         }
     }
 }
 
 impl Metrics {
-    /// A publish came to its end.
-    pub(super) fn published(&self, took: Duration, failed: Option<&'static str>) {
-        match failed {
-            None => {
+    /// What becomes of spans is counted by whoever makes them.
+    pub fn spans(&self) -> Counts {
+        self.spans.clone()
+    }
+
+    /// A publish came to its end; in which trace, if it is sampled.
+    pub(super) fn published(&self, took: Duration, outcome: Result<Option<TraceId>, &'static str>) {
+        match outcome {
+            Ok(trace) => {
                 self.publishes.inc();
-                self.publish_seconds.observe(took.as_secs_f64());
+                let example = trace.map(|trace| Example { trace_id: trace.to_string() });
+                let now = example.is_some().then(SystemTime::now);
+                self.publish_seconds.observe(took.as_secs_f64(), example, now);
             }
-            Some(reason) => {
+            Err(reason) => {
                 self.failures.get_or_create(&Reason { reason }).inc();
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! Owns requests, their limits and their errors. Never decides who leads, and never appends anything twice.
 
+mod carried;
 pub mod convert;
 pub mod cors;
 pub mod error;
@@ -45,6 +46,7 @@ use crate::directory::Changing;
 use crate::memory::{Budget, Shares};
 use crate::replica::Replicas;
 use crate::tls::Tls;
+use crate::traces::Traces;
 
 /// A call without a deadline of its own gets this one: no call waits for ever.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
@@ -67,6 +69,7 @@ struct Shared {
     channels: Channels,
     attached: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
+    traces: Traces,
     /// Streams of programs end: they go to another broker.
     stop: CancellationToken,
     /// Where the next record without a key goes.
@@ -96,6 +99,8 @@ pub struct Parts {
     pub attached: watch::Receiver<bool>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What sampled records are traced with.
+    pub traces: Traces,
     /// Ends programs' streams.
     pub stop: CancellationToken,
     /// How much memory answers and requests may take.
@@ -107,7 +112,8 @@ pub struct Parts {
 impl Door {
     /// Opens for nobody yet: servers are given it.
     pub fn new(parts: Parts) -> Self {
-        let Parts { replicas, directory, brokers, tls, attached, metrics, stop, shares, stall_max } = parts;
+        let Parts { replicas, directory, brokers, tls, attached, metrics, traces, stop, shares, stall_max } =
+            parts;
         let channels = Channels::new(brokers.clone(), tls);
         let turn = AtomicU32::new(rand::random());
         Self {
@@ -118,6 +124,7 @@ impl Door {
                 channels,
                 attached,
                 metrics,
+                traces,
                 stop,
                 turn,
                 asking: Semaphore::new(find::ASKING_MAX),

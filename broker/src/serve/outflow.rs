@@ -226,6 +226,11 @@ impl<T> Answers<T> {
         Held { of_connection, of_all: self.all.take(bytes).await, shape }
     }
 
+    /// Whether they go to a program, and not to another broker, which goes on with them.
+    pub(super) fn is_for_program(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Queues an answer, behind those that wait.
     pub async fn send(&self, answer: Result<T, Status>, held: Option<Held>) -> Result<(), Gone> {
         let place = tokio::select! {

@@ -1,6 +1,7 @@
 //! The way of messages from any program to its partition's leader, here or on another broker.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use fulmar_proto::v1::log_client::LogClient;
 use fulmar_proto::v1::produce_response::Outcome;
 use fulmar_proto::v1::pub_sub_client::PubSubClient;
 use fulmar_proto::v1::{ErrorReason, ProduceRequest, ProduceResponse, PublishRequest, PublishResponse};
+use opentelemetry::TraceId;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::debug;
@@ -22,6 +24,7 @@ use super::inflow::Received;
 use super::{Door, convert, find, forward};
 use crate::clock::wall_ms;
 use crate::dial;
+use crate::traces::Publishing;
 
 /// A publish that found no leader is tried again for so long: failovers and moves take about a second.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,6 +34,15 @@ const RETRY_EVERY: Duration = Duration::from_millis(100);
 /// What holds of every publish that a full volume refuses.
 const WITHOUT_ROOM: &str =
     "nothing was appended, reading goes on, and publishing when retention or a larger volume makes room";
+
+/// Records of one partition, which become one batch, and what is told of those that are sampled.
+struct Together<'a> {
+    records: &'a [Record],
+    traced: Option<Arc<Publishing>>,
+}
+
+/// Where the first of them stands, or why not; and the same.
+type Committed = (Result<Offset, Failure>, Option<Arc<Publishing>>);
 
 impl Door {
     /// Publishes one message; answers when it is committed. `received`: its memory, given back once it has some as a
@@ -44,9 +56,10 @@ impl Door {
         let began = Instant::now();
         let outcome = self.publish_checked((request, received), is_forwarded, deadline).await;
         if !is_forwarded {
-            self.shared.metrics.published(began.elapsed(), outcome.as_ref().err().map(Failure::reason_name));
+            let told = outcome.as_ref().map(|(_, trace)| *trace).map_err(Failure::reason_name);
+            self.shared.metrics.published(began.elapsed(), told);
         }
-        outcome
+        outcome.map(|(response, _)| response)
     }
 
     async fn publish_checked(
@@ -54,16 +67,19 @@ impl Door {
         (request, received): (PublishRequest, Received),
         is_forwarded: bool,
         deadline: Instant,
-    ) -> Result<PublishResponse, Failure> {
+    ) -> Result<(PublishResponse, Option<TraceId>), Failure> {
+        let began = Instant::now();
         let topic = self.find(&request.topic, is_forwarded, deadline).await?;
         let partition = Self::named_partition(&topic, &request).unwrap_or_else(|| self.turn(&topic));
         let key = Door::partition(&topic, partition)?;
-        let record = convert::record_of(request, &topic, now_ms())?;
+        let record = [convert::record_of(request, &topic, now_ms())?];
         // Its fields are slices of the whole message.
-        let _admission = self.admit(size(&record).max(received.bytes())).await?;
+        let _admission = self.admit(size(&record[0]).max(received.bytes())).await?;
         received.release();
-        let offset = self.commit(&topic, key, &[record], is_forwarded, deadline).await?;
-        Ok(PublishResponse { topic: topic.name.clone(), partition, offset: offset.0 })
+        let batch = self.together(&topic, partition, &record, began);
+        let offset = self.commit(&topic, key, &batch, is_forwarded, deadline).await?;
+        let trace = batch.traced.and_then(|traced| traced.trace_of(0));
+        Ok((PublishResponse { topic: topic.name.clone(), partition, offset: offset.0 }, trace))
     }
 
     /// Publishes messages of one topic, those of a partition in their order and as one batch; answers when all are committed,
@@ -93,12 +109,15 @@ impl Door {
         received.release();
         let committed = batches.iter().map(async |(partition, records)| {
             let key = PartitionKey { topic: topic.id, partition: *partition };
-            (*partition, self.commit(&topic, key, records, false, deadline).await)
+            let batch = self.together(&topic, *partition, records, began);
+            let committed = self.commit(&topic, key, &batch, false, deadline).await;
+            (*partition, (committed, batch.traced))
         });
-        let committed: BTreeMap<u32, Result<Offset, Failure>> =
+        let committed: BTreeMap<u32, Committed> =
             futures::future::join_all(committed).await.into_iter().collect();
         let outcome = |(partition, at): (u32, usize)| {
-            let outcome = match &committed[&partition] {
+            let (committed, traced) = &committed[&partition];
+            let outcome = match committed {
                 Ok(base) => Ok(PublishResponse {
                     topic: topic.name.clone(),
                     partition,
@@ -106,11 +125,22 @@ impl Door {
                 }),
                 Err(failure) => Err(failure.clone()),
             };
-            let failed = outcome.as_ref().err().map(Failure::reason_name);
-            self.shared.metrics.published(began.elapsed(), failed);
+            let trace = || traced.as_ref().and_then(|traced| traced.trace_of(at));
+            let told = outcome.as_ref().map(|_| trace()).map_err(Failure::reason_name);
+            self.shared.metrics.published(began.elapsed(), told);
             outcome
         };
         Ok(places.into_iter().map(outcome).collect())
+    }
+
+    fn together<'a>(
+        &self,
+        topic: &TopicRecord,
+        partition: u32,
+        records: &'a [Record],
+        began: Instant,
+    ) -> Together<'a> {
+        Together { records, traced: self.shared.traces.of_records(&topic.name, partition, records, began) }
     }
 
     /// Appends records of one partition as one batch, here or at its leader; the first one's offset when it is committed.
@@ -118,13 +148,28 @@ impl Door {
         &self,
         topic: &TopicRecord,
         key: PartitionKey,
-        records: &[Record],
+        batch: &Together<'_>,
+        is_forwarded: bool,
+        deadline: Instant,
+    ) -> Result<Offset, Failure> {
+        let outcome = self.commit_in_time(topic, key, batch, is_forwarded, deadline).await;
+        if let Some(traced) = &batch.traced {
+            traced.answered(outcome.as_ref().copied().map_err(Failure::reason_name));
+        }
+        outcome
+    }
+
+    async fn commit_in_time(
+        &self,
+        topic: &TopicRecord,
+        key: PartitionKey,
+        batch: &Together<'_>,
         is_forwarded: bool,
         deadline: Instant,
     ) -> Result<Offset, Failure> {
         let (partition, give_up) = (key.partition, deadline.min(Instant::now() + PATIENCE));
         loop {
-            let tried = self.try_once(topic, key, records, is_forwarded, deadline).await;
+            let tried = self.try_once(topic, key, batch, is_forwarded, deadline).await;
             let failure = match tried {
                 Ok(offset) => return Ok(offset),
                 Err(failure) => failure,
@@ -156,13 +201,13 @@ impl Door {
         &self,
         topic: &TopicRecord,
         key: PartitionKey,
-        records: &[Record],
+        batch: &Together<'_>,
         is_forwarded: bool,
         deadline: Instant,
     ) -> Result<Offset, Failure> {
-        match (self.leader(key), records) {
+        match (self.leader(key), batch.records) {
             (Some(leader), _) if leader == self.shared.replicas.me() => {
-                self.append(key, records, deadline).await
+                self.append(key, batch, deadline).await
             }
             (Some(leader), [record]) if !is_forwarded => {
                 self.pass_on(leader.ordinal, topic, key, record, deadline).await
@@ -177,7 +222,7 @@ impl Door {
     async fn append(
         &self,
         key: PartitionKey,
-        records: &[Record],
+        Together { records, traced }: &Together<'_>,
         deadline: Instant,
     ) -> Result<Offset, Failure> {
         self.check_room(key)?;
@@ -185,7 +230,8 @@ impl Door {
         self.shared.metrics.appended(batch.size());
         let stopping =
             |_| Failure::new(ErrorReason::NotServing, "this broker is stopping; nothing was appended");
-        let answer = self.shared.replicas.produce(key, batch, None).await.map_err(stopping)?;
+        let answer =
+            self.shared.replicas.produce(key, batch, None, traced.clone()).await.map_err(stopping)?;
         match timeout_at(deadline.into(), answer).await {
             Ok(Ok(Ok(offset))) => Ok(offset),
             Ok(Ok(Err(refusal))) => Err(self.refused(key, &refusal)),

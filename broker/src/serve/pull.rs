@@ -13,6 +13,7 @@ use super::convert::messages_of;
 use super::error::Failure;
 use super::feed::Form;
 use super::outflow::{Answers, Held};
+use crate::traces::Delivering;
 
 /// About so many bytes in one answer.
 const READ_BYTES: usize = 512 * 1024;
@@ -83,12 +84,26 @@ impl Door {
             let Some((batches, room)) = self.look(wanted, next, READ_BYTES, queue, until).await? else {
                 break;
             };
+            let traced = self.shared.traces.delivering(&topic.name, partition);
             let (messages, next) = read(&topic.name, key, &batches, next, max)?;
+            if let Some(traced) = traced {
+                told(traced, &batches, &messages);
+            }
             pulled = Pulled { messages, next, room: Some(room) };
         }
         self.shared.metrics.delivered(pulled.messages.len());
         Ok(pulled)
     }
+}
+
+fn told(mut traced: Delivering, batches: &[Batch], messages: &[Message]) {
+    for batch in batches {
+        let of_batch = batch.base().0..batch.end().0;
+        for message in messages.iter().filter(|message| of_batch.contains(&message.offset)) {
+            traced.message(batch.term(), message);
+        }
+    }
+    traced.done();
 }
 
 /// The messages, and where it goes on: behind the last one that is told; if none is, behind the batches.

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, reason = "a failed test shows the end of its brokers' logs")]
 
 pub mod browser;
+pub mod collector;
 pub mod http;
 pub mod operator;
 pub mod ports;

@@ -53,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) memory_limit: u64,
     /// Separated by commas; empty: none.
     pub(crate) cors_allow_origins: String,
+    /// Where spans go.
+    pub(crate) otlp_endpoint: Option<String>,
 }
 
 /// What happened to a broker.
@@ -225,6 +227,9 @@ fn spawn(plan: &Plan) -> io::Result<(Child, Option<ChildStdin>)> {
         .kill_on_drop(true);
     if !plan.cors_allow_origins.is_empty() {
         command.args(["--cors-allow-origins", &plan.cors_allow_origins]);
+    }
+    if let Some(endpoint) = &plan.otlp_endpoint {
+        command.args(["--otlp-endpoint", endpoint]);
     }
     let mut child = command.spawn()?;
     let stdin = child.stdin.take();

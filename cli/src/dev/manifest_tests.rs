@@ -138,3 +138,31 @@ fn resource_and_broker_have_one_idea_of_an_origin() {
         }
     }
 }
+
+#[test]
+fn resource_and_broker_have_one_idea_of_a_collector() {
+    for endpoint in [
+        "http://otel-collector.observability:4317",
+        "http://otel.observability.svc.cluster.local.",
+        "http://10.0.0.1:65535",
+        "https://otel:4317",
+        "otel:4317",
+        "http://otel:0",
+        "http://otel:65536",
+        "http://otel:",
+        "http://otel:4318/v1/traces",
+        "http://me:secret@otel",
+        "http://",
+        "grpc://otel:4317",
+        "",
+    ] {
+        let tracing = format!("{CLUSTER}  tracing: {{otlpEndpoint: \"{endpoint}\"}}\n")
+            .replace("spec: {replicas: 3}", "spec:");
+        let taken = read(&[&tracing], &[]);
+        let starts = endpoint.parse::<fulmar_broker::traces::Collector>().is_ok();
+        assert_eq!(taken.is_ok(), starts, "{endpoint}: {taken:?}");
+        if let Ok(manifest) = taken {
+            assert_eq!(manifest.cluster.otlp_endpoint.as_deref(), Some(endpoint));
+        }
+    }
+}

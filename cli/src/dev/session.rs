@@ -162,6 +162,7 @@ impl Session {
             log: self.folder.log(&name),
             memory_limit: self.manifest.cluster.resources.memory_limit_bytes,
             cors_allow_origins: self.manifest.cluster.cors_allow_origins.join(","),
+            otlp_endpoint: self.manifest.cluster.otlp_endpoint.clone(),
             name,
         }
     }

@@ -148,6 +148,15 @@ fn open(bytes: &Bytes, header: &Header) -> Result<(Bytes, usize), BatchError> {
     Ok((plain, largest))
 }
 
+/// The records of a batch that was checked, decompressed where that is needed.
+fn records(bytes: &Bytes, header: &Header) -> Result<Records, BatchError> {
+    let plain = match header.compression {
+        Compression::None => bytes.clone(),
+        Compression::Lz4 | Compression::Snappy | Compression::Zstd => open(bytes, header)?.0,
+    };
+    Ok(Records::new(plain, header.base_timestamp_ms, header.count))
+}
+
 /// A batch as its producer framed it: length, attributes, producer's checksum and records were checked, the leader's fields are not filled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProducedBatch {
@@ -239,6 +248,11 @@ impl ProducedBatch {
     /// The bytes, for the wire.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Its records. Copies nothing if they are not compressed; else takes [`bytes_to_parse`](Self::bytes_to_parse) of memory.
+    pub fn records(&self) -> Result<Records, BatchError> {
+        records(&self.bytes, &self.header)
     }
 
     /// The leader's part: writes the stamp and its checksum. Copies nothing if the bytes are not shared.
@@ -360,10 +374,6 @@ impl Batch {
         if self.is_opening() {
             return Ok(Records::new(self.bytes.clone(), 0, 0));
         }
-        let plain = match self.header.compression {
-            Compression::None => self.bytes.clone(),
-            Compression::Lz4 | Compression::Snappy | Compression::Zstd => open(&self.bytes, &self.header)?.0,
-        };
-        Ok(Records::new(plain, self.header.base_timestamp_ms, self.header.count))
+        records(&self.bytes, &self.header)
     }
 }

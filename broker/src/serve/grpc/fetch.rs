@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use fulmar_core::batch::Batch;
 use fulmar_core::id::PartitionKey;
 use fulmar_core::offset::Offset;
 use fulmar_proto::v1::{FetchRequest, FetchResponse};
@@ -17,6 +18,7 @@ use super::super::error::Failure;
 use super::super::feed::{Fed, Feed, Form};
 use super::super::outflow::{self, Answered, Answers, Held, Outflow};
 use super::relay;
+use crate::traces::Delivering;
 
 /// Partitions of one stream: a task and a place in the queue each.
 const PARTITIONS_MAX: usize = 10_000;
@@ -47,6 +49,24 @@ impl Door {
         let (queue, responses) = outflow::stream(RESPONSES_MAX, all, connection, stall_max);
         tokio::spawn(steer((self.clone(), passes_on), requests, queue, self.shared.stop.child_token()));
         responses
+    }
+}
+
+impl Door {
+    /// What is told of batches on their way to a program, from this offset on.
+    pub(super) fn delivering(
+        &self,
+        key: PartitionKey,
+        from: Offset,
+        batches: &[Batch],
+    ) -> Option<Delivering> {
+        let traces = &self.shared.traces;
+        let topic = traces.is_on().then(|| self.topic_of(key.topic).ok()).flatten()?;
+        let mut delivering = traces.delivering(&topic.name, key.partition)?;
+        for batch in batches {
+            delivering.batch(batch, from, &self.shared.answers);
+        }
+        Some(delivering)
     }
 }
 
@@ -189,6 +209,7 @@ impl Delivery {
         let mut in_flight = InFlight::default();
         let mut changes = self.requests.clone();
         loop {
+            let from = feed.next;
             let credit = if request.bytes_max == 0 { CREDIT_DEFAULT } else { request.bytes_max } as usize;
             let left = credit.saturating_sub(in_flight.bytes);
             tokio::select! {
@@ -215,10 +236,10 @@ impl Delivery {
                 }
                 next = feed.next(left.min(READ_BYTES_MAX), &self.queue), if left > 0 => {
                     let (delivery, held) = next?;
-                    let bytes = delivery.batches.iter().map(fulmar_core::batch::Batch::size).sum();
+                    let bytes = delivery.batches.iter().map(Batch::size).sum();
                     in_flight.sent.push_back((feed.next, bytes));
                     in_flight.bytes += bytes;
-                    if !self.send(delivery, held).await {
+                    if !self.send(from, delivery, held).await {
                         return Ok(());
                     }
                 }
@@ -226,7 +247,9 @@ impl Delivery {
         }
     }
 
-    async fn send(&self, fed: Fed, held: Held) -> bool {
+    async fn send(&self, from: Offset, fed: Fed, held: Held) -> bool {
+        let is_for_program = self.queue.is_for_program();
+        let traced = is_for_program.then(|| self.door.delivering(self.key, from, &fed.batches)).flatten();
         let response = FetchResponse {
             topic_id: topic_bytes(self.key.topic),
             partition: self.key.partition,
@@ -239,6 +262,8 @@ impl Delivery {
         let is_sent = self.queue.send(Ok(response), Some(held)).await.is_ok();
         if !is_sent {
             self.end.cancel();
+        } else if let Some(traced) = traced {
+            traced.done();
         }
         is_sent
     }

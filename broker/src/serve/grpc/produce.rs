@@ -1,11 +1,12 @@
 //! `Log.Produce`: batches in, answers out in their order, many under way.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fulmar_core::batch::ProducedBatch;
 use fulmar_core::control::table::TopicRecord;
 use fulmar_core::id::PartitionKey;
+use fulmar_core::offset::Offset;
 use fulmar_proto::v1::produce_response::Outcome;
 use fulmar_proto::v1::{ErrorReason, ProduceRequest, ProduceResponse};
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +20,7 @@ use super::super::error::Failure;
 use super::super::outflow::{self, Answered, Answers, Outflow};
 use super::relay::Relays;
 use crate::replica::Answer;
+use crate::traces::Publishing;
 
 /// Batches of one stream under way: as many as a producer's window for each of some partitions; then the stream is not read.
 const UNDER_WAY_MAX: usize = 1024;
@@ -38,8 +40,8 @@ struct UnderWay {
 
 /// Whose answer is waited for.
 enum Pending {
-    /// This broker's replica.
-    Here(Answer),
+    /// This broker's replica; and who is told, if some of its records are sampled.
+    Here(Answer, Option<Arc<Publishing>>),
     /// The leader that the batch was passed on to.
     There(oneshot::Receiver<Outcome>),
 }
@@ -75,7 +77,7 @@ impl Door {
                         }
                         Err(busy) => Err(busy),
                     },
-                    None => self.append_checked(&topic, key, request).await.map(Pending::Here),
+                    None => self.append_checked(&topic, key, request).await,
                 };
                 UnderWay { correlation_id, key: Some(key), answer }
             }
@@ -93,20 +95,35 @@ impl Door {
         topic: &TopicRecord,
         key: PartitionKey,
         request: ProduceRequest,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Pending, Failure> {
+        let began = Instant::now();
         // What is compressed is looked through without: for so long it takes that memory, too.
         let looked_through = match ProducedBatch::bytes_to_parse(&request.batch) {
             0 => None,
             bytes => Some(self.admit(bytes).await?),
         };
         let batch = batch_of(request.batch, topic)?;
+        let traced = self.shared.traces.of_batch(&topic.name, key.partition, &batch, began);
         drop(looked_through);
+        let handed = self.hand_over(key, batch, traced.clone()).await;
+        if let (Some(traced), Err(failure)) = (&traced, &handed) {
+            traced.answered(Err(failure.reason_name()));
+        }
+        Ok(Pending::Here(handed?, traced))
+    }
+
+    async fn hand_over(
+        &self,
+        key: PartitionKey,
+        batch: ProducedBatch,
+        traced: Option<Arc<Publishing>>,
+    ) -> Result<Answer, Failure> {
         self.check_room(key)?;
         let admission = self.admit(batch.size()).await?;
         self.shared.metrics.appended(batch.size());
         let stopping =
             |_| Failure::new(ErrorReason::NotServing, "this broker is stopping; nothing was appended");
-        self.shared.replicas.produce(key, batch, Some(admission)).await.map_err(stopping)
+        self.shared.replicas.produce(key, batch, Some(admission), traced).await.map_err(stopping)
     }
 }
 
@@ -153,7 +170,13 @@ async fn answer(door: Door, mut under_way: mpsc::Receiver<Result<UnderWay, Statu
             }
         };
         let outcome = match answer {
-            Ok(Pending::Here(answer)) => committed(&door, key, answer).await.map(Outcome::BaseOffset),
+            Ok(Pending::Here(answer, traced)) => {
+                let committed = committed(&door, key, answer).await;
+                if let Some(traced) = traced {
+                    traced.answered(committed.as_ref().copied().map(Offset).map_err(Failure::reason_name));
+                }
+                committed.map(Outcome::BaseOffset)
+            }
             Ok(Pending::There(outcome)) => match timeout(COMMIT_MAX, outcome).await {
                 Ok(Ok(outcome)) => Ok(outcome),
                 Ok(Err(_)) | Err(_) => Err(Failure::outcome_unknown()),

@@ -5,6 +5,7 @@ use fulmar_proto::v1::{PublishRequest, PublishResponse, SubscribeRequest, Subscr
 use tonic::{Request, Response, Status};
 
 use super::super::Door;
+use super::super::carried::Carried;
 use super::super::outflow::Answered;
 use super::{deadline, is_forwarded, outflow_of, received};
 
@@ -12,8 +13,9 @@ use super::{deadline, is_forwarded, outflow_of, received};
 impl PubSub for Door {
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
         let (deadline, is_forwarded) = (deadline(request.metadata()), is_forwarded(&request));
-        let received = received(&request);
-        let published = Door::publish(self, (request.into_inner(), received), is_forwarded, deadline).await;
+        let (received, carried) = (received(&request), Carried::by(request.metadata().as_ref()));
+        let message = carried.onto(request.into_inner());
+        let published = Door::publish(self, (message, received), is_forwarded, deadline).await;
         Ok(Response::new(published?))
     }
 

@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use fulmar_core::id::Ordinal;
+use bytes::Bytes;
+use fulmar_core::batch::Batch;
+use fulmar_core::id::{Ordinal, PartitionKey};
+use fulmar_core::offset::Offset;
 use fulmar_proto::v1::log_client::LogClient;
 use fulmar_proto::v1::produce_response::Outcome;
 use fulmar_proto::v1::{FetchRequest, FetchResponse, ProduceRequest};
@@ -16,11 +19,13 @@ use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 use tracing::debug;
 
+use super::super::convert::topic_id;
 use super::super::error::Failure;
 use super::super::outflow::Answers;
 use super::super::{DEADLINE_DEFAULT, Door, find, forward};
 use super::is_forwarded;
 use crate::dial;
+use crate::traces::Delivering;
 
 /// In the metadata of a stream: the program cannot reach the leaders.
 const PASS_ON: &str = "fulmar-pass-on";
@@ -53,7 +58,10 @@ pub(super) async fn fetch(
 ) -> Result<(), Failure> {
     let mut client = client(door, leader).await?;
     let (ask, asks) = mpsc::channel(1);
-    ask.try_send(requests.borrow_and_update().clone()).expect("the queue is new");
+    let first = requests.borrow_and_update().clone();
+    let (key, mut from) =
+        (PartitionKey { topic: topic_id(&first.topic_id)?, partition: first.partition }, first.offset);
+    ask.try_send(first).expect("the queue is new");
     let fetching = client.fetch(forward::marked(ReceiverStream::new(asks)));
     let Ok(Ok(fetching)) = timeout(DEADLINE_DEFAULT, fetching).await else {
         return Err(unanswered(door, leader));
@@ -63,6 +71,7 @@ pub(super) async fn fetch(
         tokio::select! {
             changed = requests.changed() => {
                 let newest = requests.borrow_and_update().clone();
+                from = newest.offset;
                 if changed.is_err() || ask.send(newest).await.is_err() {
                     return Ok(());
                 }
@@ -72,13 +81,27 @@ pub(super) async fn fetch(
                 if let Some(error) = &response.error {
                     return Err(find::behind(leader, Failure::from_item(error)));
                 }
-                let room = queue.room(response.batches.iter().map(bytes::Bytes::len).sum()).await;
+                let room = queue.room(response.batches.iter().map(Bytes::len).sum()).await;
+                let traced = delivering(door, key, Offset(from), &response);
                 if queue.send(Ok(response), Some(room)).await.is_err() {
                     return Ok(());
+                }
+                if let Some(traced) = traced {
+                    traced.done();
                 }
             }
         }
     }
+}
+
+/// The leader gave them to a broker; to the program they come from here.
+fn delivering(door: &Door, key: PartitionKey, from: Offset, response: &FetchResponse) -> Option<Delivering> {
+    if !door.shared.traces.is_on() {
+        return None;
+    }
+    let parse = |bytes: &Bytes| Batch::parse(bytes.clone(), key).ok();
+    let batches: Vec<Batch> = response.batches.iter().filter_map(parse).collect();
+    door.delivering(key, from, &batches)
 }
 
 /// A batch, the memory that it takes until it is answered, and who waits for that.

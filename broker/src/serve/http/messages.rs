@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use fulmar_proto::v1::PublishRequest;
 
+use super::super::carried::Carried;
 use super::super::error::Failure;
 use super::super::inflow::Received;
 use super::super::outflow::{self, Outflow};
@@ -42,6 +43,7 @@ const WAIT_MAX: Duration = Duration::from_secs(50);
         ("topic" = String, Path, description = "The topic's name"),
         ("key" = Option<String>, Query, description = "Of a raw body: its key"),
         ("partition" = Option<u32>, Query, description = "Of a raw body: publish to this partition, whatever the key"),
+        ("traceparent" = Option<String>, Header, description = "W3C Trace Context: becomes a header of each message that has no `traceparent`"),
     ),
     request_body(content(
         (NewMessage = "application/json"),
@@ -68,7 +70,7 @@ pub(super) async fn publish(
 async fn take(http: Http, topic: String, request: Request<Body>) -> Result<Response, Failure> {
     let deadline = Instant::now() + DEADLINE_DEFAULT;
     let door = http.door()?;
-    let kind = kind_of(request.headers())?;
+    let (kind, carried) = (kind_of(request.headers())?, Carried::by(request.headers()));
     let query = request.uri().query().unwrap_or_default().to_owned();
     match kind {
         Kind::Raw => {
@@ -78,7 +80,7 @@ async fn take(http: Http, topic: String, request: Request<Body>) -> Result<Respo
             let key = query.remove("key").map(Bytes::from);
             let (value, received) = body::read(&door, request, 1).await?;
             let message = PublishRequest { topic, key, value, partition, ..PublishRequest::default() };
-            let published = door.publish((message, received), false, deadline).await?;
+            let published = door.publish((carried.onto(message), received), false, deadline).await?;
             Ok(Json(Published::from(published)).into_response())
         }
         Kind::Json => {
@@ -86,11 +88,13 @@ async fn take(http: Http, topic: String, request: Request<Body>) -> Result<Respo
             let (bytes, received) = body::read(&door, request, JSON_GROWTH).await?;
             match read_json(&bytes)? {
                 Given::One(message) => {
-                    let message = message.read(&topic)?;
+                    let message = carried.onto(message.read(&topic)?);
                     let published = door.publish((message, received), false, deadline).await?;
                     Ok(Json(Published::from(published)).into_response())
                 }
-                Given::Several(messages) => publish_all(&door, &topic, messages, received, deadline).await,
+                Given::Several(messages) => {
+                    publish_all(&door, &topic, (messages, carried), received, deadline).await
+                }
             }
         }
     }
@@ -99,7 +103,7 @@ async fn take(http: Http, topic: String, request: Request<Body>) -> Result<Respo
 async fn publish_all(
     door: &Door,
     topic: &str,
-    NewMessages { messages }: NewMessages,
+    (NewMessages { messages }, carried): (NewMessages, Carried),
     received: Received,
     deadline: Instant,
 ) -> Result<Response, Failure> {
@@ -107,7 +111,8 @@ async fn publish_all(
         return Err(Failure::invalid("messages", "messages: there are none in it"));
     }
     let requests = messages.into_iter().enumerate().map(|(at, message)| {
-        message.read(topic).map_err(|failure| failure.about(&format!("messages[{at}]")))
+        let read = message.read(topic).map_err(|failure| failure.about(&format!("messages[{at}]")));
+        read.map(|message| carried.onto(message))
     });
     let requests = requests.collect::<Result<Vec<_>, _>>()?;
     let outcomes = door.publish_all(topic, (requests, received), deadline).await?;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use fulmar_proto::v1::PublishRequest;
 
 use super::super::DEADLINE_DEFAULT;
+use super::super::carried::Carried;
 use super::super::error::Failure;
 use super::super::inflow::Received;
 use super::document::Published;
@@ -30,6 +31,7 @@ const PARAMETERS: [&str; 3] = ["topic", "msg", "key"];
         ("topic" = String, Query, description = "The topic's name"),
         ("msg" = Option<String>, Query, description = "The message"),
         ("key" = Option<String>, Query, description = "Messages with equal keys go to one partition and stay in order"),
+        ("traceparent" = Option<String>, Header, description = "W3C Trace Context: becomes a header of the message"),
     ),
     responses(
         (status = 200, description = "It is committed", body = Published),
@@ -54,7 +56,7 @@ async fn take(http: Http, request: Request<Body>) -> Result<Published, Failure> 
     })?;
     let is_post = request.method() == Method::POST;
     let door = http.door()?;
-    let mut received = Received::default();
+    let (mut received, carried) = (Received::default(), Carried::by(request.headers()));
     let value = match query.remove("msg") {
         Some(_) if is_post && !request.body().is_end_stream() => {
             return Err(Failure::invalid(
@@ -75,6 +77,6 @@ async fn take(http: Http, request: Request<Body>) -> Result<Published, Failure> 
         }
     };
     let key = query.remove("key").map(Bytes::from);
-    let publish = PublishRequest { topic, key, value, ..PublishRequest::default() };
+    let publish = carried.onto(PublishRequest { topic, key, value, ..PublishRequest::default() });
     Ok(door.publish((publish, received), false, deadline).await?.into())
 }

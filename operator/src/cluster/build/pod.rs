@@ -163,6 +163,9 @@ fn environment(wanted: &Wanted) -> Vec<EnvVar> {
     if !origins.is_empty() {
         all.push(value("FULMAR_CORS_ALLOW_ORIGINS", origins.join(",")));
     }
+    if let Some(endpoint) = &wanted.settings.otlp_endpoint {
+        all.push(value("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.clone()));
+    }
     all
 }
 

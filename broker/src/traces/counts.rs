@@ -1,0 +1,57 @@
+//! What became of spans, counted.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// Why a span was not exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// One batch, or one answer, has more sampled records than are told of.
+    Batch,
+    /// The exporter has as many before it as may wait.
+    Queue,
+    /// The collector did not take it.
+    Collector,
+}
+
+impl Cause {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Queue => "queue",
+            Self::Collector => "collector",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Dropped {
+    cause: &'static str,
+}
+
+/// Of all spans; a handle that can be cloned.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    exported: Counter,
+    dropped: Family<Dropped, Counter>,
+}
+
+impl Counts {
+    /// None yet, as a part of what `/metrics` shows.
+    pub fn register(registry: &mut Registry) -> Self {
+        let counts = Self::default();
+        registry.register("spans_exported", "Spans that the collector took", counts.exported.clone());
+        registry.register("spans_dropped", "Spans that it never got, by cause", counts.dropped.clone());
+        counts
+    }
+
+    pub(super) fn exported(&self, spans: usize) {
+        self.exported.inc_by(spans as u64);
+    }
+
+    pub(super) fn dropped(&self, cause: Cause, spans: usize) {
+        self.dropped.get_or_create(&Dropped { cause: cause.name() }).inc_by(spans as u64);
+    }
+}
