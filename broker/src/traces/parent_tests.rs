@@ -1,6 +1,7 @@
 //! What is a trace's parent, and what is a header like any other.
 
 use opentelemetry::trace::{SpanId, TraceId};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -56,4 +57,30 @@ fn what_is_no_traceparent_is_a_header_like_any_other() {
     let state = "v=1,".repeat(1000);
     let read = read(PARENT.as_bytes(), Some(state.as_bytes())).unwrap();
     assert_eq!(read.trace_state().header(), "", "too long a state is let go of, and the trace is kept");
+}
+
+/// Anything, and a `traceparent` with something else in it.
+fn any_parent() -> impl Strategy<Value = Vec<u8>> {
+    let spoilt = (any::<prop::sample::Index>(), proptest::collection::vec(any::<u8>(), 0..8)).prop_map(
+        |(at, wrong)| {
+            let mut bytes = PARENT.as_bytes().to_vec();
+            let at = at.index(bytes.len());
+            bytes.splice(at..(at + wrong.len()).min(PARENT.len()), wrong);
+            bytes
+        },
+    );
+    prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..140),
+        "\\PC{0,140}".prop_map(String::into_bytes),
+        spoilt
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_a_panic_and_what_is_taken_has_ids(parent in any_parent(), state in any_parent()) {
+        if let Some(read) = read(&parent, Some(&state)) {
+            prop_assert!(read.trace_id() != TraceId::INVALID && read.span_id() != SpanId::INVALID);
+        }
+    }
 }
