@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Failed;
+use crate::filter::Filter;
 use crate::output::put_bytes;
 use crate::server::Server;
 
@@ -26,7 +27,7 @@ pub(crate) struct Consume {
     /// Where to begin: earliest, latest, an offset, a time (2026-01-31T12:00:00Z), or how long ago (90m)
     #[arg(long, value_name = "WHERE", default_value = "latest", value_parser = start)]
     from: Start,
-    /// Stop after so many messages
+    /// Stop after so many messages were printed
     #[arg(short, long, value_name = "COUNT")]
     count: Option<u64>,
     /// Stop at what is there now
@@ -35,6 +36,8 @@ pub(crate) struct Consume {
     /// Only this partition, may be repeated
     #[arg(short, long = "partition", value_name = "PARTITION")]
     partitions: Vec<u32>,
+    #[command(flatten)]
+    filter: Filter,
     /// What to print of each message
     #[arg(short, long, value_enum, default_value = "value")]
     output: Format,
@@ -103,7 +106,7 @@ impl Consume {
         let mut out = BufWriter::with_capacity(1 << 16, io::stdout());
         let mut left = self.count.unwrap_or(u64::MAX);
         while let Some(batch) = messages.next_batch().await {
-            for message in batch? {
+            for message in batch?.into_iter().filter(|message| self.filter.takes(message)) {
                 self.print(&mut out, &message)?;
                 left -= 1;
                 if left == 0 {

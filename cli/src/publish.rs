@@ -1,9 +1,10 @@
 //! `fulmar publish`: values from arguments, or a line a record.
 //!
-//! Owns splitting lines into key and value, progress, and printing offsets in the order of the input.
+//! Owns the rate, progress, and printing offsets in the order of the input.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -15,11 +16,15 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::exit::Failed;
+use crate::input::Input;
 use crate::lines::{Line, Source};
 use crate::server::Server;
 
 /// Records that were handed over and not answered: more than the SDK's windows hold.
 const DELIVERIES_MAX: usize = 16 * 1024;
+
+/// What a timer is late by, on a busy machine too, is made up for, so that the rate is what was asked for.
+const LATE_MAX: Duration = Duration::from_millis(20);
 
 /// Publish records, durable when it returns
 ///
@@ -37,18 +42,11 @@ pub(crate) struct Publish {
     /// A record each line of this file; - is standard input
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The key of every record
-    #[arg(short, long)]
-    key: Option<String>,
-    /// What stands before this in a line, or VALUE, is its key
-    #[arg(long, value_name = "TEXT", conflicts_with = "key")]
-    key_separator: Option<String>,
-    /// A header of every record, may be repeated
-    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = header)]
-    headers: Vec<(String, String)>,
-    /// Publish to this partition, whatever the key
-    #[arg(short, long)]
-    partition: Option<u32>,
+    #[command(flatten)]
+    input: Input,
+    /// At most so many records a second [default: as fast as they are acknowledged]
+    #[arg(short, long, value_name = "RECORDS")]
+    rate: Option<NonZeroU32>,
     /// How batches are compressed; brokers keep them so, and readers decompress
     #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec())]
     compression: Compression,
@@ -72,13 +70,6 @@ fn codec() -> impl TypedValueParser<Value = Compression> {
     let named = |name: String| Compression::ALL.into_iter().find(|codec| codec.name() == name);
     PossibleValuesParser::new(Compression::ALL.map(Compression::name))
         .map(move |name| named(name).expect("only these names are possible"))
-}
-
-fn header(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a header is NAME=VALUE".to_owned()),
-    }
 }
 
 impl Publish {
@@ -106,10 +97,12 @@ impl Publish {
     }
 
     async fn hand_over(&self, producer: &Producer, deliveries: mpsc::Sender<Sent>) -> Result<(), Failed> {
+        let mut pace = Pace::new(self.rate);
         if !self.values.is_empty() {
             for (number, value) in (1u64..).zip(&self.values) {
-                let record =
-                    self.record(value.as_bytes().to_vec()).map_err(|error| error.at(place(true, number)))?;
+                let record = self.input.record(value.as_bytes().to_vec(), &self.topic);
+                let record = record.map_err(|error| error.at(place(true, number)))?;
+                pace.turn().await;
                 self.send(producer, &deliveries, record, true, number).await?;
             }
             return Ok(());
@@ -130,7 +123,9 @@ impl Publish {
             let Some(line) = line else { break };
             let Line { bytes, read } = line.map_err(|error| Failed::Failure(error.to_string()))?;
             number += 1;
-            let record = self.record(bytes).map_err(|error| error.at(place(false, number)))?;
+            let record = self.input.record(bytes, &self.topic);
+            let record = record.map_err(|error| error.at(place(false, number)))?;
+            pace.turn().await;
             if !self.send(producer, &deliveries, record, false, number).await? {
                 break;
             }
@@ -153,30 +148,26 @@ impl Publish {
         let delivery = delivery.map_err(|error| Failed::from(error).at(place(is_argument, number)))?;
         Ok(deliveries.send(Sent { delivery, is_argument, number }).await.is_ok())
     }
+}
 
-    fn record(&self, mut bytes: Vec<u8>) -> Result<Record, Failed> {
-        let mut key = self.key.clone().map(String::into_bytes);
-        if let Some(separator) = &self.key_separator {
-            let separator = separator.as_bytes();
-            let found = bytes.windows(separator.len().max(1)).position(|window| window == separator);
-            let at = found.ok_or_else(|| {
-                Failed::Failure(format!(
-                    "there is no key separator {:?} in it",
-                    String::from_utf8_lossy(separator)
-                ))
-            })?;
-            let value = bytes.split_off(at + separator.len());
-            bytes.truncate(at);
-            key = Some(std::mem::replace(&mut bytes, value));
+/// Lets so many pass in a second, one after the other; who was late does not make up for it in a burst.
+struct Pace {
+    every: Option<Duration>,
+    next: Instant,
+}
+
+impl Pace {
+    fn new(rate: Option<NonZeroU32>) -> Self {
+        Self { every: rate.map(|rate| Duration::from_secs(1) / rate.get()), next: Instant::now() }
+    }
+
+    async fn turn(&mut self) {
+        let Some(every) = self.every else { return };
+        let now = Instant::now();
+        if self.next > now {
+            tokio::time::sleep_until(self.next.into()).await;
         }
-        let mut record = Record::new(bytes);
-        if let Some(key) = key {
-            record = record.key(key);
-        }
-        if let Some(partition) = self.partition {
-            record = record.partition(partition);
-        }
-        Ok(self.headers.iter().fold(record, |record, (name, value)| record.header(name, value.clone())))
+        self.next = self.next.max(now.checked_sub(LATE_MAX).unwrap_or(now)) + every;
     }
 }
 

@@ -58,7 +58,7 @@ fn every_command_has_help() {
 
 #[test]
 fn arguments_that_make_no_sense_are_named_and_end_with_2() {
-    let cases: [(&[&str], &str); 27] = [
+    let cases: [(&[&str], &str); 30] = [
         (&[], "Usage"),
         (&["pubish"], "publish"),
         (&["publish"], "<TOPIC>"),
@@ -66,6 +66,9 @@ fn arguments_that_make_no_sense_are_named_and_end_with_2() {
         (&["publish", "t", "v", "--file", "f"], "--file"),
         (&["publish", "t", "v", "--header", "h"], "NAME=VALUE"),
         (&["publish", "t", "v", "--timeout", "soon"], "--timeout"),
+        (&["publish", "t", "v", "--rate", "0"], "--rate"),
+        (&["publish", "t", "v", "--input", "json", "--key", "k"], "--key"),
+        (&["publish", "t", "v", "--input", "yaml"], "possible values: value, json"),
         (&["publish", "t", "v", "--compression", "gzip"], "possible values: none, lz4, snappy, zstd"),
         (&["consume", "t", "--from", "yesterday"], "earliest, latest"),
         (&["consume", "t", "-o", "xml"], "possible values: value, json, raw"),

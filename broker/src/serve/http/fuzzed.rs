@@ -1,10 +1,10 @@
 //! For the fuzzer (`fuzz/`): queries and bodies that programs sent.
 
-use super::{messages, query};
+use super::{line, messages, query};
 
 const PARAMETERS: [&str; 7] = ["topic", "msg", "key", "offset", "limit", "wait", "partition"];
 
-/// `q` and a query, or `j` and a body of JSON.
+/// `q` and a query, `j` and a body of JSON, or `l` and a line of it.
 pub fn request(bytes: &[u8]) {
     match bytes.split_first() {
         Some((b'q', text)) => {
@@ -13,6 +13,7 @@ pub fn request(bytes: &[u8]) {
             }
         }
         Some((b'j', body)) => messages::fuzzed(body),
+        Some((b'l', line)) => drop(line::read(line, "orders")),
         _ => {}
     }
 }

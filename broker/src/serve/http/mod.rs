@@ -5,6 +5,7 @@
 mod body;
 mod document;
 pub mod fuzzed;
+pub mod line;
 mod messages;
 mod openapi;
 mod publish;

@@ -1,0 +1,48 @@
+//! What is published of a line.
+
+use bytes::Bytes;
+use fulmar_proto::v1::Header;
+use proptest::prelude::*;
+
+use super::*;
+
+fn said(line: &str) -> String {
+    read(line.as_bytes(), "orders").unwrap_err().message
+}
+
+#[test]
+fn a_line_that_was_printed_of_a_message_is_a_message_again() {
+    let line = br#"{"topic":"a","partition":2,"offset":17,"key":"k","value_base64":"//4=",
+        "headers":[{"name":"h","value":"v"}],"timestamp_ms":5,"append_time_ms":6,"topic_id":"0"}"#;
+    let expected = PublishRequest {
+        topic: "orders".to_owned(),
+        key: Some(Bytes::from("k")),
+        value: Bytes::from_static(&[0xff, 0xfe]),
+        headers: vec![Header { name: "h".to_owned(), value: Bytes::from("v") }],
+        timestamp_ms: Some(5),
+        partition: Some(2),
+    };
+    assert_eq!(read(line, "orders").unwrap(), expected);
+    let json = read(br#"{"value_json": {"b": 1, "a": [2]}}"#, "orders").unwrap();
+    assert_eq!(json.value, r#"{"b":1,"a":[2]}"#);
+}
+
+#[test]
+fn what_is_wrong_with_a_line_is_named() {
+    assert!(said("hello").contains("no message in JSON"), "{}", said("hello"));
+    assert!(said("[1]").contains("an object"), "{}", said("[1]"));
+    assert!(said(r#"{"valeu": "x"}"#).contains("unknown field `valeu`"));
+    assert!(said(r#"{"value": "x"} y"#).contains("trailing"));
+    assert!(said(r#"{"key": "x"}"#).contains("one of value, value_json and value_base64"));
+    assert!(said(r#"{"value": "x", "partition": -1}"#).contains("-1"));
+    assert!(said(r#"{"value": "x", "value": "y"}"#).contains("duplicate field"));
+    let header = r#"{"value": "x", "headers": [{"name": "h", "value_base64": "%"}]}"#;
+    assert!(said(header).contains("headers[0]"), "{}", said(header));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        let _ = read(&bytes, "orders");
+    }
+}

@@ -1,0 +1,89 @@
+//! What `fulmar publish` makes of a line, or of a VALUE: one record.
+//!
+//! Owns the flags that say so. Never sends anything.
+
+use clap::{Args, ValueEnum};
+use fulmar_broker::serve::http::line;
+use fulmar_client::Record;
+
+use crate::exit::Failed;
+
+/// See the module.
+#[derive(Debug, Args)]
+pub(crate) struct Input {
+    /// What a line is, or VALUE
+    #[arg(short, long, value_enum, default_value = "value", conflicts_with_all = ["key", "key_separator"])]
+    input: Format,
+    /// The key of every record
+    #[arg(short, long)]
+    key: Option<String>,
+    /// What stands before this in a line, or VALUE, is its key
+    #[arg(long, value_name = "TEXT", conflicts_with = "key")]
+    key_separator: Option<String>,
+    /// A header of every record, may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// Publish to this partition, whatever the key
+    #[arg(short, long)]
+    partition: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The record's value
+    Value,
+    /// An object with value, `value_json` or `value_base64`, and key, headers, partition and `timestamp_ms` where they are wanted, as
+    /// `fulmar consume -o json` prints it and HTTP takes it
+    Json,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a header is NAME=VALUE".to_owned()),
+    }
+}
+
+impl Input {
+    /// The record. An error says what is wrong with the bytes.
+    pub(crate) fn record(&self, bytes: Vec<u8>, topic: &str) -> Result<Record, Failed> {
+        let mut record = match self.input {
+            Format::Value => self.of_value(bytes)?,
+            Format::Json => of_json(&bytes, topic)?,
+        };
+        if let Some(partition) = self.partition {
+            record = record.partition(partition);
+        }
+        Ok(self.headers.iter().fold(record, |record, (name, value)| record.header(name, value.clone())))
+    }
+
+    fn of_value(&self, mut bytes: Vec<u8>) -> Result<Record, Failed> {
+        let Some(separator) = &self.key_separator else {
+            let record = Record::new(bytes);
+            return Ok(match &self.key {
+                Some(key) => record.key(key.clone()),
+                None => record,
+            });
+        };
+        let at = memchr::memmem::find(&bytes, separator.as_bytes())
+            .ok_or_else(|| Failed::Failure(format!("there is no key separator {separator:?} in it")))?;
+        let value = bytes.split_off(at + separator.len());
+        bytes.truncate(at);
+        Ok(Record::new(value).key(bytes))
+    }
+}
+
+fn of_json(bytes: &[u8], topic: &str) -> Result<Record, Failed> {
+    let read = line::read(bytes, topic).map_err(|failure| Failed::Failure(failure.message))?;
+    let mut record = Record::new(read.value);
+    if let Some(key) = read.key {
+        record = record.key(key);
+    }
+    if let Some(timestamp) = read.timestamp_ms {
+        record = record.timestamp_ms(timestamp);
+    }
+    if let Some(partition) = read.partition {
+        record = record.partition(partition);
+    }
+    Ok(read.headers.into_iter().fold(record, |record, header| record.header(header.name, header.value)))
+}
