@@ -12,8 +12,15 @@ use crate::exit::Failed;
 #[derive(Debug, Args)]
 pub(crate) struct Input {
     /// What a line is, or VALUE
-    #[arg(short, long, value_enum, default_value = "value", conflicts_with_all = ["key", "key_separator"])]
-    input: Format,
+    #[arg(
+        short = 'i',
+        long = "input",
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "value",
+        conflicts_with_all = ["key", "key_separator"]
+    )]
+    format: Format,
     /// The key of every record
     #[arg(short, long)]
     key: Option<String>,
@@ -47,7 +54,7 @@ fn header(text: &str) -> Result<(String, String), String> {
 impl Input {
     /// The record. An error says what is wrong with the bytes.
     pub(crate) fn record(&self, bytes: Vec<u8>, topic: &str) -> Result<Record, Failed> {
-        let mut record = match self.input {
+        let mut record = match self.format {
             Format::Value => self.of_value(bytes)?,
             Format::Json => of_json(&bytes, topic)?,
         };
