@@ -5,21 +5,28 @@
 // What it says to the person who typed the command is its output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod background;
 mod bench;
 mod coverage;
 mod earlier;
 mod faults;
 mod flaws;
+mod footprint;
 mod fuzz;
 mod images;
 mod instructions;
 mod kubernetes;
+mod machine;
+#[path = "../../broker/tests/support/ports.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, unreachable_pub, missing_docs, reason = "tests share it")]
+mod ports;
 mod process;
 mod report;
 mod sbom;
 mod simulate;
 mod test;
 mod tools;
+mod wish;
 mod workspace;
 
 use std::process::ExitCode;
@@ -51,6 +58,8 @@ enum Command {
     Faults(faults::Arguments),
     /// Measure Fulmar beside NATS and Redis, all started here, in turns
     Bench(bench::Arguments),
+    /// What one broker takes, alone on this machine: memory, time to start, bytes written (Linux)
+    Footprint(footprint::Arguments),
     /// Parsers of bytes that others wrote get bytes that libFuzzer makes (a C++ compiler)
     Fuzz(fuzz::Arguments),
     /// How many instructions the hot path takes, by callgrind, beside what was recorded (Linux, AMD64)
@@ -68,6 +77,7 @@ fn main() -> ExitCode {
         Command::Kubernetes(command) => kubernetes::run(command),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Footprint(arguments) => footprint::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Instructions(arguments) => instructions::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),

@@ -1,6 +1,8 @@
 //! What is wished of the comparison; `docs/performance.md` shows how it stands.
 
-/// A wish for one row.
+use crate::wish::Wish;
+
+/// A wish for one row: of Fulmar's figure divided by the rival's.
 pub(super) struct Goal {
     /// With so many replicas.
     pub(super) replicas: u16,
@@ -9,28 +11,6 @@ pub(super) struct Goal {
     /// What the rival's address or its safety has in it.
     pub(super) against: &'static str,
     pub(super) wish: Wish,
-}
-
-/// Of Fulmar's figure divided by the rival's.
-pub(super) enum Wish {
-    AtLeast(f64),
-    AtMost(f64),
-}
-
-impl Wish {
-    pub(super) fn shown(&self) -> String {
-        match self {
-            Self::AtLeast(ratio) => format!("≥ {ratio}"),
-            Self::AtMost(ratio) => format!("≤ {ratio}"),
-        }
-    }
-
-    pub(super) fn is_met(&self, ratio: f64) -> bool {
-        match self {
-            Self::AtLeast(least) => ratio >= *least,
-            Self::AtMost(most) => ratio <= *most,
-        }
-    }
 }
 
 const RATE: &str = "records_per_second";

@@ -4,10 +4,6 @@
 
 mod found;
 mod goals;
-mod machine;
-#[path = "../../../broker/tests/support/ports.rs"]
-#[allow(clippy::unwrap_used, clippy::panic, unreachable_pub, missing_docs, reason = "tests share it")]
-mod ports;
 mod servers;
 
 use std::fs;
@@ -18,9 +14,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use self::found::Found;
-use self::ports::Block;
 use self::servers::{Fulmar, Nats, Redis, Servers};
+use crate::background;
 use crate::images;
+use crate::machine;
+use crate::ports::Block;
 use crate::process;
 use crate::tools;
 use crate::workspace::Workspace;
@@ -89,15 +87,12 @@ impl Run<'_> {
     fn measured(&self) -> Result<Found> {
         let folder = self.workspace.target().join("bench");
         let data = folder.join("data");
-        if data.exists() {
-            fs::remove_dir_all(&data).with_context(|| format!("could not empty {}", data.display()))?;
-        }
-        fs::create_dir_all(&data).with_context(|| format!("could not make {}", data.display()))?;
+        background::make_anew(&data)?;
         let before = machine::load();
         let servers = self.start(&data)?;
         let told = process::output(&mut self.bench(&servers))?;
         drop(servers);
-        fs::remove_dir_all(&data).with_context(|| format!("could not empty {}", data.display()))?;
+        background::remove(&data)?;
         let kept = folder.join(format!("{}.json", self.replicas));
         fs::write(&kept, &told).with_context(|| format!("could not write {}", kept.display()))?;
         let machine = format!("{}; load {before} before, {} after", machine::described(), machine::load());

@@ -1,22 +1,17 @@
 //! Fulmar and its rivals as processes on loopback, each with a folder of its own; they end with the value that holds them.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::ports::Block;
+use crate::background::{self, Dev, Running, START_AT_MOST, bound, log, make, write};
+use crate::ports::Block;
 use crate::process;
-
-/// Each takes less than a second; a machine that is busy with other builds needs its time.
-const START_AT_MOST: Duration = Duration::from_mins(2);
 
 /// A `fulmar dev` with one topic.
 pub(super) struct Fulmar<'a> {
@@ -43,21 +38,12 @@ pub(super) struct Redis {
 /// What runs.
 #[derive(Default)]
 pub(super) struct Servers {
-    children: Vec<Child>,
+    fulmars: Vec<Dev>,
+    rivals_running: Vec<Running>,
     ports: Vec<Block>,
     fulmar: String,
     http: String,
     rivals: Vec<String>,
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            // It may have ended by itself; then there is nothing to end.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 impl Servers {
@@ -82,35 +68,13 @@ impl Servers {
     }
 
     pub(super) fn start_fulmar(&mut self, fulmar: &Fulmar<'_>, folder: &Path) -> Result<()> {
-        make(folder)?;
-        let file = folder.join("bench.yaml");
-        write(&file, &fulmar.resources())?;
-        let mut command = bound(fulmar.program);
-        command.arg("dev").arg("-f").arg(&file).arg("--data").arg(folder.join("data"));
-        command.args(["--port-base", &fulmar.base.to_string()]).stdout(Stdio::piped());
-        command.stdin(Stdio::null()).stderr(log(folder)?);
-        let mut child = spawn(&mut command)?;
-        let stdout = child.stdout.take().context("standard output was asked to be piped")?;
-        self.children.push(child);
+        let mut dev = Dev::start(fulmar.program, &fulmar.resources(), folder, fulmar.base)?;
+        dev.line(&format!("ready: {} brokers, 1 topics", fulmar.replicas))?;
+        self.fulmars.push(dev);
         // `fulmar dev --help` says what stands where.
         self.fulmar = format!("http://127.0.0.1:{}", fulmar.base);
         self.http = format!("127.0.0.1:{}", fulmar.base + 2);
-        // Read on to the end: a process whose output nobody reads stops.
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        let until = Instant::now() + START_AT_MOST;
-        let mut said = Vec::new();
-        while let Ok(line) = lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            if line.starts_with(&format!("ready: {} brokers, 1 topics", fulmar.replicas)) {
-                return Ok(());
-            }
-            said.push(line);
-        }
-        bail!("fulmar dev is not ready; it said:\n{}", said.join("\n"))
+        Ok(())
     }
 
     pub(super) fn start_nats(&mut self, nats: &Nats<'_>, folder: &Path) -> Result<()> {
@@ -119,9 +83,8 @@ impl Servers {
             let file = folder.join(format!("{number}.conf"));
             write(&file, &nats.settings(number, &folder.join(number.to_string())))?;
             let mut command = bound(nats.program);
-            command.arg("--config").arg(&file).stdin(Stdio::null());
-            command.stdout(Stdio::null()).stderr(log(folder)?);
-            self.children.push(spawn(&mut command)?);
+            command.arg("--config").arg(&file).stdout(Stdio::null()).stderr(log(folder)?);
+            self.rivals_running.push(background::start(&mut command)?);
         }
         for number in 0..nats.replicas {
             await_port(nats.base + number, "nats-server")?;
@@ -139,8 +102,8 @@ impl Servers {
         let port = redis.port.to_string();
         command.args(["--bind", "127.0.0.1", "--port", &port, "--daemonize", "no", "--save", ""]);
         command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(folder);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log(folder)?);
-        self.children.push(spawn(&mut command)?);
+        command.stdout(Stdio::null()).stderr(log(folder)?);
+        self.rivals_running.push(background::start(&mut command)?);
         await_port(redis.port, "redis-server")?;
         self.rivals.push(format!("redis://127.0.0.1:{port}"));
         Ok(())
@@ -192,37 +155,6 @@ fn redis_server(folder: &Path) -> Result<PathBuf> {
         }
     }
     bail!("redis-server is missing (on Debian: apt-get install redis-tools)")
-}
-
-/// A command that ends when we do, however that may be, where the system can do that.
-fn bound(program: &Path) -> Command {
-    if cfg!(target_os = "linux") {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(program);
-        return command;
-    }
-    Command::new(program)
-}
-
-fn spawn(command: &mut Command) -> Result<Child> {
-    command.spawn().with_context(|| format!("could not start {}", process::line(command)))
-}
-
-fn make(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))
-}
-
-fn write(file: &Path, text: &str) -> Result<()> {
-    fs::write(file, text).with_context(|| format!("could not write {}", file.display()))
-}
-
-fn log(folder: &Path) -> Result<File> {
-    let file = folder.join("log");
-    File::options()
-        .create(true)
-        .append(true)
-        .open(&file)
-        .with_context(|| format!("could not make {}", file.display()))
 }
 
 fn await_port(port: u16, program: &str) -> Result<()> {

@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 use crate::bench;
 use crate::coverage;
 use crate::faults;
+use crate::footprint;
 use crate::images;
 use crate::instructions;
 use crate::kubernetes::choice::{self, Choice, Cluster};
@@ -113,6 +114,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Part::Bench) && filter.is_none() {
         parts.run_for("bench beside NATS and Redis", || Ok(((), bench::check(&workspace)?)));
+        // What a process takes is read from Linux.
+        if cfg!(target_os = "linux") {
+            parts.run_for("footprint of one broker", || Ok(((), footprint::check(&workspace)?)));
+        }
     }
     if wanted(Part::EndToEnd) {
         end_to_end::run(&workspace, cluster, filter, arguments.test_threads, &mut parts);
