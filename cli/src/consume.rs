@@ -114,6 +114,8 @@ impl Consume {
                 }
             }
             out.flush()?;
+            // Where messages come faster than they are printed it would never wait, and not hear that it is to end.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }

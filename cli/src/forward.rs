@@ -32,11 +32,14 @@ impl Forward {
         let mut arguments = [place, &["port-forward", "--address=127.0.0.1", target]].concat();
         arguments.extend(asked.iter().map(String::as_str));
         let mut child = kubectl.spawn(&arguments)?;
-        match tokio::time::timeout(patience, opened(&mut child, ports.len())).await {
-            Ok(Ok(ports)) => Ok(Self { kubectl: child, ports }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(KubectlError::TimedOut(patience)),
-        }
+        let opened = tokio::time::timeout(patience, opened(&mut child, ports.len())).await;
+        let failed = match opened {
+            Ok(Ok(ports)) => return Ok(Self { kubectl: child, ports }),
+            Ok(Err(error)) => error,
+            Err(_) => KubectlError::TimedOut(patience),
+        };
+        let _ended = child.kill().await;
+        Err(failed)
     }
 
     /// Whether kubectl still runs. It ends by itself when it notices that its pod is gone.

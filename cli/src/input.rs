@@ -12,14 +12,7 @@ use crate::exit::Failed;
 #[derive(Debug, Args)]
 pub(crate) struct Input {
     /// What a line is, or VALUE
-    #[arg(
-        short = 'i',
-        long = "input",
-        value_name = "FORMAT",
-        value_enum,
-        default_value = "value",
-        conflicts_with_all = ["key", "key_separator"]
-    )]
+    #[arg(short = 'i', long = "input", value_name = "FORMAT", value_enum, default_value = "value")]
     format: Format,
     /// The key of every record
     #[arg(short, long)]
@@ -40,7 +33,7 @@ enum Format {
     /// The record's value
     Value,
     /// An object with value, `value_json` or `value_base64`, and key, headers, partition and `timestamp_ms` where they are wanted, as
-    /// `fulmar consume -o json` prints it and HTTP takes it
+    /// `fulmar consume -o json` prints a message and HTTP takes one
     Json,
 }
 
@@ -51,17 +44,47 @@ fn header(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Beyond the largest record that any topic takes (8 MiB), with its key.
+const VALUE_LINE_BYTES_MAX: u64 = 16 << 20;
+/// The same in JSON, where a control character takes six bytes.
+const JSON_LINE_BYTES_MAX: u64 = 6 * VALUE_LINE_BYTES_MAX;
+
 impl Input {
-    /// The record. An error says what is wrong with the bytes.
-    pub(crate) fn record(&self, bytes: Vec<u8>, topic: &str) -> Result<Record, Failed> {
+    /// Whether the flags make sense together.
+    pub(crate) fn check(&self) -> Result<(), Failed> {
+        let flag = match (&self.key, &self.key_separator) {
+            (None, None) => return Ok(()),
+            (Some(_), _) => "--key",
+            (None, Some(_)) => "--key-separator",
+        };
+        match self.format {
+            Format::Value => Ok(()),
+            Format::Json => {
+                Err(Failed::Usage(format!("{flag} means nothing to --input json: keys stand in the lines")))
+            }
+        }
+    }
+
+    /// How long a line may be.
+    pub(crate) fn line_bytes_max(&self) -> u64 {
+        match self.format {
+            Format::Value => VALUE_LINE_BYTES_MAX,
+            Format::Json => JSON_LINE_BYTES_MAX,
+        }
+    }
+
+    /// The record; none in an empty line of JSON. An error says what is wrong with the bytes.
+    pub(crate) fn record(&self, bytes: Vec<u8>, topic: &str) -> Result<Option<Record>, Failed> {
         let mut record = match self.format {
             Format::Value => self.of_value(bytes)?,
+            Format::Json if bytes.trim_ascii().is_empty() => return Ok(None),
             Format::Json => of_json(&bytes, topic)?,
         };
         if let Some(partition) = self.partition {
             record = record.partition(partition);
         }
-        Ok(self.headers.iter().fold(record, |record, (name, value)| record.header(name, value.clone())))
+        let headers = self.headers.iter();
+        Ok(Some(headers.fold(record, |record, (name, value)| record.header(name, value.clone()))))
     }
 
     fn of_value(&self, mut bytes: Vec<u8>) -> Result<Record, Failed> {

@@ -8,9 +8,6 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
 
-/// Beyond the largest record that any topic takes (8 MiB), with its key.
-const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
 /// Lines that wait: enough to keep the producer busy, while the reader waits when it is ahead.
 const LINES_MAX: usize = 256;
 
@@ -47,14 +44,16 @@ impl Source {
         }
     }
 
-    /// Reads on; ends at the end of the input, an error, or when the receiver is dropped.
-    pub(crate) fn lines(self) -> mpsc::Receiver<io::Result<Line>> {
+    /// Reads on; ends at the end of the input, an error, or when the receiver is dropped. A longer line is an error.
+    pub(crate) fn lines(self, bytes_max: u64) -> mpsc::Receiver<io::Result<Line>> {
         let (sender, receiver) = mpsc::channel(LINES_MAX);
         std::thread::spawn(move || {
             let result = match &self {
-                Self::Stdin => read_lines(&mut io::stdin().lock(), &sender),
+                Self::Stdin => read_lines(&mut io::stdin().lock(), bytes_max, &sender),
                 Self::File(path) => File::open(path)
-                    .and_then(|file| read_lines(&mut BufReader::with_capacity(1 << 16, file), &sender))
+                    .and_then(|file| {
+                        read_lines(&mut BufReader::with_capacity(1 << 16, file), bytes_max, &sender)
+                    })
                     .map_err(|error| {
                         io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()))
                     }),
@@ -67,22 +66,27 @@ impl Source {
     }
 }
 
-fn read_lines(input: &mut impl BufRead, lines: &mpsc::Sender<io::Result<Line>>) -> io::Result<()> {
+fn read_lines(
+    input: &mut impl BufRead,
+    bytes_max: u64,
+    lines: &mpsc::Sender<io::Result<Line>>,
+) -> io::Result<()> {
     let mut read = 0;
-    loop {
+    for number in 1_u64.. {
         let mut bytes = Vec::new();
-        let got = input.by_ref().take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut bytes)?;
+        let got = input.by_ref().take(bytes_max + 1).read_until(b'\n', &mut bytes)?;
         read += got as u64;
         if got == 0 {
-            return Ok(());
+            break;
         }
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
-        } else if got as u64 > LINE_BYTES_MAX {
-            return Err(io::Error::other(format!("a line has more than {LINE_BYTES_MAX} bytes")));
+        } else if got as u64 > bytes_max {
+            return Err(io::Error::other(format!("line {number}: it has more than {bytes_max} bytes")));
         }
         if lines.blocking_send(Ok(Line { bytes, read })).is_err() {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }

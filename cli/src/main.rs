@@ -80,7 +80,7 @@ impl Command {
         match self {
             Self::Dev(dev) => dev.run().await,
             Self::Publish(publish) => place.reach(Interrupt::Ends, |server| publish.run(server)).await,
-            Self::Consume(consume) => place.reach(Interrupt::IsMinded, |server| consume.run(server)).await,
+            Self::Consume(consume) => place.reach(Interrupt::EndsWell, |server| consume.run(server)).await,
             Self::Topic(topic) => place.reach(Interrupt::Ends, |server| topic.run(server)).await,
             Self::Cluster(cluster) => cluster.run(place).await,
             Self::Discover(discover) => place.reach(Interrupt::Ends, |server| discover.run(server)).await,

@@ -46,9 +46,11 @@ pub(crate) struct Place {
 /// What Ctrl-C does to a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interrupt {
-    /// It ends, at once.
+    /// It fails, at once.
     Ends,
-    /// It minds it itself: it has something to put in order first, or that is how it ends well.
+    /// That is how it ends well, when it likes.
+    EndsWell,
+    /// It fails, and has something to put in order first.
     IsMinded,
 }
 
@@ -101,7 +103,10 @@ impl Place {
         // A kubectl that is still on its way is killed where this is dropped.
         let mut tunnel = tokio::select! {
             tunnel = self.tunnel() => tunnel?,
-            () = stop.asked(Interrupt::Ends) => return Err(interrupted()),
+            asked = stop.asked(true) => return match (asked, interrupt) {
+                (Asked::Interrupt, Interrupt::EndsWell) => Ok(()),
+                (Asked::Interrupt, Interrupt::Ends | Interrupt::IsMinded) | (Asked::Terminate, _) => Err(interrupted()),
+            },
         };
         let command = command(Server::new(format!("http://{}", tunnel.address()), timeout));
         let outcome = tokio::select! {
@@ -109,7 +114,7 @@ impl Place {
             biased;
             outcome = command => outcome,
             why = tunnel.broken() => Err(Failed::Unavailable(why)),
-            () = stop.asked(interrupt) => Err(interrupted()),
+            _ = stop.asked(interrupt == Interrupt::Ends) => Err(interrupted()),
         };
         tunnel.close().await;
         outcome
@@ -181,15 +186,21 @@ struct Stop {
     terminate: Signal,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    Interrupt,
+    Terminate,
+}
+
 impl Stop {
     fn listen() -> Result<Self, Failed> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    async fn asked(&mut self, interrupt: Interrupt) {
+    async fn asked(&mut self, by_interrupt: bool) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv(), if interrupt == Interrupt::Ends => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv(), if by_interrupt => Asked::Interrupt,
+            _ = self.terminate.recv() => Asked::Terminate,
         }
     }
 }

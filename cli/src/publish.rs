@@ -3,6 +3,7 @@
 //! Owns the rate, progress, and printing offsets in the order of the input.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -74,6 +75,7 @@ fn codec() -> impl TypedValueParser<Value = Compression> {
 
 impl Publish {
     pub(crate) async fn run(self, server: Server) -> Result<(), Failed> {
+        self.input.check()?;
         let client = server.connect().await?;
         let builder =
             client.producer(&self.topic).delivery_timeout(self.timeout).compression(self.compression);
@@ -97,13 +99,15 @@ impl Publish {
     }
 
     async fn hand_over(&self, producer: &Producer, deliveries: mpsc::Sender<Sent>) -> Result<(), Failed> {
-        let mut pace = Pace::new(self.rate);
+        let mut sending = Sending { producer, deliveries, pace: Pace::new(self.rate) };
         if !self.values.is_empty() {
             for (number, value) in (1u64..).zip(&self.values) {
+                let at = At { is_argument: true, number };
                 let record = self.input.record(value.as_bytes().to_vec(), &self.topic);
-                let record = record.map_err(|error| error.at(place(true, number)))?;
-                pace.turn().await;
-                self.send(producer, &deliveries, record, true, number).await?;
+                let Some(record) = record.map_err(|error| error.at(at))? else { continue };
+                if !sending.send(record, at).await? {
+                    break;
+                }
             }
             return Ok(());
         }
@@ -112,21 +116,21 @@ impl Publish {
             writeln!(io::stderr(), "each line is a record; end with Ctrl-D")?;
         }
         let progress = progress(&source);
-        let mut lines = source.lines();
+        let mut lines = source.lines(self.input.line_bytes_max());
         let mut number = 0;
         loop {
             let line = tokio::select! {
                 line = lines.recv() => line,
                 // A record failed: whoever types need not send another line to learn it.
-                () = deliveries.closed() => break,
+                () = sending.deliveries.closed() => break,
             };
             let Some(line) = line else { break };
             let Line { bytes, read } = line.map_err(|error| Failed::Failure(error.to_string()))?;
             number += 1;
+            let at = At { is_argument: false, number };
             let record = self.input.record(bytes, &self.topic);
-            let record = record.map_err(|error| error.at(place(false, number)))?;
-            pace.turn().await;
-            if !self.send(producer, &deliveries, record, false, number).await? {
+            let Some(record) = record.map_err(|error| error.at(at))? else { continue };
+            if !sending.send(record, at).await? {
                 break;
             }
             if progress.length().is_some() { progress.set_position(read) } else { progress.inc(1) }
@@ -134,19 +138,25 @@ impl Publish {
         progress.finish_and_clear();
         Ok(())
     }
+}
 
-    /// Returns whether anybody still waits for answers.
-    async fn send(
-        &self,
-        producer: &Producer,
-        deliveries: &mpsc::Sender<Sent>,
-        record: Record,
-        is_argument: bool,
-        number: u64,
-    ) -> Result<bool, Failed> {
-        let delivery = producer.send(record).await;
-        let delivery = delivery.map_err(|error| Failed::from(error).at(place(is_argument, number)))?;
-        Ok(deliveries.send(Sent { delivery, is_argument, number }).await.is_ok())
+/// Hands records over.
+struct Sending<'a> {
+    producer: &'a Producer,
+    deliveries: mpsc::Sender<Sent>,
+    pace: Pace,
+}
+
+impl Sending<'_> {
+    /// Returns whether anybody still waits for answers: nobody does when a record has failed.
+    async fn send(&mut self, record: Record, at: At) -> Result<bool, Failed> {
+        tokio::select! {
+            () = self.pace.turn() => {}
+            () = self.deliveries.closed() => return Ok(false),
+        }
+        let delivery = self.producer.send(record).await;
+        let delivery = delivery.map_err(|error| Failed::from(error).at(at))?;
+        Ok(self.deliveries.send(Sent { delivery, at }).await.is_ok())
     }
 }
 
@@ -171,8 +181,17 @@ impl Pace {
     }
 }
 
-fn place(is_argument: bool, number: u64) -> String {
-    if is_argument { format!("value {number}") } else { format!("line {number}") }
+/// Where a record stands in the input.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    is_argument: bool,
+    number: u64,
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", if self.is_argument { "value" } else { "line" }, self.number)
+    }
 }
 
 /// A bar on a terminal; elsewhere nothing is shown.
@@ -192,8 +211,7 @@ fn progress(source: &Source) -> ProgressBar {
 /// A record that was handed over.
 struct Sent {
     delivery: Delivery,
-    is_argument: bool,
-    number: u64,
+    at: At,
 }
 
 /// Takes what becomes of the records, in the order of the input.
@@ -211,20 +229,25 @@ impl<'a> Answers<'a> {
     }
 
     async fn take(mut self, mut deliveries: mpsc::Receiver<Sent>) -> Result<Self, Failed> {
-        let mut out = BufWriter::new(io::stdout());
-        while let Some(Sent { delivery, is_argument, number }) = deliveries.recv().await {
-            let ack = delivery.await.map_err(|error| Failed::from(error).at(place(is_argument, number)))?;
+        let mut out = Some(BufWriter::new(io::stdout()));
+        while let Some(Sent { delivery, at }) = deliveries.recv().await {
+            let ack = delivery.await.map_err(|error| Failed::from(error).at(at))?;
             self.count += 1;
             let span = self.offsets.entry(ack.partition).or_insert((ack.offset, ack.offset));
             *span = (span.0.min(ack.offset), span.1.max(ack.offset));
-            if self.format == Format::Json {
-                self.print(&mut out, ack)?;
-                if deliveries.is_empty() {
-                    out.flush()?;
+            if self.format == Format::Json
+                && let Some(to) = &mut out
+            {
+                let printed = self.print(to, ack);
+                let printed = printed.and_then(|()| if deliveries.is_empty() { to.flush() } else { Ok(()) });
+                if is_unread(printed)? {
+                    out = None;
                 }
             }
         }
-        out.flush()?;
+        if let Some(to) = &mut out {
+            is_unread(to.flush())?;
+        }
         Ok(self)
     }
 
@@ -255,5 +278,14 @@ impl<'a> Answers<'a> {
                 writeln!(out, "{} records published to {topic} in {took}{where_to}", HumanCount(count))
             }
         }
+    }
+}
+
+/// Whether nobody reads what is printed any more: no reason to publish less of what was given.
+fn is_unread(printed: io::Result<()>) -> io::Result<bool> {
+    match printed {
+        Ok(()) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
+        Err(error) => Err(error),
     }
 }

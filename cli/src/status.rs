@@ -37,7 +37,7 @@ impl Cluster {
     pub(crate) async fn run(self, place: Place) -> Result<(), Failed> {
         match self {
             Self::Status(status) => {
-                let interrupt = if status.watch { Interrupt::IsMinded } else { Interrupt::Ends };
+                let interrupt = if status.watch { Interrupt::EndsWell } else { Interrupt::Ends };
                 place.reach(interrupt, |server| status.run(server)).await
             }
             Self::LogLevel(level) => level.run(place.kubectl(), place.cluster()).await,

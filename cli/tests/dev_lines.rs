@@ -6,6 +6,7 @@ mod dev;
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use dev::Dev;
@@ -30,7 +31,8 @@ spec: {clusterRef: {name: orders}, partitions: 2}
 ";
 
 /// Different in each of the ways in which messages are, the second one no text.
-const LINES: &str = r#"{"key": "k", "value": "one", "headers": [{"name": "kind", "value": "a"}], "timestamp_ms": 5}
+const LINES: &str = r#"
+{"key": "k", "value": "one", "headers": [{"name": "kind", "value": "a"}], "timestamp_ms": 5}
 {"key_base64": "//4=", "value_base64": "AP8=", "headers": [{"name": "kind", "value_base64": "/w=="}]}
 {"value_json": {"b": [1, null], "a": "two"}, "partition": 1}
 {"value": ""}
@@ -108,6 +110,14 @@ fn lines_are_published_paced_printed_filtered_and_published_again() {
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("line 2") && error.contains("unknown field `valeu`"), "{error}");
     assert_eq!(read(&dev, &["first", "--contains", "before"]).len(), 1);
+
+    // Who reads no answers is no reason to publish less.
+    let mut unread =
+        dev.command(&["publish", "second", "-o", "json", "-f", &write("many", &"y\n".repeat(20_000))]);
+    let mut child = unread.stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(read(&dev, &["second", "--contains", "y"]).len(), 20_000);
 
     // 41 records have 40 gaps of 10 ms between them.
     let began = Instant::now();

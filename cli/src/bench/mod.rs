@@ -90,7 +90,11 @@ impl Bench {
     pub(crate) async fn run(mut self, server: Server) -> Result<(), Failed> {
         self.check()?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let (mut contestants, mut report) = self.connect(server).await?;
+        let (mut contestants, mut report) = tokio::select! {
+            // Nothing is made at a rival yet.
+            connected = self.connect(server) => connected?,
+            _ = interrupt.recv() => return Err(Failed::Failure("interrupted".to_owned())),
+        };
         // Whatever happens, nothing of ours stays with a rival.
         let outcome = tokio::select! {
             outcome = self.measure(&mut contestants, &mut report) => outcome,

@@ -86,10 +86,17 @@ impl Dev {
     }
 
     pub fn try_fulmar(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// A command against it, to be run.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let server = format!("http://127.0.0.1:{}", self.base);
         // The first broker may be the one that was killed a moment ago.
         let patience = ["--request-timeout", "60s"];
-        Command::new(FULMAR).args(arguments).args(patience).env("FULMAR_SERVER", server).output().unwrap()
+        let mut command = Command::new(FULMAR);
+        command.args(arguments).args(patience).env("FULMAR_SERVER", server);
+        command
     }
 
     /// Ctrl-C; waits for the end and gives the exit code.

@@ -16,12 +16,32 @@ use super::document::NewMessage;
 /// Where a message was, and when it came there.
 const OF_READ: [&str; 4] = ["topic", "topic_id", "offset", "append_time_ms"];
 
-/// The message of a line, for a topic. An error names the field and what is allowed.
+/// What stands in a line is repeated in an error, but no more of it than a person reads.
+const SAID_CHARS_MAX: usize = 200;
+
+/// The message of a line, for a topic. An error names the field and what is allowed, in a line.
 pub fn read(line: &[u8], topic: &str) -> Result<PublishRequest, Failure> {
-    let read: Result<Line, _> = serde_json::from_slice(line);
-    read.map_err(|error| Failure::invalid("line", format!("it is no message in JSON: {error}")))?
-        .0
-        .read(topic)
+    let Line(message) = serde_json::from_slice(line).map_err(|error| wrong(&error))?;
+    let message = message.read(topic)?;
+    if message.headers.iter().any(|header| header.name.is_empty()) {
+        return Err(Failure::invalid("headers", "headers: a name is UTF-8, and not empty"));
+    }
+    Ok(message)
+}
+
+fn wrong(error: &serde_json::Error) -> Failure {
+    // Which line it is knows who asks.
+    let said = error.to_string().replace(" at line 1 column ", " at column ");
+    let shown: String = said.chars().take(SAID_CHARS_MAX).flat_map(shown).collect();
+    let more = if shown.len() < said.len() { "…" } else { "" };
+    Failure::invalid("line", format!("it is no message in JSON: {shown}{more}"))
+}
+
+/// Without what a terminal would obey.
+fn shown(letter: char) -> impl Iterator<Item = char> {
+    let escaped = letter.is_control().then(|| letter.escape_default());
+    let itself = escaped.is_none().then_some(letter);
+    escaped.into_iter().flatten().chain(itself)
 }
 
 struct Line(NewMessage);

@@ -36,6 +36,12 @@ fn what_is_wrong_with_a_line_is_named() {
     assert!(said(r#"{"key": "x"}"#).contains("one of value, value_json and value_base64"));
     assert!(said(r#"{"value": "x", "partition": -1}"#).contains("-1"));
     assert!(said(r#"{"value": "x", "value": "y"}"#).contains("duplicate field"));
+    let unnamed = r#"{"value": "x", "headers": [{"name": "", "value": "x"}]}"#;
+    assert!(said(unnamed).contains("not empty"), "{}", said(unnamed));
+    let hostile = format!(r#"{{"\u001b[2J\n{}": 1}}"#, "x".repeat(100_000));
+    let answer = said(&hostile);
+    assert!(answer.len() < 400 && answer.contains(r"\u{1b}[2J\n"), "{answer}");
+    assert!(said("{").ends_with("at column 1"), "{}", said("{"));
     let header = r#"{"value": "x", "headers": [{"name": "h", "value_base64": "%"}]}"#;
     assert!(said(header).contains("headers[0]"), "{}", said(header));
 }
