@@ -71,7 +71,7 @@ pub struct Config {
     /// Where spans of sampled records go: an OpenTelemetry collector that takes OTLP by gRPC, such as
     /// `http://otel-collector:4317`
     /// [default: none, and no record is looked at]
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    #[arg(long, env = "FULMAR_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<Collector>,
     /// How log lines look
     #[arg(long, env = "FULMAR_LOG_FORMAT", default_value = "text")]

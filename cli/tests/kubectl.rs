@@ -267,6 +267,8 @@ fn commands_work_through_a_port_forward_that_ends_with_them_however_they_end() {
     // It has no Ctrl-C of its own, and waits for lines.
     let before = desk.opened();
     let mut child = desk.plugin(&["publish", "orders.v1"]).stdin(Stdio::piped()).spawn().unwrap();
+    // Waiting for the process would close it, and end its input.
+    let _stdin = child.stdin.take();
     let deadline = Instant::now() + DEADLINE;
     while desk.opened() == before {
         assert!(Instant::now() < deadline, "no port-forward: {}", desk.calls());

@@ -40,7 +40,11 @@ const TURN_LONG: Duration = Duration::from_millis(5);
 const TRACED_MAX: usize = 1024;
 
 type PendingWrite = Pin<Box<dyn Future<Output = Result<(), WriteError>> + Send>>;
-type Waiting = oneshot::Sender<Result<Offset, Refusal>>;
+/// Who waits for an answer, and what is told of it.
+struct Waiting {
+    answer: oneshot::Sender<Result<Offset, Refusal>>,
+    traced: Option<Arc<Publishing>>,
+}
 type Asking = oneshot::Sender<Vec<(PartitionKey, Report)>>;
 
 /// The queues that the actor drains.
@@ -279,7 +283,7 @@ impl Actor {
         }
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.waiting.insert(ticket, (key, answer));
+        self.waiting.insert(ticket, (key, Waiting { answer, traced: traced.clone() }));
         self.outgoing.admissions.extend(admission);
         let before = self.outgoing.writes.len();
         self.deliver(key, partition::Input::Produce { ticket, batch });
@@ -350,8 +354,7 @@ impl Actor {
         // Of a replica that was let go of nothing becomes durable any more.
         let broker = &self.broker;
         self.traced.retain(|(key, _), _| broker.replica(*key).is_some());
-        let is_gone = |answer: &Waiting| answer.is_closed();
-        let gone = self.waiting.iter().filter(|(_, (_, answer))| is_gone(answer));
+        let gone = self.waiting.iter().filter(|(_, (_, waiting))| waiting.answer.is_closed());
         let gone: Vec<(Ticket, PartitionKey)> = gone.map(|(ticket, (key, _))| (*ticket, *key)).collect();
         for (ticket, key) in gone {
             self.waiting.remove(&ticket);
@@ -392,7 +395,10 @@ impl Actor {
 
     fn answer(&mut self) {
         for (ticket, result) in self.answers.drain(..) {
-            if let Some((_, answer)) = self.waiting.remove(&ticket) {
+            if let Some((_, Waiting { answer, traced })) = self.waiting.remove(&ticket) {
+                if let Some(traced) = traced {
+                    traced.decided();
+                }
                 // Who asked may have gone; the record stays.
                 let _gone = answer.send(result);
             }

@@ -18,7 +18,7 @@ impl Carried {
     /// Of HTTP's headers, or gRPC's metadata, which are the same.
     pub(super) fn by(headers: &HeaderMap) -> Self {
         let given = headers.get(TRACEPARENT).map(http::HeaderValue::as_bytes);
-        Self(given.filter(|given| parent::read(given, None).is_some()).map(Bytes::copy_from_slice))
+        Self(given.filter(|given| parent::read(given).is_some()).map(Bytes::copy_from_slice))
     }
 
     /// Becomes a header of this message, unless it has one of its own, or no room for one more.

@@ -97,9 +97,10 @@ impl Door {
 }
 
 fn told(mut traced: Delivering, batches: &[Batch], messages: &[Message]) {
+    // Both rise.
+    let mut messages = messages.iter().peekable();
     for batch in batches {
-        let of_batch = batch.base().0..batch.end().0;
-        for message in messages.iter().filter(|message| of_batch.contains(&message.offset)) {
+        while let Some(message) = messages.next_if(|message| message.offset < batch.end().0) {
             traced.message(batch.term(), message);
         }
     }

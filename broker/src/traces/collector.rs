@@ -84,17 +84,20 @@ impl Collector {
     }
 
     async fn connect(&self) -> std::io::Result<TcpStream> {
+        let late = |_| std::io::Error::new(std::io::ErrorKind::TimedOut, "the connection took too long");
         let connecting = async {
             let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "its name has no address");
-            for address in self.addresses().await {
-                match TcpStream::connect(address).await {
-                    Ok(socket) => return Ok(socket),
-                    Err(error) => failure = error,
+            let addresses = self.addresses().await;
+            // One that does not answer leaves time for those behind it.
+            let each = CONNECT_MAX / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+            for address in addresses {
+                match timeout(each, TcpStream::connect(address)).await.map_err(late) {
+                    Ok(Ok(socket)) => return Ok(socket),
+                    Ok(Err(error)) | Err(error) => failure = error,
                 }
             }
             Err(failure)
         };
-        let late = |_| std::io::Error::new(std::io::ErrorKind::TimedOut, "the connection took too long");
         timeout(CONNECT_MAX, connecting).await.map_err(late)?
     }
 

@@ -10,6 +10,8 @@ use prometheus_client::registry::Registry;
 pub(super) enum Cause {
     /// One batch, or one answer, has more sampled records than are told of.
     Batch,
+    /// As many batches and answers with sampled records are under way as may be.
+    Room,
     /// The exporter has as many before it as may wait.
     Queue,
     /// The collector did not take it.
@@ -20,6 +22,7 @@ impl Cause {
     fn name(self) -> &'static str {
         match self {
             Self::Batch => "batch",
+            Self::Room => "room",
             Self::Queue => "queue",
             Self::Collector => "collector",
         }
@@ -42,7 +45,11 @@ impl Counts {
     /// None yet, as a part of what `/metrics` shows.
     pub fn register(registry: &mut Registry) -> Self {
         let counts = Self::default();
-        registry.register("spans_exported", "Spans that the collector took", counts.exported.clone());
+        registry.register(
+            "spans_exported",
+            "Spans of calls that the collector answered without an error",
+            counts.exported.clone(),
+        );
         registry.register("spans_dropped", "Spans that it never got, by cause", counts.dropped.clone());
         counts
     }

@@ -19,7 +19,7 @@ use tracing::info;
 use super::counts::Cause;
 use super::{Collector, Counts, Traces};
 
-/// Spans that wait: about 1 KiB each, so 2 MiB of what no share of the memory stands for.
+/// Spans that wait: 1 to 2 KiB each, so at most 4 MiB of what no share of the memory stands for.
 const QUEUE_MAX: usize = 2048;
 /// Spans of one call; with the one above OpenTelemetry's own defaults.
 const CALL_SPANS_MAX: usize = 512;
@@ -46,8 +46,7 @@ impl Exporting {
     }
 }
 
-/// Begins to send spans of the broker of this name. An error: an environment variable of OpenTelemetry asks for what is not
-/// there, such as a compression.
+/// Begins to send spans of the broker of this name. An error: an environment variable of OpenTelemetry cannot be read.
 pub fn start(collector: &Collector, broker: &str, counts: Counts) -> anyhow::Result<(Traces, Exporting)> {
     let mut exporter = Exporter::builder().with_tonic().with_channel(collector.channel()?).build()?;
     exporter.set_resource(&resource(broker));

@@ -20,10 +20,10 @@ use std::time::SystemTime;
 use fulmar_core::offset::Offset;
 use fulmar_core::term::Term;
 use memchr::memmem::Finder;
-use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags};
+use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SpanData, SpanEvents, SpanLinks};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub use self::collector::Collector;
 pub use self::counts::Counts;
@@ -36,6 +36,10 @@ use self::counts::Cause;
 /// Records of one batch, or of one answer, that are told of: who samples everything and sends batches of thousands learns enough
 /// from these, and does not push other traces out of the queue.
 pub const RECORDS_MAX: usize = 16;
+
+/// Batches and answers with sampled records that are under way at a time, some 2 KiB each: 8 MiB that no share of the memory
+/// stands for. A program that does not take its answers, or a quorum that is short, would keep any number of them.
+pub const UNDER_WAY_MAX: usize = 4096;
 
 /// Finds batches that cannot have a trace, without looking at their records.
 static MARK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(parent::TRACEPARENT));
@@ -51,6 +55,7 @@ pub struct Traces {
 struct On {
     spans: mpsc::Sender<SpanData>,
     counts: Counts,
+    room: Arc<Semaphore>,
     scope: InstrumentationScope,
     ids: RandomIdGenerator,
 }
@@ -64,7 +69,8 @@ impl Traces {
     fn to(spans: mpsc::Sender<SpanData>, counts: Counts) -> Self {
         let scope =
             InstrumentationScope::builder("fulmar-broker").with_version(env!("CARGO_PKG_VERSION")).build();
-        Self { on: Some(Arc::new(On { spans, counts, scope, ids: RandomIdGenerator::default() })) }
+        let (room, ids) = (Arc::new(Semaphore::new(UNDER_WAY_MAX)), RandomIdGenerator::default());
+        Self { on: Some(Arc::new(On { spans, counts, room, scope, ids })) }
     }
 }
 
@@ -92,9 +98,16 @@ struct Told<'a> {
 impl On {
     /// Hands a span to the exporter.
     fn tell(&self, told: Told<'_>) {
-        if self.spans.try_send(self.span(told)).is_err() {
-            self.counts.dropped(Cause::Queue, 1);
+        // Nothing is made for a queue that is full: the actor may be who tells.
+        match self.spans.try_reserve() {
+            Ok(room) => room.send(self.span(told)),
+            Err(_) => self.counts.dropped(Cause::Queue, 1),
         }
+    }
+
+    /// For a batch, or an answer, that has sampled records, until they are told.
+    fn room(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).try_acquire_owned().ok()
     }
 
     fn span(&self, told: Told<'_>) -> SpanData {
@@ -118,7 +131,7 @@ impl On {
                 told.id,
                 TraceFlags::SAMPLED,
                 false,
-                parent.trace_state().clone(),
+                TraceState::NONE,
             ),
             parent_span_id: told.within.unwrap_or(parent.span_id()),
             parent_span_is_remote: told.within.is_none(),

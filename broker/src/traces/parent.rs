@@ -10,60 +10,52 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 /// The header's name, in records as in HTTP; in records in this case only.
 pub const TRACEPARENT: &str = "traceparent";
-/// What tracing systems add to it.
-const TRACESTATE: &str = "tracestate";
+/// Version, trace, span and flags with what is between them; versions to come may append to that.
+const PARENT_BYTES: usize = 55;
+/// Longer ones are not read, so that nobody's header costs more than that.
+const PARENT_BYTES_MAX: usize = 128;
 
-/// 55 bytes are version, ids and flags; later versions may append to them. Longer ones are not read, so that nobody's header
-/// costs more than that.
-const TRACEPARENT_BYTES_MAX: usize = 128;
-/// What everybody has to pass on, says the standard; of a longer one nothing is kept.
-const TRACESTATE_BYTES_MAX: usize = 512;
-
-struct Carrier<'a> {
-    parent: &'a str,
-    state: Option<&'a str>,
-}
+struct Carrier<'a>(&'a str);
 
 impl Extractor for Carrier<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        match key {
-            TRACEPARENT => Some(self.parent),
-            TRACESTATE => self.state,
-            _ => None,
-        }
+        (key == TRACEPARENT).then_some(self.0)
     }
 
     fn keys(&self) -> Vec<&str> {
-        vec![TRACEPARENT, TRACESTATE]
+        vec![TRACEPARENT]
     }
 }
 
-/// The span that a `traceparent` names; `None` if it is none.
-pub fn read(parent: &[u8], state: Option<&[u8]>) -> Option<SpanContext> {
-    let carrier = Carrier {
-        parent: text(parent, TRACEPARENT_BYTES_MAX)?,
-        state: state.and_then(|state| text(state, TRACESTATE_BYTES_MAX)),
-    };
-    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier);
+/// The span that a `traceparent` names; `None` if it is none. Without its `tracestate`: that may be thirty times as large, and
+/// readers find it in the message.
+pub fn read(parent: &[u8]) -> Option<SpanContext> {
+    let text = std::str::from_utf8(parent).ok().filter(|text| has_its_form(text.as_bytes()))?;
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &Carrier(text));
     let read = context.span().span_context().clone();
     read.is_valid().then_some(read)
 }
 
-/// The span that a record's headers name, if its trace is sampled.
-pub(super) fn sampled<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<SpanContext> {
-    let (mut parent, mut state) = (None, None);
-    for (name, value) in headers {
-        match name {
-            TRACEPARENT => parent = parent.or(Some(value)),
-            TRACESTATE => state = state.or(Some(value)),
-            _ => {}
-        }
-    }
-    read(parent?, state).filter(SpanContext::is_sampled)
+/// OpenTelemetry's reader takes ids of any length, and signs before them.
+fn has_its_form(bytes: &[u8]) -> bool {
+    let is_in_place = |(at, byte): (usize, &u8)| match at {
+        2 | 35 | 52 => *byte == b'-',
+        _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+    };
+    let (Some(known), more) = (bytes.get(..PARENT_BYTES), bytes.get(PARENT_BYTES..).unwrap_or_default())
+    else {
+        return false;
+    };
+    let may_be_longer = !known.starts_with(b"00") && more.starts_with(b"-");
+    bytes.len() <= PARENT_BYTES_MAX
+        && known.iter().enumerate().all(is_in_place)
+        && (more.is_empty() || may_be_longer)
 }
 
-fn text(bytes: &[u8], bytes_max: usize) -> Option<&str> {
-    std::str::from_utf8(bytes).ok().filter(|text| text.len() <= bytes_max)
+/// The span that a record's headers name, if its trace is sampled.
+pub(super) fn sampled<'a>(mut headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<SpanContext> {
+    let (_, parent) = headers.find(|(name, _)| *name == TRACEPARENT)?;
+    read(parent).filter(SpanContext::is_sampled)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use fulmar_core::term::Term;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, TraceId};
 use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::counts::Cause;
 use super::{On, RECORDS_MAX, Told, Traces, may_have_one, parent};
@@ -30,6 +31,7 @@ pub struct Publishing {
     /// How many the batch has.
     records: usize,
     sampled: Vec<Sampled>,
+    _room: OwnedSemaphorePermit,
     arrived: SystemTime,
     progress: Mutex<Progress>,
 }
@@ -54,6 +56,8 @@ struct Progress {
     written: Option<(SystemTime, Term)>,
     /// On this broker's disk.
     durable: Option<SystemTime>,
+    /// Answered by the replica: committed, or refused.
+    decided: Option<SystemTime>,
     /// Answered: where the first record stands, or why not.
     answered: Option<(SystemTime, Result<Offset, &'static str>)>,
 }
@@ -83,7 +87,11 @@ impl Traces {
         if batch.compression() == Compression::None && !may_have_one(batch.bytes()) {
             return None;
         }
-        on.publishing(topic, partition, batch.records().ok()?, began)
+        let records = batch.records().ok()?;
+        if !may_have_one(records.bytes()) {
+            return None;
+        }
+        on.publishing(topic, partition, records, began)
     }
 }
 
@@ -115,6 +123,10 @@ impl On {
         if sampled.is_empty() {
             return None;
         }
+        let Some(room) = self.room() else {
+            self.counts.dropped(Cause::Room, sampled.len() * SPANS_EACH);
+            return None;
+        };
         let now = SystemTime::now();
         Some(Arc::new(Publishing {
             on: Arc::clone(self),
@@ -122,6 +134,7 @@ impl On {
             partition,
             records: count,
             sampled,
+            _room: room,
             arrived: now.checked_sub(began.elapsed()).unwrap_or(now),
             progress: Mutex::default(),
         }))
@@ -151,6 +164,11 @@ impl Publishing {
         self.progress.lock().durable = Some(SystemTime::now());
     }
 
+    /// The replica has decided: it is committed, or refused.
+    pub fn decided(&self) {
+        self.progress.lock().decided = Some(SystemTime::now());
+    }
+
     /// It has its answer: where the first record stands, or why not.
     pub fn answered(&self, outcome: Result<Offset, &'static str>) {
         self.progress.lock().answered = Some((SystemTime::now(), outcome));
@@ -168,7 +186,7 @@ impl Drop for Publishing {
 
 impl Publishing {
     fn tell(&self, sampled: &Sampled, progress: Progress) {
-        let Progress { handed, written, durable, answered } = progress;
+        let Progress { handed, written, durable, decided, answered } = progress;
         let (ended, outcome) = answered.unwrap_or_else(|| (SystemTime::now(), Err(ABANDONED)));
         let told = |operation, kind, within: Option<SpanId>, id, start, end| Told {
             operation,
@@ -200,8 +218,9 @@ impl Publishing {
         if let Some((handed, durable)) = handed.zip(durable) {
             self.on.tell(inner("append", handed, durable));
         }
-        if let (Some(handed), Ok(_)) = (handed, outcome) {
-            self.on.tell(inner("commit", written.map_or(handed, |(at, _)| at), ended));
+        // What this replica wrote, and not what it passed on to another after it was refused, or had already.
+        if let (Some((written, _)), Ok(_)) = (written, outcome) {
+            self.on.tell(inner("commit", written, decided.unwrap_or(ended)));
         }
     }
 }

@@ -4,11 +4,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fulmar_core::batch::Compression;
-use fulmar_core::batch::{ProducedBatch, Record, RecordHeader};
+use fulmar_core::batch::{Batch, ProducedBatch, Record, RecordHeader, Stamp};
+use fulmar_core::id::{PartitionKey, TopicId};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use super::*;
+use crate::memory::Budget;
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -105,6 +107,64 @@ fn a_full_queue_makes_nobody_wait_and_is_counted() {
     }
     assert_eq!(names(&mut told).len(), 1);
     assert!(text(&counts).contains(r#"spans_dropped_total{cause="queue"} 2"#), "{}", text(&counts));
+}
+
+#[test]
+fn so_many_are_under_way_and_the_rest_is_counted() {
+    let (traces, mut told, counts) = traces(10);
+    let of_one = || traces.of_records("t", 0, &[record(PARENT)], Instant::now());
+    let mut kept: Vec<_> = std::iter::repeat_with(of_one).take(UNDER_WAY_MAX + 2).collect();
+    assert_eq!(kept.iter().flatten().count(), UNDER_WAY_MAX);
+    let mut delivering = traces.delivering("t", 0).unwrap();
+    let batch = produced(&[record(PARENT)], Compression::None);
+    delivering.batch(&batch, Offset(0), &Budget::new(0));
+    delivering.done();
+    assert_eq!(names(&mut told), [""; 0]);
+    assert!(text(&counts).contains(r#"spans_dropped_total{cause="room"} 7"#), "{}", text(&counts));
+    kept.truncate(1);
+    assert!(of_one().is_some(), "who was told of makes room");
+}
+
+fn produced(records: &[Record], compression: Compression) -> Batch {
+    let key = PartitionKey { topic: TopicId(1), partition: 0 };
+    let stamp = Stamp { key, base: Offset(0), term: Term::default(), append_time_ms: 0 };
+    ProducedBatch::build_compressed(records, compression, None).unwrap().stamp(stamp)
+}
+
+#[test]
+fn of_batches_that_go_on_as_they_are_only_so_much_is_looked_at() {
+    let (traces, mut told, _counts) = traces(100);
+    let plenty = Budget::new(1 << 30);
+    let many = |sampled_at: usize, count: usize, value: usize, compression| {
+        let plain = Record { value: Bytes::from(vec![b'x'; value]), ..Record::default() };
+        let mut records = vec![plain; count];
+        records[sampled_at] = record(PARENT);
+        produced(&records, compression)
+    };
+    let mut told_of = |batches: &[Batch]| {
+        let mut delivering = traces.delivering("t", 0).unwrap();
+        for batch in batches {
+            delivering.batch(batch, Offset(0), &plenty);
+        }
+        delivering.done();
+        names(&mut told).len()
+    };
+    assert_eq!(told_of(&[many(9_999, 10_001, 1, Compression::None)]), 1);
+    assert_eq!(told_of(&[many(10_000, 10_001, 1, Compression::None)]), 0);
+    let five_mebibytes = many(0, 5, 1 << 20, Compression::Zstd);
+    assert!(five_mebibytes.size() < 10_000);
+    assert_eq!(told_of(&[five_mebibytes.clone(), five_mebibytes.clone(), five_mebibytes]), 1);
+}
+
+#[test]
+fn what_another_broker_committed_is_not_told_as_a_commit_of_this_one() {
+    let (traces, mut told, _counts) = traces(8);
+    let publishing = traces.of_records("t", 0, &[record(PARENT)], Instant::now()).unwrap();
+    publishing.handed();
+    publishing.decided();
+    publishing.answered(Ok(Offset(3)));
+    drop(publishing);
+    assert_eq!(names(&mut told), ["publish t"]);
 }
 
 #[test]

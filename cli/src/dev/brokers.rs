@@ -228,6 +228,8 @@ fn spawn(plan: &Plan) -> io::Result<(Child, Option<ChildStdin>)> {
     if !plan.cors_allow_origins.is_empty() {
         command.args(["--cors-allow-origins", &plan.cors_allow_origins]);
     }
+    // The manifest alone says where spans go.
+    command.env_remove("FULMAR_OTLP_ENDPOINT");
     if let Some(endpoint) = &plan.otlp_endpoint {
         command.args(["--otlp-endpoint", endpoint]);
     }

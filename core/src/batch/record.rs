@@ -177,6 +177,11 @@ impl Records {
         Self { bytes, at: HEADER_BYTES, base_timestamp_ms, left: count }
     }
 
+    /// The batch that they are slices of, without compression.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
     fn next_record(&mut self) -> Result<Record, &'static str> {
         let bytes = self.bytes.clone();
         let mut cursor = Cursor { bytes: &bytes, at: self.at };

@@ -164,7 +164,7 @@ fn environment(wanted: &Wanted) -> Vec<EnvVar> {
         all.push(value("FULMAR_CORS_ALLOW_ORIGINS", origins.join(",")));
     }
     if let Some(endpoint) = &wanted.settings.otlp_endpoint {
-        all.push(value("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.clone()));
+        all.push(value("FULMAR_OTLP_ENDPOINT", endpoint.clone()));
     }
     all
 }
