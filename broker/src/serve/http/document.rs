@@ -13,6 +13,7 @@ use fulmar_proto::v1::{
 };
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -78,12 +79,21 @@ where
     from.deserialize_seq(AtMost::<T, MAX>(PhantomData))
 }
 
-/// Any JSON as its compact text, in the order in which it stands: as values it would take many times its bytes.
+/// Any JSON as its text, without the white space between its parts: numbers and texts stay as they are written. As values it would
+/// take many times its bytes, and a number would become the nearest that a computer has.
 fn json_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    let mut text = Vec::new();
-    serde_transcode::transcode(from, &mut serde_json::Serializer::new(&mut text))
-        .map_err(de::Error::custom)?;
-    String::from_utf8(text).map(Some).map_err(de::Error::custom)
+    let mut text = String::from(Box::<str>::from(Box::<RawValue>::deserialize(from)?));
+    let (mut is_inside, mut is_escaped) = (false, false);
+    text.retain(|letter| {
+        if !is_inside {
+            is_inside = letter == '"';
+            return !letter.is_ascii_whitespace();
+        }
+        is_inside = letter != '"' || is_escaped;
+        is_escaped = letter == '\\' && !is_escaped;
+        true
+    });
+    Ok(Some(text))
 }
 
 /// A name and a value beside a message's own value.
@@ -123,7 +133,7 @@ pub(super) struct NewMessage {
     /// The value as text.
     #[schema(example = "hello")]
     value: Option<String>,
-    /// Any JSON; its compact text is published.
+    /// Any JSON; its text is published as it is written, without the white space between its parts.
     #[serde(default, deserialize_with = "json_text")]
     #[schema(value_type = Option<Object>)]
     value_json: Option<String>,

@@ -28,6 +28,25 @@ fn a_line_that_was_printed_of_a_message_is_a_message_again() {
 }
 
 #[test]
+fn json_is_published_as_it_is_written_but_for_white_space_between_its_parts() {
+    for (written, published) in [
+        (
+            " [ 123456789012345678901 , 1.10,1e2 , -0, 94.52706955539223 ]",
+            "[123456789012345678901,1.10,1e2,-0,94.52706955539223]",
+        ),
+        (
+            "{ \"a b\" :\t\" c  \\\" d \\\\\" , \"\\u00e9 e\":{ } }",
+            "{\"a b\":\" c  \\\" d \\\\\",\"\\u00e9 e\":{}}",
+        ),
+        ("null", "null"),
+    ] {
+        let line = format!("{{\"value_json\": {written}}}");
+        assert_eq!(read(line.as_bytes(), "orders").unwrap().value, published);
+    }
+    assert!(said(r#"{"value_json": [1,]}"#).contains("trailing comma"));
+}
+
+#[test]
 fn what_is_wrong_with_a_line_is_named() {
     assert!(said("hello").contains("no message in JSON"), "{}", said("hello"));
     assert!(said("[1]").contains("an object"), "{}", said("[1]"));
@@ -46,7 +65,29 @@ fn what_is_wrong_with_a_line_is_named() {
     assert!(said(header).contains("headers[0]"), "{}", said(header));
 }
 
+/// JSON of some depth, with texts in which anything may stand.
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<i64>().prop_map(Into::into),
+        any::<String>().prop_map(Into::into)
+    ];
+    leaf.prop_recursive(3, 20, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            proptest::collection::hash_map(any::<String>(), inner, 0..4)
+                .prop_map(|all| serde_json::Value::Object(all.into_iter().collect()))
+        ]
+    })
+}
+
 proptest! {
+    #[test]
+    fn json_that_is_spread_out_is_published_close_together(json in any_json()) {
+        let line = format!("{{\"value_json\": {json:#}}}");
+        prop_assert_eq!(read(line.as_bytes(), "orders").unwrap().value, json.to_string());
+    }
+
     #[test]
     fn no_bytes_are_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
         let _ = read(&bytes, "orders");
