@@ -166,7 +166,7 @@ async fn a_sampled_record_is_one_trace_from_publish_to_deliver() {
         assert!(!span.is_error && span.start <= span.end, "{span:?}");
     }
     assert!(publish.start <= append.start && append.start <= commit.start, "{told:?}");
-    assert!(commit.end == publish.end && publish.end <= deliver.end, "{told:?}");
+    assert!(commit.end <= publish.end && publish.end <= deliver.end, "{told:?}");
     let metrics = get(brokers.ports[0].http, "/metrics").body;
     let example = format!("# {{trace_id=\"{}\"}}", trace(1));
     let exemplars = metrics.lines().filter(|line| line.contains(&example));
