@@ -22,7 +22,8 @@ const SURPLUS: u64 = 8;
 /// A byte by which the file grows takes away so many that were thought to be free in it.
 const GROWTH_WEIGHT: u64 = 8;
 
-/// Growth that says nothing: redb's own lists of its pages.
+/// Growth that says nothing: redb's own lists of its pages. It adds up from look to look: on a slow volume a file grows in
+/// small steps.
 const GROWTH_BYTES_MIN: u64 = MIB;
 
 /// How full a volume is.
@@ -44,8 +45,10 @@ pub(super) struct Room {
     reserve_bytes_max: u64,
     /// What redb is believed to have free in its file.
     inside: u64,
-    /// What its file took when it was last looked at.
+    /// What its file took when a change of that was last counted.
     taken: u64,
+    /// Bytes put into it and deleted from it since then.
+    moved: u64,
     fullness: Fullness,
 }
 
@@ -56,7 +59,8 @@ impl Room {
         // Pages are at worst half full. Where there is a margin for learning better, nothing is taken off for that.
         let pages = if space.free >= reserve / 2 { kept } else { kept.saturating_mul(2) };
         let inside = space.taken.saturating_sub(pages);
-        let mut room = Self { reserve_bytes_max, inside, taken: space.taken, fullness: Fullness::default() };
+        let (taken, fullness) = (space.taken, Fullness::default());
+        let mut room = Self { reserve_bytes_max, inside, taken, moved: 0, fullness };
         room.judge(space);
         room
     }
@@ -64,26 +68,35 @@ impl Room {
     /// So many bytes were deleted from redb's file.
     pub(super) fn swept(&mut self, bytes: u64) {
         self.inside = self.inside.saturating_add(bytes);
+        self.moved = self.moved.saturating_add(bytes);
     }
 
     /// So many bytes were put into it.
     pub(super) fn applied(&mut self, bytes: u64) {
         self.inside = self.inside.saturating_sub(bytes + bytes / SURPLUS);
+        self.moved = self.moved.saturating_add(bytes);
     }
 
     /// Looks again.
     pub(super) fn look(&mut self, space: Space) -> Fullness {
         let grown = space.taken.saturating_sub(self.taken);
-        let shrunk = self.taken.saturating_sub(space.taken);
-        self.taken = space.taken;
-        self.inside = self.inside.saturating_sub(shrunk);
-        if grown >= GROWTH_BYTES_MIN {
+        if space.taken < self.taken {
+            self.inside = self.inside.saturating_sub(self.taken - space.taken);
+            (self.taken, self.moved) = (space.taken, 0);
+        } else if grown >= GROWTH_BYTES_MIN {
             let is_low = space.free < reserve(self.reserve_bytes_max, space.total) / 2;
-            self.inside =
-                if is_low { 0 } else { self.inside.saturating_sub(grown.saturating_mul(GROWTH_WEIGHT)) };
+            let shown = if is_low { self.not_found(grown) } else { 0 };
+            self.inside = self.inside.saturating_sub(shown.max(grown.saturating_mul(GROWTH_WEIGHT)));
+            (self.taken, self.moved) = (space.taken, 0);
         }
         self.judge(space);
         self.fullness
+    }
+
+    /// How much of what is thought to lie free in the file does not: all of it where half of what was written made the file grow.
+    fn not_found(&self, grown: u64) -> u64 {
+        let share = u128::from(self.inside) * 2 * u128::from(grown) / u128::from(self.moved.max(1));
+        u64::try_from(share).unwrap_or(u64::MAX)
     }
 
     /// What was found last.

@@ -82,6 +82,35 @@ fn a_file_that_grows_has_less_inside_than_was_thought() {
 }
 
 #[test]
+fn growth_in_small_steps_is_growth() {
+    let (mut free, mut taken) = (300 * MIB, 9 * GIB);
+    let mut room = room(10 * GIB, free, taken, 5 * GIB);
+    while !room.look(space(10 * GIB, free, taken)).is_full {
+        assert!(free > 200 * MIB, "it grew on down to {free}");
+        (free, taken) = (free - MIB / 4, taken + MIB / 4);
+        room.applied(MIB / 4);
+    }
+}
+
+#[test]
+fn a_file_that_grows_a_little_while_much_is_written_into_it_has_room_inside() {
+    let (mut free, mut taken) = (250 * MIB, 9 * GIB);
+    let mut room = room(10 * GIB, free, taken, 9 * GIB);
+    room.swept(3 * GIB);
+    for _ in 0..10 {
+        // A little of what goes through it: redb's own pages.
+        room.applied(100 * MIB);
+        room.swept(100 * MIB);
+        (free, taken) = (free - 2 * MIB, taken + 2 * MIB);
+        assert!(!room.look(space(10 * GIB, free, taken)).is_full, "at {free}");
+    }
+    // All of it: there is none.
+    room.applied(16 * MIB);
+    (free, taken) = (free - 16 * MIB, taken + 16 * MIB);
+    assert!(room.look(space(10 * GIB, free, taken)).is_full);
+}
+
+#[test]
 fn a_start_with_next_to_nothing_free_believes_only_in_pages_that_are_half_empty_at_worst() {
     assert!(room(10 * GIB, 100 * MIB, 9 * GIB, 5 * GIB).fullness().is_full);
     assert!(!room(10 * GIB, 100 * MIB, 9 * GIB, 3 * GIB).fullness().is_full);
