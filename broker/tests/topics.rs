@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 
 use fulmar_core::batch::{Batch, ProducedBatch, Record};
 use fulmar_core::control::table::Page;
+use fulmar_core::entry::{Members, ReplicaSet};
 use fulmar_core::id::{PartitionKey, TopicId};
 use fulmar_proto::v1::log_client::LogClient;
 use fulmar_proto::v1::produce_response::Outcome;
 use fulmar_proto::v1::start::At;
 use fulmar_proto::v1::{
-    ErrorReason, FetchRequest, Latest, ListOffsetsRequest, MetadataRequest, ProduceRequest, PublishRequest,
-    Start, SubscribeRequest, SubscribeResponse,
+    Earliest, ErrorReason, FetchRequest, Latest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    PublishRequest, Start, SubscribeRequest, SubscribeResponse,
 };
 use support::operator::{CLUSTER, Operator, TOPIC, epoch, key, page};
 use support::{Brokers, PATIENCE, eventually};
@@ -390,4 +391,53 @@ async fn a_retained_topic_that_comes_back_is_followed_from_what_is_kept_and_ends
     let told = told(&mut stream, 3).await;
     let said = |topic: &str, value: &str| (topic.to_owned(), value.to_owned());
     assert_eq!(told, [said("orders.new", "later"), said("orders.old", "kept"), said("orders.old", "later")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_begins_with_the_oldest_message_is_not_ended_by_retention_that_was_faster() {
+    let brokers = Brokers::start(2);
+    let operators = [brokers.operator(0, CLUSTER).await, brokers.operator(1, CLUSTER).await];
+    let [here, there] = operators.each_ref().map(Operator::replica);
+    let [mut old, mut other] =
+        [named(&operators[0], 1, "orders.old"), named(&operators[0], 2, "orders.other")];
+    other.entries[0].members = Members::One(ReplicaSet::new(vec![there], 1).unwrap());
+    other.entries[0].leader = Some(there);
+    assert_eq!(old.entries[0].leader, Some(here));
+    for operator in &operators {
+        for page in [&old, &other] {
+            operator.push(page, 1).await;
+            operator.holds(page.number, 1).await;
+        }
+    }
+    operators[0].leads(old.entries[0].key, epoch(1)).await;
+    operators[1].leads(other.entries[0].key, epoch(1)).await;
+    see_each_other(&operators).await;
+    publish_value(&brokers, "orders.old", "gone").await;
+    publish_value(&brokers, "orders.other", "kept").await;
+
+    // All starts are looked up before anything is read: the one that hangs holds up the other, and retention passes it.
+    brokers.signal(1, rustix::process::Signal::STOP);
+    let request = SubscribeRequest {
+        topics: vec!["orders.old".to_owned(), "orders.other".to_owned()],
+        start: Some(Start { at: Some(At::Earliest(Earliest {})) }),
+        partitions: Vec::new(),
+    };
+    let mut pubsub = brokers.pubsub(0).await;
+    let subscribing = tokio::spawn(async move { pubsub.subscribe(request).await });
+    // Time for the look; without it there would be nothing to pass.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    (old.topics[0].retention_ms, old.topics[0].changed) = (Some(1), epoch(2));
+    operators[0].push(&old, 2).await;
+    operators[0].holds(old.number, 2).await;
+    eventually("retention has taken it", async || log_start(&brokers, "orders.old").await > 0).await;
+    (old.topics[0].retention_ms, old.topics[0].changed) = (None, epoch(3));
+    operators[0].push(&old, 3).await;
+    operators[0].holds(old.number, 3).await;
+    publish_value(&brokers, "orders.old", "later").await;
+    brokers.signal(1, rustix::process::Signal::CONT);
+
+    let mut stream = subscribing.await.unwrap().unwrap().into_inner();
+    assert!(stream.message().await.unwrap().unwrap().messages.is_empty(), "the subscription stands");
+    let said = |topic: &str, value: &str| (topic.to_owned(), value.to_owned());
+    assert_eq!(told(&mut stream, 2).await, [said("orders.old", "later"), said("orders.other", "kept")]);
 }

@@ -23,7 +23,7 @@ use super::convert::{messages_of, term_bytes, term_of, topic_bytes};
 use super::error::Failure;
 use super::feed::{Fed, Form};
 use super::outflow::{Gone, Held};
-use super::subscribe::Queue;
+use super::subscribe::{Beginning, Queue};
 use super::{DEADLINE_DEFAULT, Door, find, forward};
 use crate::dial;
 
@@ -36,20 +36,20 @@ const CREDIT_BYTES: u32 = 1 << 20;
 
 /// One partition of a subscription, from an offset on.
 pub(super) struct Follower {
-    pub(super) door: Door,
-    pub(super) topic: Arc<TopicRecord>,
-    pub(super) key: PartitionKey,
+    door: Door,
+    topic: Arc<TopicRecord>,
+    key: PartitionKey,
     /// Delivered next.
-    pub(super) next: Offset,
-    /// Where it was put to begin with the oldest message: until it went on from there, retention may move that.
-    pub(super) from_start: Option<Offset>,
+    next: Offset,
+    /// Where it was put to begin, unless that very offset was asked for: until it went on from there, retention may move that.
+    from_start: Option<Offset>,
     /// The highest term that was seen.
-    pub(super) seen: Option<Term>,
+    seen: Option<Term>,
     /// A pattern means it: that it goes ends nothing else, and that it is retained is a pause.
-    pub(super) is_fitting: bool,
-    pub(super) queue: Queue,
+    is_fitting: bool,
+    queue: Queue,
     /// Of the whole subscription.
-    pub(super) end: CancellationToken,
+    end: CancellationToken,
 }
 
 /// Why a follower stops looking at one source.
@@ -63,6 +63,18 @@ enum Left {
 }
 
 impl Follower {
+    pub(super) fn new(
+        door: Door,
+        start: Beginning,
+        is_fitting: bool,
+        queue: Queue,
+        end: CancellationToken,
+    ) -> Self {
+        let Beginning { topic, key, next, moves_on } = start;
+        let from_start = moves_on.then_some(next);
+        Self { door, topic, key, next, from_start, seen: None, is_fitting, queue, end }
+    }
+
     /// Until the subscription ends, or this partition does.
     pub(super) async fn run(mut self) {
         let end = self.end.clone();
@@ -108,7 +120,7 @@ impl Follower {
         }
     }
 
-    /// Whether retention was faster than who begins with the oldest message.
+    /// Whether retention was faster than who is to begin with what is kept.
     fn is_trimmed(&self, failure: &Failure) -> bool {
         failure.reason == ErrorReason::OffsetOutOfRange && self.from_start == Some(self.next)
     }

@@ -30,6 +30,16 @@ const RESPONSES_MAX: usize = 4;
 /// What goes to the program.
 pub(super) type Queue = Answers<SubscribeResponse>;
 
+/// Where a partition is followed from.
+pub(super) struct Beginning {
+    pub(super) topic: Arc<TopicRecord>,
+    pub(super) key: PartitionKey,
+    /// Delivered first.
+    pub(super) next: Offset,
+    /// What is kept was meant, not this offset: until the first message is read, retention may move it.
+    pub(super) moves_on: bool,
+}
+
 impl Door {
     pub(super) async fn subscribe(
         &self,
@@ -41,10 +51,7 @@ impl Door {
         let chosen = self.chosen(&names, &patterns, &request.partitions, deadline).await?;
         let at = request.start.and_then(|start| start.at);
         // All starts first, so that the first response says truly that the subscription stands.
-        let starts = chosen.into_iter().map(async |(topic, key)| {
-            let next = self.start(&topic, key, at, deadline).await?;
-            Ok::<_, Failure>((topic, key, next))
-        });
+        let starts = chosen.into_iter().map(|(topic, key)| self.beginning(topic, key, at, deadline));
         let starts = futures::future::try_join_all(starts).await?;
         let grows = request.partitions.is_empty().then_some(patterns);
         Ok(self.follow(starts, grows, connection).await)
@@ -54,7 +61,7 @@ impl Door {
     /// such a pattern.
     pub(super) async fn follow(
         &self,
-        starts: Vec<(Arc<TopicRecord>, PartitionKey, Offset)>,
+        starts: Vec<Beginning>,
         grows: Option<Vec<Pattern>>,
         connection: Option<Outflow>,
     ) -> Answered<SubscribeResponse> {
@@ -64,13 +71,10 @@ impl Door {
         // One that ends takes the others along.
         let end = self.shared.stop.child_token();
         let topics: BTreeMap<TopicId, u32> =
-            starts.iter().map(|(topic, ..)| (topic.id, topic.partitions)).collect();
-        for (topic, key, next) in starts {
-            let is_fitting = grows.as_deref().is_some_and(|patterns| is_fitting(patterns, &topic));
-            let (door, queue, end) = (self.clone(), queue.clone(), end.clone());
-            let (seen, from_start) = (None, None);
-            let reader = Follower { door, topic, key, next, from_start, seen, is_fitting, queue, end };
-            tokio::spawn(reader.run());
+            starts.iter().map(|start| (start.topic.id, start.topic.partitions)).collect();
+        for start in starts {
+            let is_fitting = grows.as_deref().is_some_and(|patterns| is_fitting(patterns, &start.topic));
+            tokio::spawn(Follower::new(self.clone(), start, is_fitting, queue.clone(), end.clone()).run());
         }
         if let Some(patterns) = grows {
             let growth = Growth { door: self.clone(), topics, patterns, queue, end };
@@ -107,26 +111,27 @@ impl Door {
     }
 
     /// Where a reader begins in a partition.
-    pub(super) async fn start(
+    pub(super) async fn beginning(
         &self,
-        topic: &TopicRecord,
+        topic: Arc<TopicRecord>,
         key: PartitionKey,
         at: Option<At>,
         deadline: Instant,
-    ) -> Result<Offset, Failure> {
+    ) -> Result<Beginning, Failure> {
         let time_ms = match at {
             Some(At::TimeMs(time_ms)) => Some(time_ms),
             Some(At::Earliest(_) | At::Latest(_) | At::Offset(_)) | None => None,
         };
-        let offsets = self.offsets(topic, key, time_ms, deadline).await;
+        let offsets = self.offsets(&topic, key, time_ms, deadline).await;
         let offsets =
             offsets.map_err(|failure| failure.with("topic", &topic.name).with("partition", key.partition))?;
-        Ok(Offset(match at {
-            Some(At::Earliest(_)) => offsets.log_start,
-            Some(At::Latest(_)) | None => offsets.high_watermark,
-            Some(At::Offset(offset)) => offset,
-            Some(At::TimeMs(_)) => offsets.at_time.unwrap_or(offsets.high_watermark),
-        }))
+        let (next, moves_on) = match at {
+            Some(At::Earliest(_)) => (offsets.log_start, true),
+            Some(At::Latest(_)) | None => (offsets.high_watermark, false),
+            Some(At::Offset(offset)) => (offset, false),
+            Some(At::TimeMs(_)) => (offsets.at_time.unwrap_or(offsets.high_watermark), true),
+        };
+        Ok(Beginning { topic, key, next: Offset(next), moves_on })
     }
 }
 
@@ -213,12 +218,11 @@ impl Growth {
             let Some(topic) = now.topic_of(*id) else { continue };
             for partition in *known..topic.partitions {
                 let key = PartitionKey { topic: *id, partition };
-                let (door, queue, end) = (self.door.clone(), self.queue.clone(), self.end.clone());
-                let (topic, is_fitting) = (topic.clone(), is_fitting(&self.patterns, topic));
                 // The oldest, as far as is known here: only its leader could say, and may not be there yet.
-                let (next, from_start, seen) = (Offset(0), Some(Offset(0)), None);
-                let reader = Follower { door, topic, key, next, from_start, seen, is_fitting, queue, end };
-                tokio::spawn(reader.run());
+                let start = Beginning { topic: topic.clone(), key, next: Offset(0), moves_on: true };
+                let (door, queue, end) = (self.door.clone(), self.queue.clone(), self.end.clone());
+                let is_fitting = is_fitting(&self.patterns, topic);
+                tokio::spawn(Follower::new(door, start, is_fitting, queue, end).run());
             }
             *known = topic.partitions.max(*known);
         }

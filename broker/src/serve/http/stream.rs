@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -14,8 +13,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use fulmar_core::control::table::TopicRecord;
-use fulmar_core::id::PartitionKey;
 use fulmar_core::offset::Offset;
 use fulmar_proto::v1::{ErrorReason, Message, SubscribeResponse};
 use futures::{Stream, StreamExt};
@@ -24,6 +21,7 @@ use tonic::Status;
 
 use super::super::error::Failure;
 use super::super::outflow::Outflow;
+use super::super::subscribe::Beginning;
 use super::super::{DEADLINE_DEFAULT, Door};
 use super::document::MessageDocument;
 use super::{Http, query};
@@ -82,14 +80,13 @@ async fn start(http: Http, topic: &str, request: &Parts) -> Result<Response, Fai
     let known = last_event(&request.headers)?;
     let starts = partitions.map(async |partition| {
         let key = Door::partition(&topic, partition)?;
-        let next = match known.get(&partition) {
-            Some(next) => *next,
-            None => door.start(&topic, key, Some(at), deadline).await?,
-        };
-        Ok::<_, Failure>((topic.clone(), key, next))
+        match known.get(&partition) {
+            Some(next) => Ok(Beginning { topic: topic.clone(), key, next: *next, moves_on: false }),
+            None => door.beginning(topic.clone(), key, Some(at), deadline).await,
+        }
     });
-    let starts: Vec<(Arc<TopicRecord>, PartitionKey, Offset)> = futures::future::try_join_all(starts).await?;
-    let places = starts.iter().map(|(_, key, next)| (key.partition, *next)).collect();
+    let starts: Vec<Beginning> = futures::future::try_join_all(starts).await?;
+    let places = starts.iter().map(|start| (start.key.partition, start.next)).collect();
     let connection = request.extensions.get::<Outflow>().cloned();
     let grows = partition.is_none().then(Vec::new);
     let answered = door.follow(starts, grows, connection).await;
