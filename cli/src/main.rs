@@ -24,6 +24,7 @@ mod place;
 mod publish;
 mod server;
 mod status;
+mod stop;
 mod support;
 mod topic;
 mod tunnel;
@@ -35,6 +36,7 @@ use clap::{FromArgMatches, Parser, Subcommand};
 use crate::arguments::Called;
 use crate::exit::Failed;
 use crate::place::{Interrupt, Place};
+use crate::stop::unless_stopped;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -85,7 +87,9 @@ impl Command {
             Self::Cluster(cluster) => cluster.run(place).await,
             Self::Discover(discover) => place.reach(Interrupt::Ends, |server| discover.run(server)).await,
             Self::Bench(bench) => place.reach(Interrupt::IsMinded, |server| bench.run(server)).await,
-            Self::SupportBundle(support) => support.run(place.kubectl(), &place.typed_for_kubectl()).await,
+            Self::SupportBundle(support) => {
+                unless_stopped(support.run(place.kubectl(), &place.typed_for_kubectl())).await
+            }
             Self::Completion(completion) => completion.run(),
             Self::Man(man) => man.run(),
             Self::Broker(broker) => broker.run().await,

@@ -9,12 +9,12 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use fulmar_client::DEFAULT_SERVER;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::arguments::{Called, FOR_KUBECTL, flag};
 use crate::exit::Failed;
 use crate::kubectl::{Bound, Kubectl, KubectlError};
 use crate::server::Server;
+use crate::stop::{Asked, Stop, interrupted};
 use crate::tunnel::{Patience, Tunnel};
 
 /// Names of Clusters: a namespace has a few.
@@ -174,33 +174,4 @@ impl Place {
 
 fn listed(names: &[String]) -> String {
     if names.is_empty() { ", nor any other".to_owned() } else { format!(", but {}", names.join(", ")) }
-}
-
-fn interrupted() -> Failed {
-    Failed::Failure("interrupted".to_owned())
-}
-
-/// The signals that would end the process and leave a kubectl behind. A terminal that goes away tells kubectl itself.
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Asked {
-    Interrupt,
-    Terminate,
-}
-
-impl Stop {
-    fn listen() -> Result<Self, Failed> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn asked(&mut self, by_interrupt: bool) -> Asked {
-        tokio::select! {
-            _ = self.interrupt.recv(), if by_interrupt => Asked::Interrupt,
-            _ = self.terminate.recv() => Asked::Terminate,
-        }
-    }
 }

@@ -15,6 +15,7 @@ use crate::log_level::LogLevel;
 use crate::output::{Output, table, text_or_dash};
 use crate::place::{Interrupt, Place};
 use crate::server::Server;
+use crate::stop::unless_stopped;
 
 /// See the module.
 #[derive(Debug, Subcommand)]
@@ -40,7 +41,7 @@ impl Cluster {
                 let interrupt = if status.watch { Interrupt::EndsWell } else { Interrupt::Ends };
                 place.reach(interrupt, |server| status.run(server)).await
             }
-            Self::LogLevel(level) => level.run(place.kubectl(), place.cluster()).await,
+            Self::LogLevel(level) => unless_stopped(level.run(place.kubectl(), place.cluster())).await,
         }
     }
 }

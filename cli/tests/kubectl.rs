@@ -54,6 +54,9 @@ case "$*" in
   echo $$ >> pids
   echo "Forwarding from 127.0.0.1:{port} -> 50051"
   exec sleep 600 ;;
+"version -o json") echo "{{}}" ;;
+*"config view"*) echo shop ;;
+*"get "*) echo $$ >> pids; exec sleep 600 ;;
 *) echo "what is $*?" >&2; exit 1 ;;
 esac
 "#,
@@ -84,17 +87,17 @@ esac
         fs::read_to_string(self.file("calls")).unwrap_or_default()
     }
 
-    /// How many port-forwards were opened.
+    /// How many were started that do not end by themselves: port-forwards, and questions that are not answered.
     fn opened(&self) -> usize {
         fs::read_to_string(self.file("pids")).unwrap_or_default().lines().count()
     }
 
-    /// All port-forwards ended, of which there were some.
+    /// All of those ended, of which there were some.
     fn all_ended(&self) {
         let pids = fs::read_to_string(self.file("pids")).unwrap();
         let deadline = Instant::now() + DEADLINE;
         while pids.lines().any(lives) {
-            assert!(Instant::now() < deadline, "a port-forward is left");
+            assert!(Instant::now() < deadline, "a kubectl is left");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -278,4 +281,28 @@ fn commands_work_through_a_port_forward_that_ends_with_them_however_they_end() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
     desk.all_ended();
     assert_eq!(dev.interrupt(), Some(0));
+}
+
+#[test]
+fn what_is_gathered_or_asked_through_kubectl_ends_with_its_kubectl_and_leaves_no_half_of_a_file() {
+    let desk = Desk::new(&["orders"], 1);
+    let output = desk.file("bundle.tar.gz");
+    for signal in [Signal::INT, Signal::TERM] {
+        for arguments in [&["support-bundle", "-o", output.to_str().unwrap()][..], &["cluster", "log-level"]]
+        {
+            let before = desk.opened();
+            let mut child = desk.plugin(arguments).stderr(Stdio::piped()).spawn().unwrap();
+            let deadline = Instant::now() + DEADLINE;
+            while desk.opened() == before {
+                assert!(Instant::now() < deadline, "nothing is asked for: {}", desk.calls());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(1), "{arguments:?}, {signal:?}");
+            desk.all_ended();
+            let left: Vec<_> =
+                fs::read_dir(desk.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("bundle")), "{left:?}");
+        }
+    }
 }

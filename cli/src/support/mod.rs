@@ -61,17 +61,19 @@ impl SupportBundle {
         // First, so that nothing is made where nothing can be gathered.
         let source = self.source(kubectl).await?;
         let written = if to_stdout { None } else { Some(self.path(&folder)) };
-        let output: Box<dyn Write + Send> = match &written {
-            None => Box::new(io::stdout()),
-            Some(path) => Box::new(create(&unfinished(path))?),
+        let (unfinished, output): (_, Box<dyn Write + Send>) = match &written {
+            None => (None, Box::new(io::stdout())),
+            Some(path) => {
+                let (unfinished, file) = Unfinished::create(path)?;
+                (Some(unfinished), Box::new(file))
+            }
         };
         let seconds = u64::try_from(now.as_second()).unwrap_or_default();
         let mut bundle = Bundle::new(output, folder, seconds, progress());
         let gathered = self.gather(kubectl, &source, &mut bundle).await;
-        let finished = gathered.and_then(|()| bundle.finish(&self.head(&now, &source)));
-        let (_closed, files, gaps) = finished.inspect_err(|_| give_up(written.as_deref()))?;
-        if let Some(path) = written {
-            std::fs::rename(unfinished(&path), &path)?;
+        let (_closed, files, gaps) = gathered.and_then(|()| bundle.finish(&self.head(&now, &source)))?;
+        if let (Some(path), Some(unfinished)) = (written, &unfinished) {
+            std::fs::rename(&unfinished.0, &path)?;
             let missing =
                 if gaps == 0 { String::new() } else { format!(", {gaps} missing (see errors.txt in it)") };
             writeln!(io::stdout().lock(), "{}: {files} files{missing}", path.display())?;
@@ -147,25 +149,28 @@ enum Source {
     Kubernetes { namespace: String, versions: Vec<u8> },
 }
 
-/// A bundle that is half written has another name.
-fn unfinished(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".unfinished");
-    path.with_file_name(name)
-}
+/// A bundle that is half written has another name; dropped before it got its own it is removed, for half of one would only mislead.
+struct Unfinished(PathBuf);
 
-/// What ended it is told; half of a bundle would only mislead.
-fn give_up(written: Option<&Path>) {
-    if let Some(path) = written {
-        let _gone = std::fs::remove_file(unfinished(path));
+impl Unfinished {
+    /// Logs are not for everybody on the machine.
+    fn create(path: &Path) -> Result<(Self, File), Failed> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".unfinished");
+        let path = path.with_file_name(name);
+        let created = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let failed = |error| Failed::Failure(format!("cannot write {}: {error}", path.display()));
+        let file = created.map_err(failed)?;
+        Ok((Self(path), file))
     }
 }
 
-/// Logs are not for everybody on the machine.
-fn create(path: &Path) -> Result<File, Failed> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let created = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
-    created.map_err(|error| Failed::Failure(format!("cannot write {}: {error}", path.display())))
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Renamed, it is not there any more.
+        let _gone = std::fs::remove_file(&self.0);
+    }
 }
 
 /// A line on a terminal; elsewhere nothing is shown.
