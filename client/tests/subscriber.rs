@@ -18,14 +18,19 @@ use server::{Mood, TOPIC, World};
 const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn world_with(records: usize, partitions: usize) -> (Arc<World>, Client) {
+    let (world, client, _) = world_at(records, partitions).await;
+    (world, client)
+}
+
+async fn world_at(records: usize, partitions: usize) -> (Arc<World>, Client, String) {
     let (world, address) = World::start(partitions).await;
-    let client = Client::builder().server(address).connect().await.unwrap();
+    let client = Client::builder().server(address.clone()).connect().await.unwrap();
     let producer = client.producer(TOPIC).batch_bytes_max(1000).build().await.unwrap();
     for n in 0..records {
         drop(producer.send(Record::new(n.to_string()).key("k")).await.unwrap());
     }
     producer.close().await;
-    (world, client)
+    (world, client, address)
 }
 
 async fn read_all(client: &Client, start: Start) -> Vec<String> {
@@ -253,6 +258,32 @@ async fn a_topic_without_a_leader_keeps_no_other_that_comes_later_from_being_rea
     let producer = client.producer("bills.v1").build().await.unwrap();
     producer.publish(Record::new("has a leader")).await.unwrap();
     assert_eq!(next(&mut subscriber).await, said("bills.v1", 0, "has a leader"));
+}
+
+#[tokio::test]
+async fn a_topic_without_a_leader_is_begun_with_its_oldest_message_once_it_has_one() {
+    let (world, client, address) = world_at(3, 1).await;
+    world.add("orders.v2", 1, 9);
+    world.set("orders.v2", Mood::Leaderless);
+    let mut of_pattern = client.subscriber("orders.*").start(Start::Earliest).build().await.unwrap();
+    let mut of_topic = client.subscriber("orders.v2").start(Start::Earliest).build().await.unwrap();
+    for offset in 0..3 {
+        assert_eq!(next(&mut of_pattern).await, (TOPIC.to_owned(), 0, offset, offset.to_string()));
+    }
+    world.set("orders.v2", Mood::Well);
+    let producer = client.producer("orders.v2").build().await.unwrap();
+    producer.publish(Record::new("has a leader")).await.unwrap();
+    for subscriber in [&mut of_pattern, &mut of_topic] {
+        assert_eq!(next(subscriber).await, ("orders.v2".to_owned(), 0, 9, "has a leader".to_owned()));
+    }
+    // Where nothing but its leader can say where to begin or to end, it is waited for.
+    world.set("orders.v2", Mood::Leaderless);
+    let hasty = Client::builder().server(address).request_timeout(Duration::from_millis(300));
+    let hasty = hasty.connect().await.unwrap();
+    for beginning in [Start::Latest, Start::Offset(9)] {
+        assert!(hasty.subscriber("orders.v2").start(beginning).build().await.is_err());
+    }
+    assert!(hasty.subscriber("orders.v2").start(Start::Earliest).until_end().build().await.is_err());
 }
 
 #[tokio::test]

@@ -34,10 +34,14 @@ impl Beginning {
         id: TopicId,
         partitions: &[u32],
     ) -> Result<Vec<Position>, SubscribeError> {
+        let told = self.offsets(metadata, name, partitions).await?;
         let mut positions = Vec::with_capacity(partitions.len());
-        for offsets in self.offsets(metadata, name, partitions).await? {
-            let key = PartitionKey { topic: id, partition: offsets.partition };
-            let position = self.position(name, key, &offsets)?;
+        for partition in partitions {
+            let key = PartitionKey { topic: id, partition: *partition };
+            let position = match offsets_of(*partition, &told) {
+                Ok(offsets) => self.position(name, key, offsets)?,
+                Err(_) => Position::at_start(key, 0, None),
+            };
             if !position.is_done() {
                 positions.push(position);
             }
@@ -69,12 +73,18 @@ impl Beginning {
         };
         let end = self.until_end.then_some(end);
         Ok(match wanted {
-            Start::Earliest => Position::at_start(key, next, end),
-            Start::Latest | Start::Time(_) | Start::Offset(_) => Position::new(key, next, end),
+            Start::Earliest | Start::Time(_) => Position::at_start(key, next, end),
+            Start::Latest | Start::Offset(_) => Position::new(key, next, end),
         })
     }
 
-    /// The offsets of all wanted partitions; a leader that just came up says "not yet" for a moment.
+    /// Whether nobody needs to be asked: where its oldest message is, a leader says when it is read.
+    fn is_found_by_reading(&self, partition: u32) -> bool {
+        self.start == Start::Earliest && !self.until_end && !self.start_at.contains_key(&partition)
+    }
+
+    /// The offsets of all wanted partitions; a leader that just came up says "not yet" for a moment. Without those whose leader does
+    /// not answer and need not.
     async fn offsets(
         &self,
         metadata: &Metadata,
@@ -90,8 +100,12 @@ impl Beginning {
         let mut backoff = Backoff::new();
         loop {
             let told = list_offsets(metadata, name, partitions, time_ms).await?;
-            let Some((partition, failure)) = first_failure(partitions, &told) else { return Ok(told) };
-            if matches!(failure.verdict(), Verdict::Refused | Verdict::Sequence) {
+            let failures =
+                partitions.iter().filter_map(|wanted| Some((*wanted, offsets_of(*wanted, &told).err()?)));
+            let mut counting = failures
+                .filter(|(partition, failure)| is_final(failure) || !self.is_found_by_reading(*partition));
+            let Some((partition, failure)) = counting.next() else { return Ok(told) };
+            if is_final(&failure) {
                 return Err(SubscribeError::Refused { topic: name.to_owned(), partition, failure });
             }
             if !backoff.wait_until(deadline).await {
@@ -103,17 +117,16 @@ impl Beginning {
     }
 }
 
-fn first_failure(partitions: &[u32], told: &[PartitionOffsets]) -> Option<(u32, Failure)> {
-    for wanted in partitions {
-        match told.iter().find(|offsets| offsets.partition == *wanted) {
-            None => return Some((*wanted, Failure::garbled("the broker left it out of its answer"))),
-            Some(PartitionOffsets { error: Some(error), .. }) => {
-                return Some((*wanted, Failure::from_error(error.clone())));
-            }
-            Some(_) => {}
-        }
+fn is_final(failure: &Failure) -> bool {
+    matches!(failure.verdict(), Verdict::Refused | Verdict::Sequence)
+}
+
+fn offsets_of(partition: u32, told: &[PartitionOffsets]) -> Result<&PartitionOffsets, Failure> {
+    match told.iter().find(|offsets| offsets.partition == partition) {
+        None => Err(Failure::garbled("the broker left it out of its answer")),
+        Some(PartitionOffsets { error: Some(error), .. }) => Err(Failure::from_error(error.clone())),
+        Some(offsets) => Ok(offsets),
     }
-    None
 }
 
 fn millis(time: SystemTime) -> i64 {

@@ -439,22 +439,22 @@ impl Session {
             self.positions[at].term = answer.term;
         }
         for bytes in answer.batches {
-            let batched = match self.positions[at].parse(bytes) {
+            let read = match self.positions[at].parse(bytes) {
                 Ok(batch) => {
                     let room = self.order.room_for(&batch).await;
-                    self.positions[at]
-                        .read(&self.order.topic, &batch)
-                        .map(|messages| Batched { messages, room })
+                    let messages = self.positions[at].read(&self.order.topic, &batch);
+                    messages.map(|messages| messages.map(|messages| Batched { messages, room }))
                 }
                 Err(failure) => Err(failure),
             };
-            let batched = match batched {
+            let batched = match read {
                 Ok(batched) => batched,
                 Err(failure) if self.positions[at].garbled < GARBLED_MAX => return Err(End::Failed(failure)),
                 Err(failure) => return self.give_up(at, failure).await,
             };
             self.progressed = true;
-            if !batched.messages.is_empty() && self.order.chunks.send(Ok(batched)).await.is_err() {
+            let Some(batched) = batched else { continue };
+            if self.order.chunks.send(Ok(batched)).await.is_err() {
                 self.positions.clear();
                 return Err(End::Done);
             }

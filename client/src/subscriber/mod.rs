@@ -16,13 +16,13 @@ mod trouble;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::vec;
 
 use futures::Stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
 pub use self::builder::{Start, SubscriberBuilder};
+use self::position::Messages;
 use crate::error::SubscribeError;
 use crate::record::Message;
 
@@ -32,13 +32,13 @@ type Chunk = Result<Batched, SubscribeError>;
 /// The messages of one batch.
 #[derive(Debug)]
 struct Batched {
-    messages: Vec<Message>,
+    messages: Messages,
     /// What they take beyond the bytes that came; given back when the program takes them.
     room: Option<OwnedSemaphorePermit>,
 }
 
 impl Batched {
-    fn take(self) -> Vec<Message> {
+    fn take(self) -> Messages {
         drop(self.room);
         self.messages
     }
@@ -50,13 +50,13 @@ impl Batched {
 #[derive(Debug)]
 pub struct Subscriber {
     chunks: mpsc::Receiver<Chunk>,
-    current: vec::IntoIter<Message>,
+    current: Option<Messages>,
     reader: JoinHandle<()>,
 }
 
 impl Subscriber {
     fn new(chunks: mpsc::Receiver<Chunk>, reader: JoinHandle<()>) -> Self {
-        Self { chunks, current: Vec::new().into_iter(), reader }
+        Self { chunks, current: None, reader }
     }
 
     /// The next message; waits for one. Cancelling the wait loses nothing.
@@ -66,19 +66,20 @@ impl Subscriber {
 
     /// The messages that are there, at least one: as they came in one batch. Cheaper than one at a time.
     pub async fn next_batch(&mut self) -> Option<Result<Vec<Message>, SubscribeError>> {
-        if self.current.len() > 0 {
-            return Some(Ok(std::mem::take(&mut self.current).collect()));
+        if let Some(left) = self.current.take().filter(|left| left.len() > 0) {
+            return Some(Ok(left.collect()));
         }
-        self.chunks.recv().await.map(|chunk| chunk.map(Batched::take))
+        self.chunks.recv().await.map(|chunk| chunk.map(|batched| batched.take().collect()))
     }
 
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message, SubscribeError>>> {
         loop {
-            if let Some(message) = self.current.next() {
+            if let Some(message) = self.current.as_mut().and_then(Iterator::next) {
                 return Poll::Ready(Some(Ok(message)));
             }
+            self.current = None;
             match std::task::ready!(self.chunks.poll_recv(context)) {
-                Some(Ok(batched)) => self.current = batched.take().into_iter(),
+                Some(Ok(batched)) => self.current = Some(batched.take()),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
             }

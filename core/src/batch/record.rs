@@ -183,8 +183,8 @@ impl Records {
     }
 
     fn next_record(&mut self) -> Result<Record, &'static str> {
-        let bytes = self.bytes.clone();
-        let mut cursor = Cursor { bytes: &bytes, at: self.at };
+        let Self { bytes, at, .. } = self;
+        let mut cursor = Cursor { bytes, at: *at };
         let layout = read(&mut cursor)?;
         let mut headers = Vec::with_capacity(usize::try_from(layout.headers).unwrap_or(0));
         for _ in 0..layout.headers {
@@ -192,7 +192,7 @@ impl Records {
             let name = String::from_utf8_lossy(&bytes[name.0..name.1]).into_owned();
             headers.push(Header { name, value: bytes.slice(value.0..value.1) });
         }
-        self.at = cursor.at;
+        *at = cursor.at;
         Ok(Record {
             key: layout.key.map(|(start, end)| bytes.slice(start..end)),
             value: bytes.slice(layout.value.0..layout.value.1),
