@@ -36,7 +36,6 @@ use clap::{FromArgMatches, Parser, Subcommand};
 use crate::arguments::Called;
 use crate::exit::Failed;
 use crate::place::{Interrupt, Place};
-use crate::stop::unless_stopped;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -87,9 +86,7 @@ impl Command {
             Self::Cluster(cluster) => cluster.run(place).await,
             Self::Discover(discover) => place.reach(Interrupt::Ends, |server| discover.run(server)).await,
             Self::Bench(bench) => place.reach(Interrupt::IsMinded, |server| bench.run(server)).await,
-            Self::SupportBundle(support) => {
-                unless_stopped(support.run(place.kubectl(), &place.typed_for_kubectl())).await
-            }
+            Self::SupportBundle(support) => support.run(place.kubectl(), &place.typed_for_kubectl()).await,
             Self::Completion(completion) => completion.run(),
             Self::Man(man) => man.run(),
             Self::Broker(broker) => broker.run().await,

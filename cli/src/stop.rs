@@ -3,10 +3,17 @@
 //! Owns which signals ask for it. A terminal that goes away tells kubectl itself.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::Failed;
+
+/// What is dropped takes no time, but for one that cannot be.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The exit code of [`interrupted`].
+const INTERRUPTED: i32 = 1;
 
 /// Listens from when it is made.
 pub(crate) struct Stop {
@@ -39,12 +46,21 @@ pub(crate) fn interrupted() -> Failed {
     Failed::Failure("interrupted".to_owned())
 }
 
-/// A command that is dropped where it is asked to stop, and what it holds with it.
+/// A command that is dropped where it is asked to stop, and what it holds with it. One that does not let itself be dropped, because who
+/// reads its output does not, ends the process a moment later.
 pub(crate) async fn unless_stopped(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
-    let mut stop = Stop::listen()?;
-    tokio::select! {
+    let (mut stop, mut watched) = (Stop::listen()?, Stop::listen()?);
+    let last = tokio::spawn(async move {
+        watched.asked(true).await;
+        tokio::time::sleep(GRACE).await;
+        std::process::exit(INTERRUPTED);
+    });
+    let outcome = tokio::select! {
+        // A terminal tells kubectl, too: what comes of that is no outcome.
         biased;
-        outcome = command => outcome,
         _ = stop.asked(true) => Err(interrupted()),
-    }
+        outcome = command => outcome,
+    };
+    last.abort();
+    outcome
 }

@@ -124,6 +124,10 @@ impl Admin {
     }
 }
 
+/// So long a broker waits for the leaders that it asks; then it answers without those that say nothing. Shorter than it is itself waited
+/// for, or one of them would make it look dead.
+const LEADERS_TIMEOUT: Duration = Duration::from_millis(1500);
+
 type AdminClient = v1::admin_client::AdminClient<tonic::transport::Channel>;
 
 /// See [`Admin::topics`].
@@ -156,7 +160,8 @@ pub(crate) async fn list_offsets(
         v1::ListOffsetsRequest { topic: topic.to_owned(), partitions: partitions.to_vec(), time_ms };
     let answer = metadata
         .ask(Instant::now() + timeout, |mut client| {
-            let request = request.clone();
+            let mut request = tonic::Request::new(request.clone());
+            request.set_timeout(LEADERS_TIMEOUT);
             async move { client.list_offsets(request).await.map(tonic::Response::into_inner) }
         })
         .await;

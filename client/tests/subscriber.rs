@@ -278,7 +278,7 @@ async fn a_topic_without_a_leader_is_begun_with_its_oldest_message_once_it_has_o
     }
     // Where nothing but its leader can say where to begin or to end, it is waited for.
     world.set("orders.v2", Mood::Leaderless);
-    let hasty = Client::builder().server(address).request_timeout(Duration::from_millis(300));
+    let hasty = Client::builder().server(address).request_timeout(Duration::from_secs(3));
     let hasty = hasty.connect().await.unwrap();
     for beginning in [Start::Latest, Start::Offset(9)] {
         assert!(hasty.subscriber("orders.v2").start(beginning).build().await.is_err());

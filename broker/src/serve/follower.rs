@@ -41,7 +41,7 @@ pub(super) struct Follower {
     key: PartitionKey,
     /// Delivered next.
     next: Offset,
-    /// Where it was put to begin, unless that very offset was asked for: until it went on from there, retention may move that.
+    /// Where it was put to begin with what is kept: until it went on from there, retention may move that.
     from_start: Option<Offset>,
     /// The highest term that was seen.
     seen: Option<Term>,
@@ -104,7 +104,7 @@ impl Follower {
             };
             let failure = match left {
                 Left::Closed => return None,
-                Left::Failed(failure) if self.is_trimmed(&failure) => self.find_start().await,
+                Left::Failed(failure) if self.is_trimmed(&failure) => self.find_start(failure).await,
                 Left::Failed(failure) => Some(failure),
                 // Deleted or retained meanwhile?
                 Left::Elsewhere => self.door.topic_of(self.key.topic).err(),
@@ -125,12 +125,14 @@ impl Follower {
         failure.reason == ErrorReason::OffsetOutOfRange && self.from_start == Some(self.next)
     }
 
-    /// If nobody tells where the log starts now, the next refusal asks again.
-    async fn find_start(&mut self) -> Option<Failure> {
+    /// If nobody tells where the log starts now, the next refusal asks again. Where it ends before, a person has accepted a loss: going
+    /// back would bring what nobody asked for.
+    async fn find_start(&mut self, refused: Failure) -> Option<Failure> {
         let deadline = Instant::now() + DEADLINE_DEFAULT;
         match self.door.offsets(&self.topic, self.key, None, deadline).await {
+            Ok(offsets) if offsets.high_watermark < self.next.0 => Some(refused),
             Ok(offsets) => {
-                self.next = Offset(offsets.log_start);
+                self.next = self.next.max(Offset(offsets.log_start));
                 self.from_start = Some(self.next);
                 None
             }

@@ -36,7 +36,7 @@ pub(super) struct Beginning {
     pub(super) key: PartitionKey,
     /// Delivered first.
     pub(super) next: Offset,
-    /// What is kept was meant, not this offset: until the first message is read, retention may move it.
+    /// What is kept was meant, not this offset: until the first batch is read, retention may move it.
     pub(super) moves_on: bool,
 }
 

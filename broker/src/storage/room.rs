@@ -93,7 +93,8 @@ impl Room {
         self.fullness
     }
 
-    /// How much of what is thought to lie free in the file does not: all of it where half of what was written made the file grow.
+    /// How much of what is thought to lie free in the file does not: all of it where the file grew by half of what was put into it and
+    /// deleted from it.
     fn not_found(&self, grown: u64) -> u64 {
         let share = u128::from(self.inside) * 2 * u128::from(grown) / u128::from(self.moved.max(1));
         u64::try_from(share).unwrap_or(u64::MAX)

@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::mem::ManuallyDrop;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -28,7 +29,8 @@ In it: names of namespaces, nodes, topics and images, addresses inside of the cl
 
 /// See the module.
 pub(super) struct Bundle<W: Write> {
-    archive: tar::Builder<GzEncoder<W>>,
+    /// Dropped, both layers would close it, and half of a bundle would look whole.
+    archive: ManuallyDrop<tar::Builder<GzEncoder<W>>>,
     /// The folder that everything is in.
     folder: String,
     seconds: u64,
@@ -41,7 +43,7 @@ pub(super) struct Bundle<W: Write> {
 impl<W: Write> Bundle<W> {
     /// An empty one. `folder`: the name of what it unpacks to; `seconds`: the time of its files, since 1970.
     pub(super) fn new(output: W, folder: String, seconds: u64, progress: ProgressBar) -> Self {
-        let archive = tar::Builder::new(GzEncoder::new(output, Compression::default()));
+        let archive = ManuallyDrop::new(tar::Builder::new(GzEncoder::new(output, Compression::default())));
         Self { archive, folder, seconds, bytes: 0, names: Vec::new(), gaps: Vec::new(), progress }
     }
 
@@ -121,7 +123,7 @@ impl<W: Write> Bundle<W> {
         self.append("README.txt", contents.as_bytes())?;
         let (files, gaps) = (self.names.len() + 2, self.gaps.len());
         self.progress.finish_and_clear();
-        let mut output = self.archive.into_inner()?.finish()?;
+        let mut output = ManuallyDrop::into_inner(self.archive).into_inner()?.finish()?;
         output.flush()?;
         Ok((output, files, gaps))
     }

@@ -19,6 +19,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::exit::Failed;
 use crate::kubectl::{Bound, Kubectl};
+use crate::stop::unless_stopped;
 use bundle::Bundle;
 
 /// What kubectl says of itself and of the API server.
@@ -56,6 +57,14 @@ impl SupportBundle {
                 "standard output is a terminal: -o FILE says where to write".to_owned(),
             ));
         }
+        if self.dev.is_some() {
+            return self.gathered(kubectl).await;
+        }
+        unless_stopped(self.gathered(kubectl)).await
+    }
+
+    async fn gathered(&self, kubectl: &Kubectl) -> Result<(), Failed> {
+        let to_stdout = self.output.as_deref() == Some(Path::new("-"));
         let now = jiff::Timestamp::now();
         let folder = format!("fulmar-support-{}", now.strftime("%Y%m%dT%H%M%SZ"));
         // First, so that nothing is made where nothing can be gathered.
@@ -72,8 +81,8 @@ impl SupportBundle {
         let mut bundle = Bundle::new(output, folder, seconds, progress());
         let gathered = self.gather(kubectl, &source, &mut bundle).await;
         let (_closed, files, gaps) = gathered.and_then(|()| bundle.finish(&self.head(&now, &source)))?;
-        if let (Some(path), Some(unfinished)) = (written, &unfinished) {
-            std::fs::rename(&unfinished.0, &path)?;
+        if let (Some(path), Some(unfinished)) = (written, unfinished) {
+            unfinished.finish(&path)?;
             let missing =
                 if gaps == 0 { String::new() } else { format!(", {gaps} missing (see errors.txt in it)") };
             writeln!(io::stdout().lock(), "{}: {files} files{missing}", path.display())?;
@@ -150,7 +159,7 @@ enum Source {
 }
 
 /// A bundle that is half written has another name; dropped before it got its own it is removed, for half of one would only mislead.
-struct Unfinished(PathBuf);
+struct Unfinished(Option<PathBuf>);
 
 impl Unfinished {
     /// Logs are not for everybody on the machine.
@@ -162,14 +171,19 @@ impl Unfinished {
         let created = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
         let failed = |error| Failed::Failure(format!("cannot write {}: {error}", path.display()));
         let file = created.map_err(failed)?;
-        Ok((Self(path), file))
+        Ok((Self(Some(path)), file))
+    }
+
+    fn finish(mut self, to: &Path) -> io::Result<()> {
+        self.0.take().map_or(Ok(()), |path| std::fs::rename(path, to))
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // Renamed, it is not there any more.
-        let _gone = std::fs::remove_file(&self.0);
+        if let Some(path) = &self.0 {
+            let _gone = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl Beginning {
         })
     }
 
-    /// Whether nobody needs to be asked: where its oldest message is, a leader says when it is read.
+    /// Whether it may do without its leader's answer: where its oldest message is, it is told when it reads.
     fn is_found_by_reading(&self, partition: u32) -> bool {
         self.start == Start::Earliest && !self.until_end && !self.start_at.contains_key(&partition)
     }

@@ -285,6 +285,15 @@ fn added((id, known): (TopicId, u32), topic: &Topic) -> Vec<PartitionKey> {
     (known..count).map(|partition| PartitionKey { topic: id, partition }).collect()
 }
 
+/// Where what is kept begins, seen from who is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// It was moved there, or is not known yet.
+    MayBeAhead,
+    /// Its log ends before: a person has accepted a loss. Going back would bring what nobody asked for.
+    IsBehind,
+}
+
 /// One fetch stream at one broker.
 struct Session {
     order: Order,
@@ -450,7 +459,10 @@ impl Session {
             let batched = match read {
                 Ok(batched) => batched,
                 Err(failure) if self.positions[at].garbled < GARBLED_MAX => return Err(End::Failed(failure)),
-                Err(failure) => return self.give_up(at, failure).await,
+                Err(failure) => {
+                    let position = self.positions.swap_remove(at);
+                    return self.give_up(position, failure).await;
+                }
             };
             self.progressed = true;
             let Some(batched) = batched else { continue };
@@ -479,11 +491,14 @@ impl Session {
         let is_trimmed =
             failure.reason == Some(ErrorReason::OffsetOutOfRange) && self.positions[at].is_at_start();
         match failure.verdict() {
-            Verdict::Sequence | Verdict::Refused if !pauses && !is_trimmed => self.give_up(at, failure).await,
+            Verdict::Sequence | Verdict::Refused if !pauses && !is_trimmed => {
+                let position = self.positions.swap_remove(at);
+                self.give_up(position, failure).await
+            }
             Verdict::Sequence | Verdict::Refused | Verdict::Retry | Verdict::Unknown | Verdict::Missing => {
                 let mut position = self.positions.swap_remove(at);
-                if is_trimmed {
-                    self.find_start(&mut position).await;
+                if is_trimmed && self.find_start(&mut position).await == Start::IsBehind {
+                    return self.give_up(position, failure).await;
                 }
                 if !position.is_done() {
                     self.give_back(vec![position], failure).await;
@@ -493,18 +508,20 @@ impl Session {
         }
     }
 
-    /// Retention was faster than who begins with the oldest message. If it is not told where that is, the next refusal asks again.
-    async fn find_start(&self, position: &mut Position) {
+    /// Retention was faster than who begins with what is kept. If it is not told where that is, the next refusal asks again.
+    async fn find_start(&self, position: &mut Position) -> Start {
         let (metadata, partition) = (&self.order.metadata, position.key.partition);
         let told = list_offsets(metadata, &self.order.topic, &[partition], None).await;
         let told = told.ok().and_then(|told| told.into_iter().find(|told| told.partition == partition));
-        if let Some(told) = told.filter(|told| told.error.is_none() && told.log_start > position.next) {
-            position.move_start(told.log_start);
+        match told.filter(|told| told.error.is_none()) {
+            Some(told) if told.high_watermark < position.next => return Start::IsBehind,
+            Some(told) if told.log_start > position.next => position.move_start(told.log_start),
+            Some(_) | None => {}
         }
+        Start::MayBeAhead
     }
 
-    async fn give_up(&mut self, at: usize, failure: Failure) -> Result<(), End> {
-        let position = self.positions.swap_remove(at);
+    async fn give_up(&mut self, position: Position, failure: Failure) -> Result<(), End> {
         let (topic, partition) = (self.order.topic.to_string(), position.key.partition);
         let error = match failure.reason {
             Some(ErrorReason::OffsetOutOfRange) => {

@@ -218,6 +218,10 @@ impl World {
         self.topics.lock().unwrap().get_mut(name).unwrap().mood = mood;
     }
 
+    fn is_leaderless(&self, name: &str) -> bool {
+        self.topics.lock().unwrap().get(name).is_some_and(|topic| topic.mood == Mood::Leaderless)
+    }
+
     /// What readers may be sent ahead now, each partition.
     pub fn credits(&self) -> Vec<u32> {
         self.credits.lock().unwrap().values().copied().collect()
@@ -536,7 +540,13 @@ impl Log for Broker {
         &self,
         request: Request<v1::ListOffsetsRequest>,
     ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
+        // As brokers do: a leader is waited for, up to a moment before nobody would hear the answer.
+        let patience = timeout_of(&request).unwrap_or(Duration::from_secs(10));
         let request = request.into_inner();
+        let until = tokio::time::Instant::now() + patience.saturating_sub(Duration::from_millis(100));
+        while tokio::time::Instant::now() < until && self.world.is_leaderless(&request.topic) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let topics = self.world.topics.lock().unwrap();
         let unknown = || Status::not_found("no such topic");
         let topic = topics.get(&request.topic).ok_or_else(unknown)?;
@@ -547,5 +557,19 @@ impl Log for Broker {
         };
         let partitions = request.partitions.into_iter().map(offsets).collect();
         Ok(Response::new(v1::ListOffsetsResponse { partitions }))
+    }
+}
+
+/// What a client gave a request, if anything: a number and a unit (gRPC over HTTP/2, `grpc-timeout`).
+fn timeout_of<T>(request: &Request<T>) -> Option<Duration> {
+    let text = request.metadata().get("grpc-timeout")?.to_str().ok()?;
+    let (number, unit) = text.split_at(text.len().checked_sub(1)?);
+    let number = number.parse().ok()?;
+    match unit {
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => panic!("grpc-timeout: {text}"),
     }
 }

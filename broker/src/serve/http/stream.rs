@@ -86,7 +86,9 @@ async fn start(http: Http, topic: &str, request: &Parts) -> Result<Response, Fai
         }
     });
     let starts: Vec<Beginning> = futures::future::try_join_all(starts).await?;
-    let places = starts.iter().map(|start| (start.key.partition, start.next)).collect();
+    // One that retention may still move has no place yet: `from` says it again.
+    let fixed = starts.iter().filter(|start| !start.moves_on);
+    let places = fixed.map(|start| (start.key.partition, start.next)).collect();
     let connection = request.extensions.get::<Outflow>().cloned();
     let grows = partition.is_none().then(Vec::new);
     let answered = door.follow(starts, grows, connection).await;
@@ -99,7 +101,10 @@ async fn start(http: Http, topic: &str, request: &Parts) -> Result<Response, Fai
 
 /// `PARTITION:OFFSET,…`, as an event's id said it.
 fn last_event(headers: &HeaderMap) -> Result<BTreeMap<u32, Offset>, Failure> {
-    let Some(id) = headers.get(LAST_EVENT_ID) else { return Ok(BTreeMap::new()) };
+    // Empty before anything has a place.
+    let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else {
+        return Ok(BTreeMap::new());
+    };
     let place = |place: &str| {
         let (partition, next) = place.split_once(':')?;
         Some((partition.parse().ok()?, Offset(next.parse().ok()?)))

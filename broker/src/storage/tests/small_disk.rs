@@ -141,6 +141,7 @@ impl Filling {
         self.written - before
     }
 
+    /// Keeps so many records, the last ones.
     fn retain(&mut self, records: u64) {
         let start = Write::LogStart(Offset(self.written - records));
         let seq = WriteSeq(self.written + 1_000_000);
@@ -159,14 +160,13 @@ fn a_full_volume_takes_records_again_after_retention_though_its_file_does_not_sh
     let first = filling.fill();
     assert!(first > 150, "{first} records filled the volume");
     let full = taken(folder.path()).unwrap();
-    filling.retain(first / 2);
+    filling.retain(first / 3);
     assert!(!filling.look().is_full, "{:?}", filling.look());
     // Round and round: more than the whole volume goes through it, and it never takes more of the disk.
     let mut more = 0;
     while more < 2 * first {
         more += filling.fill();
-        // Half: a third of so small a disk is hardly more than what is written between two looks, and a quarter of the reserve.
-        filling.retain(first / 2);
+        filling.retain(first / 3);
         assert!(!filling.look().is_full, "after {more} records more: {:?}", filling.look());
     }
     let now = taken(folder.path()).unwrap();
