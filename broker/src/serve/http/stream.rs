@@ -1,7 +1,8 @@
 //! `/v1/topics/{topic}/stream`: server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
 //!
 //! The last event of each piece carries as its id where every partition goes on, so that a browser which connects again
-//! misses nothing; what came behind the last id comes once more.
+//! misses nothing; what came behind the last id comes once more. A partition of which nothing came yet may be missing: it begins
+//! once more where `from` says.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -35,8 +36,9 @@ const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Follow a topic
 ///
-/// Server-sent events: the data of each is a message. The id of an event says where every partition goes on; a browser sends
-/// it back by itself when it connects again (`Last-Event-ID`). An event `error` has a problem document, and is the last.
+/// Server-sent events: the data of each is a message. The id of an event says where every partition goes on of which something
+/// came, the others begin where `from` says; a browser sends it back by itself when it connects again (`Last-Event-ID`). An event
+/// `error` has a problem document, and is the last.
 #[utoipa::path(
     get,
     path = "/v1/topics/{topic}/stream",
