@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fulmar_e2e::audit::{Audit, Request};
 use fulmar_e2e::brokers::{Brokers, READY_WITHIN, cluster, topic};
 use fulmar_e2e::environment::Environment;
-use fulmar_e2e::wait;
+use fulmar_e2e::{installation, wait};
 
 const TOPICS: usize = 1_000;
 const WRITES_MAX: usize = 50;
@@ -70,6 +70,20 @@ fn await_all(brokers: &Brokers, condition: &str) -> anyhow::Result<()> {
     })
 }
 
+/// How the operator made brokers' pods go: evicted, as a budget is heard then, and deleted.
+fn evicted_and_deleted(brokers: &Brokers, since: &Audit) -> (usize, usize) {
+    let operator = format!("system:serviceaccount:{}:", installation::NAMESPACE);
+    let count = |verb: &str, resource: &str| {
+        let fits = |request: &Request| {
+            (request.verb.as_str(), request.resource.as_str()) == (verb, resource)
+                && request.namespace == brokers.namespace()
+                && request.user.starts_with(&operator)
+        };
+        since.requests(fits).unwrap().len()
+    };
+    (count("create", "pods/eviction"), count("delete", "pods") + count("deletecollection", "pods"))
+}
+
 #[test]
 fn a_roll_with_1000_topics_writes_at_most_50_statuses_and_leaders_go_home() {
     let mut yaml = cluster(3);
@@ -91,12 +105,15 @@ fn a_roll_with_1000_topics_writes_at_most_50_statuses_and_leaders_go_home() {
     println!("status writes until then: {before:?}");
 
     let started = Instant::now();
+    let asked = Audit::from_now(Environment::get().unwrap()).unwrap();
     brokers.kubectl(&["rollout", "restart", "statefulset/orders"]).unwrap();
     wait::until_so("the roll has begun", READY_WITHIN, || Ok(away(&brokers)?.0 > 0)).unwrap();
     // Each pod is looked at: the condition may say a moment longer what it said before.
     brokers.await_rolled().unwrap();
     brokers.await_condition("flc/orders", "RolloutComplete", "True", Duration::from_mins(10)).unwrap();
     println!("rolled in {:?}; away: {:?}", started.elapsed(), away(&brokers).unwrap());
+    let (evicted, deleted) = evicted_and_deleted(&brokers, &asked);
+    assert!(evicted >= 3 && deleted == 0, "{evicted} evictions, {deleted} deletions");
     let rolled = Instant::now();
     wait::until_so("all leaders are home", HOME_WITHIN, || Ok(away(&brokers)?.0 == 0)).unwrap();
     println!("all leaders are home {:?} after the roll", rolled.elapsed());
