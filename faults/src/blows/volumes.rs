@@ -2,6 +2,7 @@
 //!
 //! A volume that its broker refuses, by a line that names the file, is replaced by an empty one: that is what a person can do.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -222,15 +223,36 @@ async fn await_peers(field: &Field<'_>, target: u16) -> Result<()> {
     }
 }
 
-/// A copy of the volume under a second process, while the first one runs: one of the two has to give in.
+/// The brokers that a process has met, by what it said.
+fn met(said: &str) -> BTreeSet<String> {
+    let peers = said.split("connected to a peer peer=").skip(1);
+    peers.filter_map(|rest| Some(rest.split_once(':')?.0.to_owned())).collect()
+}
+
+/// Waits until a process has met all of these.
+async fn await_met(process: &Process, wanted: &BTreeSet<String>) -> Result<()> {
+    let deadline = Instant::now() + VERDICT_WITHIN;
+    while !met(&process.said()).is_superset(wanted) {
+        if Instant::now() > deadline {
+            bail!("it did not meet brokers {wanted:?} within {VERDICT_WITHIN:?}: {}", process.said());
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// A copy of the volume under a second process, while the first one runs: one of the two has to give in. The first one has met the
+/// others before: two that start together may be met by one each, and are one voter that votes twice (docs/safety.md).
 pub(super) async fn twin(field: &mut Field<'_>, blow: &Blow) -> Result<()> {
     let folder = field.cluster.folder().to_owned();
     let broker = &mut field.cluster.brokers[usize::from(blow.target)];
     let copy = mount(&folder, blow.target).join("twin");
+    let before = met(&broker.process.said());
     broker.process.kill().await?;
     volume::copy(&broker.data, &copy)?;
     broker.start()?;
     verdict(&mut broker.process).await?;
+    await_met(&broker.process, &before).await?;
     let mut twin = Process::new(folder.join(format!("logs/twin-{}.log", blow.target)));
     let mut command = broker.command(51_050, &copy);
     command.env_remove("FULMAR_FAULTY_DISK");
