@@ -166,7 +166,8 @@ fn a_bundle_has_what_is_needed_and_no_secret_and_says_what_the_callers_rights_do
     let arguments = ["cluster", "log-level", "info,fulmar_broker=debug", "--namespace", namespace];
     let told = environment.fulmar_with_kubectl(&arguments).unwrap();
     assert!(told.starts_with("orders-0: info,fulmar_broker=debug for "), "{told}");
-    let told = environment.fulmar_with_kubectl(&["cluster", "log-level", "--operator"]).unwrap();
+    // Another test may have changed it for a while.
+    let told = environment.fulmar_with_kubectl(&["cluster", "log-level", "--operator", "--reset"]).unwrap();
     assert!(told.contains(", as configured"), "{told}");
 
     let taken = take(environment, namespace, environment.kubectl_program(), "support.tar.gz");
