@@ -170,7 +170,7 @@ impl Applier {
         let before = self.volume.applied;
         let end = pending.end.unwrap_or(before);
         self.volume.apply(&pending.ops, end, &notes, closing)?;
-        self.room.applied(pending.bytes as u64);
+        self.room.holds(self.volume.held_bytes());
         let stored = self.volume.replicas.iter().map(|(key, replica)| (*key, replica.row.bytes));
         self.shared.memory.lock().applied(pending.last_id, stored);
         self.shared.permits.add_permits(pending.permits);
@@ -180,8 +180,8 @@ impl Applier {
     }
 
     fn sweep(&mut self) -> Result<(), super::volume::VolumeError> {
-        let swept = self.volume.sweep()?;
-        self.room.swept(swept);
+        self.volume.sweep()?;
+        self.room.holds(self.volume.held_bytes());
         let stored = self.volume.replicas.iter().map(|(key, replica)| (*key, replica.row.bytes));
         self.shared.memory.lock().applied(0, stored);
         Ok(())

@@ -58,7 +58,7 @@ pub(super) fn open(
     let opened = describe(&identity, &volume, replayed_bytes(released, end), dir)?;
     let records = volume::path(dir);
     let space = files.space(&records).map_err(io("ask for the space of", &records))?;
-    let room = Room::new(config.reserve_bytes_max, space, volume.kept_bytes());
+    let room = Room::new(config.reserve_bytes_max, space, volume.held_bytes());
     let writer = Writer::new(slots, end);
     let keeps_copies = !volume.aside.is_empty() || has_earlier_lives(files.as_ref(), dir)?;
     let start = Start {

@@ -4,7 +4,7 @@
 //!
 //! redb gives hardly anything back to the file system: what retention lets go of stays in its file as free pages, and new
 //! records go there. So the file system alone would call a volume full for ever. How much lies free in the file is not
-//! told by redb; it is counted here, and every growth of the file shows that it was counted too high.
+//! told by redb: it is what its records do not take, as far as is known, and every growth of the file shows that it is less.
 
 use super::seam::Space;
 
@@ -43,8 +43,11 @@ pub struct Fullness {
 #[derive(Debug)]
 pub(super) struct Room {
     reserve_bytes_max: u64,
-    /// What redb is believed to have free in its file.
-    inside: u64,
+    /// Bytes of the records in redb's file.
+    held: u64,
+    /// What the file has neither free nor, by [`SURPLUS`], for them: pages that are not full, or too small for what comes. Below zero
+    /// where they take less than that.
+    lost: i128,
     /// What its file took when a change of that was last counted.
     taken: u64,
     /// Bytes put into it and deleted from it since then.
@@ -53,50 +56,51 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// A volume that was just opened; `kept`: bytes of the records in redb's file.
-    pub(super) fn new(reserve_bytes_max: u64, space: Space, kept: u64) -> Self {
-        let reserve = reserve(reserve_bytes_max, space.total);
+    /// A volume that was just opened; `held`: bytes of the records in redb's file.
+    pub(super) fn new(reserve_bytes_max: u64, space: Space, held: u64) -> Self {
         // Pages are at worst half full. Where there is a margin for learning better, nothing is taken off for that.
-        let pages = if space.free >= reserve / 2 { kept } else { kept.saturating_mul(2) };
-        let inside = space.taken.saturating_sub(pages);
+        let has_margin = space.free >= reserve(reserve_bytes_max, space.total) / 2;
+        let pages = if has_margin { held } else { held.saturating_mul(2) };
+        let lost = i128::from(pages) - with_surplus(held);
         let (taken, fullness) = (space.taken, Fullness::default());
-        let mut room = Self { reserve_bytes_max, inside, taken, moved: 0, fullness };
+        let mut room = Self { reserve_bytes_max, held, lost, taken, moved: 0, fullness };
         room.judge(space);
         room
     }
 
-    /// So many bytes were deleted from redb's file.
-    pub(super) fn swept(&mut self, bytes: u64) {
-        self.inside = self.inside.saturating_add(bytes);
-        self.moved = self.moved.saturating_add(bytes);
-    }
-
-    /// So many bytes were put into it.
-    pub(super) fn applied(&mut self, bytes: u64) {
-        self.inside = self.inside.saturating_sub(bytes + bytes / SURPLUS);
-        self.moved = self.moved.saturating_add(bytes);
+    /// So many bytes of records are in redb's file now.
+    pub(super) fn holds(&mut self, bytes: u64) {
+        self.moved = self.moved.saturating_add(bytes.abs_diff(self.held));
+        self.held = bytes;
     }
 
     /// Looks again.
     pub(super) fn look(&mut self, space: Space) -> Fullness {
         let grown = space.taken.saturating_sub(self.taken);
         if space.taken < self.taken {
-            self.inside = self.inside.saturating_sub(self.taken - space.taken);
             (self.taken, self.moved) = (space.taken, 0);
         } else if grown >= GROWTH_BYTES_MIN {
+            let inside = self.inside();
             let is_low = space.free < reserve(self.reserve_bytes_max, space.total) / 2;
-            let shown = if is_low { self.not_found(grown) } else { 0 };
-            self.inside = self.inside.saturating_sub(shown.max(grown.saturating_mul(GROWTH_WEIGHT)));
+            let shown = if is_low { self.not_found(inside, grown) } else { 0 };
+            let left = inside.saturating_sub(shown.max(grown.saturating_mul(GROWTH_WEIGHT)));
             (self.taken, self.moved) = (space.taken, 0);
+            self.lost = i128::from(self.taken) - with_surplus(self.held) - i128::from(left);
         }
         self.judge(space);
         self.fullness
     }
 
+    /// What redb is believed to have free in its file.
+    fn inside(&self) -> u64 {
+        let free = i128::from(self.taken) - with_surplus(self.held) - self.lost;
+        u64::try_from(free).unwrap_or(0).min(self.taken.saturating_sub(self.held))
+    }
+
     /// How much of what is thought to lie free in the file does not: all of it where the file grew by half of what was put into it and
     /// deleted from it.
-    fn not_found(&self, grown: u64) -> u64 {
-        let share = u128::from(self.inside) * 2 * u128::from(grown) / u128::from(self.moved.max(1));
+    fn not_found(&self, inside: u64, grown: u64) -> u64 {
+        let share = u128::from(inside) * 2 * u128::from(grown) / u128::from(self.moved.max(1));
         u64::try_from(share).unwrap_or(u64::MAX)
     }
 
@@ -109,7 +113,7 @@ impl Room {
     fn judge(&mut self, space: Space) {
         let reserve = reserve(self.reserve_bytes_max, space.total);
         let needed = if self.fullness.is_full { reserve + reserve / 4 } else { reserve };
-        let available = space.free.saturating_add(self.inside);
+        let available = space.free.saturating_add(self.inside());
         let least = FREE_BYTES_MIN.min(reserve / 4);
         let own = if self.fullness.is_exhausted { reserve / 2 } else { reserve / 4 };
         self.fullness = Fullness {
@@ -119,6 +123,10 @@ impl Room {
             is_exhausted: available < own || space.free < least,
         };
     }
+}
+
+fn with_surplus(bytes: u64) -> i128 {
+    i128::from(bytes) + i128::from(bytes / SURPLUS)
 }
 
 /// What is kept free of a volume of this size: an eighth, so that a small one is of use, and never more than is needed.

@@ -47,9 +47,9 @@ fn what_retention_let_go_of_is_room_although_the_file_stays_as_large() {
     let full = space(10 * GIB, 400 * MIB, taken);
     let mut room = Room::new(512 * MIB, full, taken);
     assert!(room.look(full).is_full);
-    room.swept(100 * MIB);
+    room.holds(taken - 100 * MIB);
     assert!(room.look(full).is_full);
-    room.swept(300 * MIB);
+    room.holds(taken - 400 * MIB);
     let found = room.look(full);
     assert!(!found.is_full);
     assert_eq!(found.available_bytes, 800 * MIB);
@@ -59,9 +59,9 @@ fn what_retention_let_go_of_is_room_although_the_file_stays_as_large() {
 fn what_is_written_into_it_again_uses_it_up() {
     let full = space(10 * GIB, 400 * MIB, 9 * GIB);
     let mut room = Room::new(512 * MIB, full, 9 * GIB);
-    room.swept(GIB);
+    room.holds(8 * GIB);
     assert!(!room.look(full).is_full);
-    room.applied(GIB);
+    room.holds(9 * GIB);
     assert!(room.look(full).is_full);
 }
 
@@ -70,25 +70,25 @@ fn a_file_that_grows_has_less_inside_than_was_thought() {
     // After a start nothing is known but what its records take: pages may be half empty.
     let mut room = room(10 * GIB, 400 * MIB, 9 * GIB, 5 * GIB);
     assert!(!room.fullness().is_full);
-    let (mut free, mut taken) = (400 * MIB, 9 * GIB);
+    let (mut free, mut taken, mut held) = (400 * MIB, 9 * GIB, 5 * GIB);
     while !room.look(space(10 * GIB, free, taken)).is_full {
         assert!(free > 200 * MIB, "it grew on down to {free}");
-        (free, taken) = (free - 16 * MIB, taken + 16 * MIB);
-        room.applied(16 * MIB);
+        (free, taken, held) = (free - 16 * MIB, taken + 16 * MIB, held + 16 * MIB);
+        room.holds(held);
     }
     // From here on only what is swept counts.
-    room.swept(640 * MIB);
+    room.holds(held - 640 * MIB);
     assert!(!room.look(space(10 * GIB, free, taken)).is_full);
 }
 
 #[test]
 fn growth_in_small_steps_is_growth() {
-    let (mut free, mut taken) = (300 * MIB, 9 * GIB);
-    let mut room = room(10 * GIB, free, taken, 5 * GIB);
+    let (mut free, mut taken, mut held) = (300 * MIB, 9 * GIB, 5 * GIB);
+    let mut room = room(10 * GIB, free, taken, held);
     while !room.look(space(10 * GIB, free, taken)).is_full {
         assert!(free > 200 * MIB, "it grew on down to {free}");
-        (free, taken) = (free - MIB / 4, taken + MIB / 4);
-        room.applied(MIB / 4);
+        (free, taken, held) = (free - MIB / 4, taken + MIB / 4, held + MIB / 4);
+        room.holds(held);
     }
 }
 
@@ -96,18 +96,40 @@ fn growth_in_small_steps_is_growth() {
 fn a_file_that_grows_a_little_while_much_is_written_into_it_has_room_inside() {
     let (mut free, mut taken) = (250 * MIB, 9 * GIB);
     let mut room = room(10 * GIB, free, taken, 9 * GIB);
-    room.swept(3 * GIB);
+    room.holds(6 * GIB);
     for _ in 0..10 {
         // A little of what goes through it: redb's own pages.
-        room.applied(100 * MIB);
-        room.swept(100 * MIB);
+        room.holds(6 * GIB + 100 * MIB);
+        room.holds(6 * GIB);
         (free, taken) = (free - 2 * MIB, taken + 2 * MIB);
         assert!(!room.look(space(10 * GIB, free, taken)).is_full, "at {free}");
     }
     // All of it: there is none.
-    room.applied(16 * MIB);
+    room.holds(6 * GIB + 16 * MIB);
     (free, taken) = (free - 16 * MIB, taken + 16 * MIB);
     assert!(room.look(space(10 * GIB, free, taken)).is_full);
+}
+
+#[test]
+fn what_goes_through_it_for_years_takes_nothing_away() {
+    let full = space(10 * GIB, 400 * MIB, 9 * GIB);
+    let mut room = Room::new(512 * MIB, full, 9 * GIB);
+    room.holds(7 * GIB);
+    let before = room.look(full);
+    for _ in 0..100_000 {
+        room.holds(7 * GIB + 8 * MIB);
+        room.look(full);
+        room.holds(7 * GIB);
+    }
+    assert_eq!(room.look(full), before);
+}
+
+#[test]
+fn a_file_without_records_is_free_and_never_more_than_it_takes() {
+    let full = space(10 * GIB, 400 * MIB, 9 * GIB);
+    let mut room = Room::new(512 * MIB, full, 9 * GIB);
+    room.holds(0);
+    assert_eq!(room.look(full).available_bytes, 9 * GIB + 400 * MIB);
 }
 
 #[test]

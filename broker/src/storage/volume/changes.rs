@@ -37,7 +37,7 @@ pub(super) struct Changes<'a> {
     marks: Table<'a, &'static garbage::KeyBytes, ()>,
     copies: Table<'a, &'static aside::KeyBytes, &'static [u8]>,
     replicas: &'a mut BTreeMap<PartitionKey, Replica>,
-    garbage: &'a mut BTreeSet<(PartitionKey, u32)>,
+    garbage: &'a mut BTreeMap<(PartitionKey, u32), u64>,
     aside: &'a mut BTreeMap<(PartitionKey, u32), LogRow>,
     retired: &'a mut BTreeSet<PartitionKey>,
     packs: BTreeMap<PartitionKey, Pack>,
@@ -221,7 +221,7 @@ impl<'a> Changes<'a> {
             return Err(VolumeError::Order { key, what: "a cut below the log's start" });
         }
         self.flush(key)?;
-        let swept = self.garbage.range((key, 0)..=(key, u32::MAX)).map(|(_, number)| *number);
+        let swept = self.garbage.range((key, 0)..=(key, u32::MAX)).map(|((_, number), _)| *number);
         let copy = LogName { key, number: aside::next_number(self.copies_of(key).chain(swept)) };
         let log = LogName { key, number: self.replica(key).row.number };
         let (gone, kept) = batches::set_aside(&mut self.values, log, copy, to)?;
@@ -254,9 +254,9 @@ impl<'a> Changes<'a> {
 
     fn drop_copy(&mut self, copy: LogName) -> Result<(), VolumeError> {
         self.copies.remove(&aside::key(copy))?;
-        self.aside.remove(&(copy.key, copy.number));
+        let bytes = self.aside.remove(&(copy.key, copy.number)).map_or(0, |row| row.bytes);
         self.marks.insert(&garbage::encode(copy), ())?;
-        self.garbage.insert((copy.key, copy.number));
+        self.garbage.insert((copy.key, copy.number), bytes);
         Ok(())
     }
 
@@ -266,14 +266,14 @@ impl<'a> Changes<'a> {
         let replica = self.replica(key);
         let left = LogName { key, number: replica.row.number };
         replica.turns += 1;
-        let LogRow { uncertain, promised, append_time_ms, .. } = replica.row;
+        let LogRow { uncertain, promised, append_time_ms, bytes, .. } = replica.row;
         replica.row =
             LogRow { number: left.number + 1, uncertain, promised, append_time_ms, ..LogRow::default() };
         replica.producers = ProducerTable::default();
         replica.unnoted = Unnoted::default();
         replica.store_producers = true;
         self.marks.insert(&garbage::encode(left), ())?;
-        self.garbage.insert((left.key, left.number));
+        self.garbage.insert((left.key, left.number), bytes);
         Ok(())
     }
 

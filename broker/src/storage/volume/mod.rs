@@ -105,7 +105,8 @@ pub(super) struct Volume {
     pub(super) replicas: BTreeMap<PartitionKey, Replica>,
     pub(super) applied: Position,
     journal: [u8; 16],
-    garbage: BTreeSet<(PartitionKey, u32)>,
+    /// What waits to be swept, with its bytes; none for what an earlier process left.
+    garbage: BTreeMap<(PartitionKey, u32), u64>,
     /// Copies of what was given up, by the numbers of their logs.
     pub(super) aside: BTreeMap<(PartitionKey, u32), LogRow>,
     /// Logs whose start rose above what is deleted.
@@ -181,7 +182,7 @@ impl Volume {
             replicas: BTreeMap::new(),
             applied: Position::START,
             journal,
-            garbage: BTreeSet::new(),
+            garbage: BTreeMap::new(),
             aside: BTreeMap::new(),
             retired: BTreeSet::new(),
         })
@@ -228,27 +229,29 @@ impl Volume {
         !self.garbage.is_empty() || !self.retired.is_empty()
     }
 
-    /// Bytes of the batches that it holds.
-    pub(super) fn kept_bytes(&self) -> u64 {
+    /// Bytes of the batches in redb's file: those that count, those that are set aside, and those that wait to be swept.
+    pub(super) fn held_bytes(&self) -> u64 {
         let logs = self.replicas.values().map(|replica| replica.row.bytes);
-        logs.chain(self.aside.values().map(|row| row.bytes)).sum()
+        let aside = self.aside.values().map(|row| row.bytes);
+        logs.chain(aside).chain(self.garbage.values().copied()).sum()
     }
 
-    /// Deletes about 8 MB of what retention, resets and releases left, in one transaction. Gives the bytes.
-    pub(super) fn sweep(&mut self) -> Result<u64, VolumeError> {
+    /// Deletes about 8 MB of what retention, resets and releases left, in one transaction.
+    pub(super) fn sweep(&mut self) -> Result<(), VolumeError> {
         let transaction = self.begin()?;
-        let (mut left, mut swept_bytes) = (SWEEP_BYTES_MAX, 0);
+        let mut left = SWEEP_BYTES_MAX;
         {
             let mut values = transaction.open_table(batches::TABLE)?;
             let mut marks = transaction.open_table(garbage::TABLE)?;
-            while let Some(&(key, number)) = self.garbage.first().filter(|_| left > 0) {
+            while let Some(mut first) = self.garbage.first_entry().filter(|_| left > 0) {
+                let &(key, number) = first.key();
                 let log = LogName { key, number };
                 let swept = batches::sweep(&mut values, log, Offset(u64::MAX), Offset(u64::MAX), left)?;
                 left = left.saturating_sub(swept.bytes);
-                swept_bytes += swept.bytes;
+                *first.get_mut() = first.get().saturating_sub(swept.bytes);
                 if swept.finished {
                     marks.remove(&garbage::encode(log))?;
-                    self.garbage.pop_first();
+                    first.remove();
                 }
             }
             let mut rows = transaction.open_table(logs::TABLE)?;
@@ -257,7 +260,6 @@ impl Volume {
                 let LogRow { number, start, end, .. } = replica.row;
                 let swept = batches::sweep(&mut values, LogName { key, number }, start, end, left)?;
                 left = left.saturating_sub(swept.bytes);
-                swept_bytes += swept.bytes;
                 if swept.bytes > 0 {
                     replica.row.bytes = replica.row.bytes.saturating_sub(swept.bytes);
                     let name = partition_bytes(key);
@@ -273,7 +275,7 @@ impl Volume {
         } else {
             transaction.commit()?;
         }
-        Ok(swept_bytes)
+        Ok(())
     }
 
     /// Reads what lies behind each stored producers' table, so that it is the one at the log's end again, and notes for

@@ -92,12 +92,13 @@ impl View {
         Ok(())
     }
 
-    pub(in super::super) fn garbage(&self) -> Result<BTreeSet<(PartitionKey, u32)>, VolumeError> {
+    /// How many bytes they have is not known.
+    pub(in super::super) fn garbage(&self) -> Result<BTreeMap<(PartitionKey, u32), u64>, VolumeError> {
         let table = self.0.open_table(garbage::TABLE)?;
-        let mut found = BTreeSet::new();
+        let mut found = BTreeMap::new();
         for mark in table.iter()? {
             let log = garbage::decode(mark?.0.value());
-            found.insert((log.key, log.number));
+            found.insert((log.key, log.number), 0);
         }
         Ok(found)
     }
