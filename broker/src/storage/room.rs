@@ -60,7 +60,7 @@ impl Room {
     pub(super) fn new(reserve_bytes_max: u64, space: Space, held: u64) -> Self {
         // Pages are at worst half full. Where there is a margin for learning better, nothing is taken off for that.
         let has_margin = space.free >= reserve(reserve_bytes_max, space.total) / 2;
-        let pages = if has_margin { held } else { held.saturating_mul(2) };
+        let pages = if has_margin { held } else { held.saturating_mul(2).min(space.taken) };
         let lost = i128::from(pages) - with_surplus(held);
         let (taken, fullness) = (space.taken, Fullness::default());
         let mut room = Self { reserve_bytes_max, held, lost, taken, moved: 0, fullness };
