@@ -21,7 +21,9 @@ async fn a_volume_that_is_lost_is_learnt_again_from_the_others() {
     // Each in turn: at the end no record is on a volume that it was written to first.
     for ordinal in 0..3 {
         brokers.await_whole(TOPIC).await.unwrap();
-        let before = incarnation(&brokers, ordinal).unwrap();
+        // Statuses are written a little later than brokers answer.
+        let before =
+            wait::until("the Cluster names one", SOON, || incarnation(&brokers, ordinal).map(Some)).unwrap();
         brokers.lose_volumes(&[ordinal]).unwrap();
         brokers.await_pod(ordinal).unwrap();
         // Until its successor is known, all may seem to be well.

@@ -287,7 +287,7 @@ fn added((id, known): (TopicId, u32), topic: &Topic) -> Vec<PartitionKey> {
 
 /// Where what is kept begins, seen from who is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Start {
+enum LogStart {
     /// It was moved there, or is not known yet.
     MayBeAhead,
     /// Its log ends before: a person has accepted a loss. Going back would bring what nobody asked for.
@@ -497,7 +497,7 @@ impl Session {
             }
             Verdict::Sequence | Verdict::Refused | Verdict::Retry | Verdict::Unknown | Verdict::Missing => {
                 let mut position = self.positions.swap_remove(at);
-                if is_trimmed && self.find_start(&mut position).await == Start::IsBehind {
+                if is_trimmed && self.find_start(&mut position).await == LogStart::IsBehind {
                     return self.give_up(position, failure).await;
                 }
                 if !position.is_done() {
@@ -509,16 +509,16 @@ impl Session {
     }
 
     /// Retention was faster than who begins with what is kept. If it is not told where that is, the next refusal asks again.
-    async fn find_start(&self, position: &mut Position) -> Start {
+    async fn find_start(&self, position: &mut Position) -> LogStart {
         let (metadata, partition) = (&self.order.metadata, position.key.partition);
         let told = list_offsets(metadata, &self.order.topic, &[partition], None).await;
         let told = told.ok().and_then(|told| told.into_iter().find(|told| told.partition == partition));
         match told.filter(|told| told.error.is_none()) {
-            Some(told) if told.high_watermark < position.next => return Start::IsBehind,
+            Some(told) if told.high_watermark < position.next => return LogStart::IsBehind,
             Some(told) if told.log_start > position.next => position.move_start(told.log_start),
             Some(_) | None => {}
         }
-        Start::MayBeAhead
+        LogStart::MayBeAhead
     }
 
     async fn give_up(&mut self, position: Position, failure: Failure) -> Result<(), End> {
