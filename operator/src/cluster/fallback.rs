@@ -96,7 +96,8 @@ pub fn settle(
         Some(Finding::Proven(proven)) if *proven == wanted => Some(spec.template.clone()),
         // Of a version that knew other fields: no use.
         _ => noted(GOOD).and_then(|json| serde_json::from_str(&json).ok()),
-    }?;
+    };
+    let Some(good) = good else { return never_ran(finding, &wanted) };
     let came_up = match finding {
         Some(Finding::Proven(up) | Finding::CameUp(up)) if *up == wanted => Some(wanted.clone()),
         _ => noted(CAME_UP),
@@ -116,6 +117,13 @@ pub fn settle(
     spec.template = good;
     let message = format!("{why}; brokers keep the template before. Change the spec to try again");
     Some(Problem { reason: ROLLOUT_FAILED, message, stuck: true })
+}
+
+/// Of the first template of a Cluster: there is none to go back to, and it may still come up.
+fn never_ran(finding: Option<&Finding>, wanted: &str) -> Option<Problem> {
+    let Some(Finding::Failed(failed, why)) = finding else { return None };
+    let message = format!("{why}; no broker has run yet: change the spec, or mend what Kubernetes names");
+    (failed == wanted).then_some(Problem { reason: "NoBrokerCameUp", message, stuck: true })
 }
 
 #[cfg(test)]

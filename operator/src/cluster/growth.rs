@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
 
+use crate::cluster::refusal::Refusal;
 use crate::cluster::validate::Wanted;
 use crate::conditions::{Claim as Condition, Truth};
 
@@ -42,15 +43,6 @@ pub struct Volumes {
     pub pending: BTreeMap<u16, String>,
     /// The largest volume, as Kubernetes writes it.
     pub capacity: Option<String>,
-}
-
-/// Why volumes do not become as wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// One `CamelCase` word.
-    pub reason: &'static str,
-    /// What happened, and what to do.
-    pub message: String,
 }
 
 impl Refusal {

@@ -11,7 +11,7 @@ use fulmar_core::control::{BrokerState, BrokerView, View};
 use fulmar_crds::cluster::WhenScaled;
 use kube::ResourceExt as _;
 
-use crate::cluster::growth::Refusal;
+use crate::cluster::refusal::Refusal;
 use crate::cluster::scale::Scale;
 use crate::cluster::validate::Wanted;
 use crate::conditions::{Claim as Condition, Truth};

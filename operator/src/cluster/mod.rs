@@ -10,6 +10,7 @@ pub mod growth;
 pub mod leftovers;
 pub mod patience;
 pub mod refresh;
+pub mod refusal;
 pub mod remove;
 pub mod roll;
 pub mod scale;
@@ -30,7 +31,7 @@ pub(crate) mod fixture;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fulmar_core::control::{BrokerState, View};
+use fulmar_core::control::{BrokerState, TopicView, View};
 use fulmar_crds::Cluster;
 use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
@@ -326,6 +327,10 @@ impl Attendant {
         let (client, namespace) = (&self.context.client, &self.key.namespace);
         let (outcome, pod, done) = match &step {
             Step::Done | Step::Wait(_) => return Ok(Some(step)),
+            Step::Refuse(refusal) => {
+                self.story.tell(wanted.reference(), true, refusal.reason, refusal.message.clone());
+                return Ok(Some(step));
+            }
             Step::Evict(pod) => (remove::evict(client, namespace, pod).await, pod, "PodEvicted"),
             Step::Delete(pod) => (remove::delete(client, namespace, pod).await, pod, "PodDeleted"),
         };
@@ -347,9 +352,15 @@ impl Attendant {
     fn health(&self) -> Health {
         let Some(view) = self.view() else { return Health::default() };
         let serving = view.brokers.iter().filter(|broker| broker.state == BrokerState::Serving);
+        let topics = view.topics.iter();
+        let spares_none = |(_, topic): &(&String, &TopicView)| {
+            let is_there = !topic.partitions.is_empty();
+            is_there && topic.replication_factor > 1 && topic.ack_quorum == topic.replication_factor
+        };
         Health {
             settled: view.controller_epoch > 0 && view.waiting.is_none(),
             under_replicated: view.under_replicated,
+            unsparing: topics.filter(spares_none).map(|(name, _)| name.clone()).collect(),
             serving: serving.map(|broker| broker.ordinal.0).collect(),
         }
     }

@@ -14,8 +14,8 @@ use serde_json::json;
 use crate::api::{ApiError, call, find};
 use crate::cluster::Attendant;
 use crate::cluster::dereference::Seen;
-use crate::cluster::growth::Refusal;
 use crate::cluster::leftovers::{Leftovers, Look, Mark};
+use crate::cluster::refusal::Refusal;
 use crate::names::{ANNOTATION_EMPTY, FIELD_MANAGER};
 use crate::pods::Claim;
 

@@ -21,7 +21,7 @@ fn pod(ordinal: u16, revision: &str) -> BrokerPod {
 }
 
 fn healthy() -> Health {
-    Health { settled: true, under_replicated: 0, serving: [0, 1, 2].into() }
+    Health { settled: true, serving: [0, 1, 2].into(), ..Health::default() }
 }
 
 fn three(revision: &str) -> Vec<BrokerPod> {
@@ -71,4 +71,20 @@ fn a_broker_that_never_came_up_is_made_anew_at_once() {
     assert_eq!(next("new", 3, &pods, &health), Step::Delete(pods[2].clone()));
     // One that serves though it is not ready may hold what nobody else has.
     assert!(matches!(next("new", 3, &pods, &healthy()), Step::Wait(_)));
+}
+
+#[test]
+fn what_would_stop_programs_is_refused_and_says_who_would_be_stopped() {
+    let unsparing = vec!["payments".to_owned()];
+    let health = Health { unsparing, ..healthy() };
+    let Step::Refuse(refusal) = next("new", 3, &three("old"), &health) else { panic!("it is not refused") };
+    assert_eq!(refusal.reason, QUORUM_WOULD_BE_LOST);
+    assert!(refusal.message.contains("topic payments could not be published to"));
+    assert!(refusal.message.ends_with("kubectl delete pod orders-0"), "{}", refusal.message);
+    // Nothing is said while nothing is to be made anew, and who never came up goes all the same.
+    assert_eq!(next("new", 3, &three("new"), &health), Step::Done);
+    let mut pods = three("old");
+    pods[2].ready = false;
+    let away = Health { serving: [0, 1].into(), ..health };
+    assert_eq!(next("new", 3, &pods, &away), Step::Delete(pods[2].clone()));
 }

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 
 use crate::cluster::disks;
-use crate::cluster::growth::{Refusal, Volumes};
+use crate::cluster::growth::Volumes;
 use crate::cluster::leftovers::Leftovers;
+use crate::cluster::refusal::Refusal;
 use crate::cluster::roll::Step;
 use crate::cluster::scale::Scale;
 use crate::conditions::{Claim, Truth, conditions};
@@ -135,6 +136,17 @@ fn obstacle(facts: &Facts<'_>) -> Option<Problem> {
         }
         return waits("PodsNotRunning", format!("{}: {trouble}", pod.name));
     }
+    let is_there = |ordinal: &u16| facts.pods.iter().any(|pod| pod.ordinal == *ordinal);
+    let absent: Vec<String> =
+        (0..wanted).filter(|one| !is_there(one)).map(|one| facts.key.pod(one)).collect();
+    if facts.stateful_set.is_some() && !absent.is_empty() {
+        let message = format!(
+            "no such pod: {}; if it stays so, a quota or an admission policy may refuse it: kubectl describe statefulset {} says why",
+            absent.join(", "),
+            facts.key.child()
+        );
+        return waits("PodsMissing", message);
+    }
     let Some(view) = facts.view else {
         return waits("AwaitingBrokers", "the brokers were not asked yet".to_owned());
     };
@@ -186,10 +198,14 @@ fn ready(facts: &Facts<'_>) -> Claim {
     }
 }
 
-/// What keeps a volume from the size that is wanted, or from going, and needs a person.
+/// What is not done without a person, while everything serves: brokers are not made anew, a volume does not grow, or does not go.
 fn refusal<'a>(facts: &Facts<'a>) -> Option<&'a Refusal> {
-    let growth = facts.volumes.and_then(|volumes| volumes.refusal.as_ref());
-    growth.or_else(|| facts.leftovers.and_then(|leftovers| leftovers.refusal.as_ref()))
+    let roll = facts.roll.and_then(|step| match step {
+        Step::Refuse(refusal) => Some(refusal),
+        Step::Done | Step::Wait(_) | Step::Evict(_) | Step::Delete(_) => None,
+    });
+    let growth = || facts.volumes.and_then(|volumes| volumes.refusal.as_ref());
+    roll.or_else(growth).or_else(|| facts.leftovers.and_then(|leftovers| leftovers.refusal.as_ref()))
 }
 
 fn reconciling(facts: &Facts<'_>) -> Claim {
@@ -200,7 +216,7 @@ fn reconciling(facts: &Facts<'_>) -> Claim {
             Some(Step::Wait(_) | Step::Evict(_) | Step::Delete(_)) => {
                 Claim::new("Reconciling", true, "RollingOut", "brokers are made anew one after the other")
             }
-            Some(Step::Done) | None => changing(facts),
+            Some(Step::Done | Step::Refuse(_)) | None => changing(facts),
         },
     }
 }
@@ -407,8 +423,12 @@ fn rollout_complete(facts: &Facts<'_>) -> Claim {
         None => {
             Claim::new(name, Truth::Unknown, "NotLookedAt", "the pods were not compared with the template")
         }
+        Some(Step::Done) if !facts.pods.iter().any(|pod| pod.ready) => {
+            Claim::new(name, false, "Waiting", "no broker is Ready")
+        }
         Some(Step::Done) => Claim::new(name, true, "AsWanted", "every broker runs the wanted template"),
         Some(Step::Wait(why)) => Claim::new(name, false, "Waiting", why.clone()),
+        Some(Step::Refuse(refusal)) => Claim::new(name, false, refusal.reason, refusal.message.clone()),
         Some(Step::Evict(pod) | Step::Delete(pod)) => {
             Claim::new(name, false, "RollingOut", format!("{} is being made anew", pod.name))
         }

@@ -29,7 +29,7 @@ fn serving() -> View {
 }
 
 fn told(view: Option<&View>, change: impl FnOnce(&mut Facts<'_>)) -> ClusterStatus {
-    told_of(&cluster(|_| ()), &[], view, change)
+    told_of(&cluster(|_| ()), &pods(), view, change)
 }
 
 fn told_of(
@@ -176,7 +176,7 @@ fn a_volume_that_goes_is_told_and_one_that_may_not_go_needs_a_person() {
     let going = Leftovers { going: vec!["data-orders-4".to_owned()], ..Leftovers::default() };
     let told = |leftovers: &Leftovers| {
         let volumes = Volumes::default();
-        told_by(&cluster(|_| ()), (&[], &volumes, leftovers), Some(&serving()), |_| ())
+        told_by(&cluster(|_| ()), (&pods(), &volumes, leftovers), Some(&serving()), |_| ())
     };
     let status = told(&going);
     let message = "claims of removed brokers go: data-orders-4";
@@ -240,10 +240,18 @@ fn what_holds_up_a_scale_down_is_named() {
     );
 }
 
+fn pods() -> Vec<BrokerPod> {
+    (0..5).map(numbered).collect()
+}
+
 fn pod() -> BrokerPod {
+    numbered(0)
+}
+
+fn numbered(ordinal: u16) -> BrokerPod {
     BrokerPod {
-        ordinal: 0,
-        name: "orders-0".to_owned(),
+        ordinal,
+        name: format!("orders-{ordinal}"),
         uid: String::new(),
         created: None,
         address: None,
@@ -293,14 +301,44 @@ fn conditions_stand_in_a_fixed_order_and_the_same_facts_give_the_same_status() {
     );
     let mut again = cluster(|_| ());
     again.status = Some(first.clone());
-    assert_eq!(told_of(&again, &[], Some(&view), |_| ()), first);
+    assert_eq!(told_of(&again, &pods(), Some(&view), |_| ()), first);
+}
+
+#[test]
+fn pods_that_nobody_makes_are_named_with_where_to_look() {
+    let cluster = cluster(|_| ());
+    let status = told_of(&cluster, &pods()[..1], Some(&serving()), |facts| facts.roll = Some(&Step::Done));
+    let (truth, reason, message) = condition(&status, "Ready");
+    assert_eq!((truth, reason), ("False", "PodsMissing"));
+    assert!(
+        message.starts_with("no such pod: orders-1, orders-2; ")
+            && message.contains("describe statefulset orders")
+    );
+    assert_eq!(condition(&status, "RolloutComplete").0, "True");
+    let status = told_of(&cluster, &[], Some(&serving()), |facts| facts.roll = Some(&Step::Done));
+    assert_eq!(condition(&status, "RolloutComplete"), ("False", "Waiting", "no broker is Ready"));
+}
+
+#[test]
+fn a_roll_that_would_stop_programs_is_stalled_and_the_cluster_serves() {
+    let refusal = Refusal { reason: "QuorumWouldBeLost", message: "delete the pods yourself".to_owned() };
+    let step = Step::Refuse(refusal);
+    let status = told(Some(&serving()), |facts| facts.roll = Some(&step));
+    for kind in ["Stalled", "RolloutComplete"] {
+        let (truth, reason, message) = condition(&status, kind);
+        let wanted = if kind == "Stalled" { "True" } else { "False" };
+        assert_eq!((truth, reason, message), (wanted, "QuorumWouldBeLost", "delete the pods yourself"));
+    }
+    assert_eq!(condition(&status, "Ready").0, "True");
+    assert_eq!(condition(&status, "Reconciling").0, "False");
 }
 
 #[test]
 fn a_volume_that_cannot_grow_is_stalled_and_the_cluster_serves() {
     let refusal = Refusal { reason: "ClassCannotGrow", message: "set allowVolumeExpansion".to_owned() };
     let volumes = Volumes { refusal: Some(refusal), ..Volumes::default() };
-    let status = told_by(&cluster(|_| ()), (&[], &volumes, &Leftovers::default()), Some(&serving()), |_| ());
+    let status =
+        told_by(&cluster(|_| ()), (&pods(), &volumes, &Leftovers::default()), Some(&serving()), |_| ());
     assert_eq!(condition(&status, "Stalled"), ("True", "ClassCannotGrow", "set allowVolumeExpansion"));
     assert_eq!(condition(&status, "VolumesSized").1, "ClassCannotGrow");
     assert_eq!(condition(&status, "Ready").0, "True");
@@ -311,7 +349,8 @@ fn a_volume_that_cannot_grow_is_stalled_and_the_cluster_serves() {
 fn volumes_that_grow_are_being_reconciled_and_the_largest_is_told() {
     let growing = vec!["data-orders-0 has 10Gi of 20Gi: the volume grows".to_owned()];
     let volumes = Volumes { growing, capacity: Some("10Gi".to_owned()), ..Volumes::default() };
-    let status = told_by(&cluster(|_| ()), (&[], &volumes, &Leftovers::default()), Some(&serving()), |_| ());
+    let status =
+        told_by(&cluster(|_| ()), (&pods(), &volumes, &Leftovers::default()), Some(&serving()), |_| ());
     assert_eq!(condition(&status, "Reconciling").1, "VolumesGrow");
     assert_eq!(condition(&status, "VolumesSized").1, "Growing");
     assert_eq!(status.storage_capacity.as_deref(), Some("10Gi"));

@@ -1,4 +1,4 @@
-//! The budget: one broker may be missing at a time, so that a drain of nodes takes no partition below its quorum.
+//! The budget: one broker may be missing at a time, so that a drain of nodes takes no partition below its quorum that can spare a replica.
 
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
