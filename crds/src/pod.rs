@@ -60,6 +60,12 @@ pub struct PodTemplate {
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub image_pull_secrets: Vec<SecretName>,
 
+    /// As whom the brokers run. Absent: user, group and the group of the volume are 65532. Present: only what it names, and the rest
+    /// is left to the cluster: {} for OpenShift, which gives each namespace users of its own. In any case they are not root, and
+    /// write nowhere but on their volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<PodSecurity>,
+
     /// How many seconds a broker has to stop, from 30 to 3600. A broker that is told to stop hands its partitions over,
     /// which takes a few seconds, then serves as a follower until others hold all that it acknowledged; when this time
     /// is over it is killed.
@@ -77,9 +83,36 @@ impl Default for PodTemplate {
             tolerations: Vec::new(),
             priority_class_name: None,
             image_pull_secrets: Vec::new(),
+            security_context: None,
             termination_grace_period_seconds: termination_grace_period_seconds_default(),
         }
     }
+}
+
+/// As whom the brokers run.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSecurity {
+    /// The user, not root. Absent: the cluster chooses, or else the image, which says 65532.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub run_as_user: Option<i64>,
+
+    /// The first group. Absent: the cluster chooses, or else the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_147_483_647))]
+    pub run_as_group: Option<i64>,
+
+    /// The group that may read the certificates and write on the volume. Absent: the cluster chooses; where it does not, brokers
+    /// cannot read their certificates and do not start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_147_483_647))]
+    pub fs_group: Option<i64>,
+
+    /// Further groups, at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(range(min = 0, max = 2_147_483_647)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub supplemental_groups: Vec<i64>,
 }
 
 /// A taint that the pods tolerate.

@@ -96,7 +96,8 @@ spec: {hard: {pods: '2'}}
 ";
     let brokers = Brokers::apply("quota", &format!("{quota}{}", cluster(3))).unwrap();
     let said = brokers.await_reason("flc/orders", "Ready", "False", "PodsMissing").unwrap();
-    wait::until_so("the quota has let two brokers in", BACK_WITHIN, || Ok(uids(&brokers)?.len() == 2)).unwrap();
+    wait::until_so("the quota has let two brokers in", BACK_WITHIN, || Ok(uids(&brokers)?.len() == 2))
+        .unwrap();
     assert!(said.contains("kubectl describe statefulset orders"), "{said}");
     let described = brokers.kubectl(&["describe", "statefulset", "orders"]).unwrap();
     assert!(described.contains("exceeded quota: two"), "{described}");

@@ -197,8 +197,16 @@ impl Brokers {
         child.wait().unwrap()
     }
 
+    /// Gives it a signal. One that is stopped does nothing any more when this returns: its threads stop one after the other, on a
+    /// machine with much to do some a while after the call.
     pub fn signal(&self, ordinal: usize, signal_: rustix::process::Signal) {
-        signal(self.children[ordinal].as_ref().unwrap(), signal_);
+        use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
+        let child = self.children[ordinal].as_ref().unwrap();
+        signal(child, signal_);
+        if signal_ == Signal::STOP {
+            let all = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+            waitid(WaitId::Pid(pid(child)), all).unwrap();
+        }
     }
 
     /// Resident memory, in MiB; 0 where the system does not tell.
@@ -298,8 +306,11 @@ pub fn nobody_leads(status: &Status) -> bool {
 }
 
 fn signal(child: &Child, signal: rustix::process::Signal) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-    rustix::process::kill_process(pid, signal).unwrap();
+    rustix::process::kill_process(pid(child), signal).unwrap();
+}
+
+fn pid(child: &Child) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap()
 }
 
 impl Drop for Brokers {

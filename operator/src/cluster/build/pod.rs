@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use fulmar_crds::pod::{TaintEffect, TolerationOperator};
+use fulmar_crds::pod::{PodSecurity, TaintEffect, TolerationOperator};
 
 use crate::cluster::build::selector;
 use crate::cluster::validate::Wanted;
@@ -54,18 +54,7 @@ fn spec(wanted: &Wanted) -> PodSpec {
         // Variables of Services in the namespace (FULMAR_PORT, if one is called fulmar) would be taken for settings.
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(pod.termination_grace_period_seconds),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
-            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(security_context(wanted)),
         containers: vec![container(wanted)],
         volumes: Some(volumes(wanted)),
         topology_spread_constraints: Some(vec![
@@ -77,6 +66,27 @@ fn spec(wanted: &Wanted) -> PodSpec {
         priority_class_name: pod.priority_class_name.clone(),
         image_pull_secrets: image_pull_secrets(wanted),
         ..PodSpec::default()
+    }
+}
+
+fn security_context(wanted: &Wanted) -> PodSecurityContext {
+    let ours = || PodSecurity {
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        supplemental_groups: Vec::new(),
+    };
+    let PodSecurity { run_as_user, run_as_group, fs_group, supplemental_groups } =
+        wanted.settings.pod.security_context.clone().unwrap_or_else(ours);
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user,
+        run_as_group,
+        fs_group,
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        supplemental_groups: (!supplemental_groups.is_empty()).then_some(supplemental_groups),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        ..PodSecurityContext::default()
     }
 }
 
