@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use fulmar_core::control::Waiting;
 use fulmar_core::id::Ordinal;
 use serde_json::json;
@@ -321,9 +323,11 @@ fn pods_that_nobody_makes_are_named_with_where_to_look() {
 
 #[test]
 fn a_roll_that_would_stop_programs_is_stalled_and_the_cluster_serves() {
-    let refusal = Refusal { reason: "QuorumWouldBeLost", message: "delete the pods yourself".to_owned() };
-    let step = Step::Refuse(refusal);
-    let status = told(Some(&serving()), |facts| facts.roll = Some(&step));
+    static REFUSED: LazyLock<Step> = LazyLock::new(|| {
+        let message = "delete the pods yourself".to_owned();
+        Step::Refuse(Refusal { reason: "QuorumWouldBeLost", message })
+    });
+    let status = told(Some(&serving()), |facts| facts.roll = Some(&REFUSED));
     for kind in ["Stalled", "RolloutComplete"] {
         let (truth, reason, message) = condition(&status, kind);
         let wanted = if kind == "Stalled" { "True" } else { "False" };
