@@ -157,6 +157,47 @@ fn operator_of_named_namespaces_may_do_nothing_outside_of_them() {
 }
 
 #[test]
+fn who_views_edits_or_administers_a_namespace_does_the_same_with_its_clusters_and_topics() {
+    const READ: [&str; 3] = ["get", "list", "watch"];
+    const WRITE: [&str; 8] =
+        ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+    let environment = Environment::get().unwrap();
+    installation::ensure(environment).unwrap();
+    let team = Namespace::make(environment, "rights-team", &[]).unwrap();
+    // A status and a partition table are the operator's word: people read them.
+    let read: Vec<(Kind<'_>, &[&str])> =
+        ["clusters", "clusters/status", "clusters/scale", "topics", "topics/status", "partitiontables"]
+            .map(|kind| ((FULMAR, kind), &READ[..]))
+            .into();
+    let written: [(Kind<'_>, &[&str]); 3] = [
+        ((FULMAR, "clusters"), &WRITE),
+        ((FULMAR, "topics"), &WRITE),
+        ((FULMAR, "clusters/scale"), &["get", "update", "patch"]),
+    ];
+    let kinds: Vec<Kind<'_>> = all_kinds()
+        .into_iter()
+        .filter(|(group, _)| *group == FULMAR)
+        .chain([(FULMAR, "clusters/scale")])
+        .collect();
+    for role in ["view", "edit", "admin"] {
+        let account = format!("--serviceaccount={}:{role}", team.name);
+        let role_of = format!("--clusterrole={role}");
+        let bind = ["--namespace", &team.name, "create", "rolebinding", role, &role_of, &account];
+        environment.kubectl(&bind).unwrap();
+        let should = if role == "view" { read.clone() } else { [&read[..], &written].concat() };
+        let people = Account::new(&team.name, role);
+        // Kubernetes adds them up in a while.
+        wait::until_so(&format!("{role} may what it should"), SOON, || {
+            let may = people.may(environment, &kinds, Some(&team.name), None)?;
+            anyhow::ensure!(may == rights(&should), "{may:?}");
+            Ok(true)
+        })
+        .unwrap();
+        assert_same(role, &people.may(environment, &kinds, Some("default"), None).unwrap(), &Rights::new());
+    }
+}
+
+#[test]
 fn brokers_may_do_nothing() {
     let environment = Environment::get().unwrap();
     let brokers = Brokers::apply("rights", &cluster(1)).unwrap();

@@ -1,6 +1,6 @@
 //! What the tables hold as of the last commit, read whole when a volume is opened or inspected.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use fulmar_core::id::{PartitionKey, ReplicaId};
 use fulmar_core::partition::{ProducerTable, Promise};
