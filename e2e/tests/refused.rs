@@ -87,14 +87,14 @@ async fn an_image_that_never_comes_is_said_and_costs_a_cluster_that_serves_nothi
 
 #[test]
 fn a_quota_that_denies_a_pod_is_said_with_where_to_look() {
-    let quota = "
----
-apiVersion: v1
-kind: ResourceQuota
-metadata: {name: two}
-spec: {hard: {pods: '2'}}
-";
-    let brokers = Brokers::apply("quota", &format!("{quota}{}", cluster(3))).unwrap();
+    let quota = "{apiVersion: v1, kind: ResourceQuota, metadata: {name: two}, spec: {hard: {pods: '2'}}}";
+    let brokers = Brokers::apply("quota", quota).unwrap();
+    // Until it was counted for the first time, it denies nothing.
+    wait::until_so("the quota holds", BACK_WITHIN, || {
+        Ok(brokers.get("resourcequota/two")?["status"]["hard"]["pods"] == "2")
+    })
+    .unwrap();
+    Environment::get().unwrap().apply(brokers.namespace(), &cluster(3)).unwrap();
     let said = brokers.await_reason("flc/orders", "Ready", "False", "PodsMissing").unwrap();
     wait::until_so("the quota has let two brokers in", BACK_WITHIN, || Ok(uids(&brokers)?.len() == 2))
         .unwrap();
