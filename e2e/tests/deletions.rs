@@ -17,7 +17,7 @@ const NOTES: &str = include_str!("../../charts/fulmar/templates/NOTES.txt");
 /// Each deletion policy; and claims that go with the Cluster.
 fn everything() -> String {
     let goes = cluster(3).replace("storage: {size: 1Gi}", "storage: {size: 1Gi, whenDeleted: Delete}");
-    let policies = ["Retain", "Delete", "DeleteIfEmpty"];
+    let policies = ["Retain", "Delete"];
     let topics = policies
         .map(|policy| topic(&policy.to_lowercase(), 3, &format!("deletionPolicy: {policy}")))
         .concat();
@@ -25,7 +25,7 @@ fn everything() -> String {
 }
 
 fn await_all_ready(brokers: &Brokers) {
-    for object in ["flc/orders", "flt/retain", "flt/delete", "flt/deleteifempty"] {
+    for object in ["flc/orders", "flt/retain", "flt/delete"] {
         brokers.await_ready(object).unwrap();
     }
 }
@@ -88,12 +88,10 @@ fn delete_without_operator(brokers: &Brokers, patch: &str) -> anyhow::Result<()>
     wait::until_so("what needs no operator is gone", GONE_WITHIN, || {
         let found = brokers.kubectl(&["get", "flc,flt,pods", "-o", "name"])?;
         let topics: Vec<&str> = found.lines().collect();
-        anyhow::ensure!(topics == ["topic.fulmar.dev/delete", "topic.fulmar.dev/deleteifempty"], "{found}");
+        anyhow::ensure!(topics == ["topic.fulmar.dev/delete"], "{found}");
         Ok(true)
     })?;
-    for name in ["delete", "deleteifempty"] {
-        brokers.kubectl(&["patch", "flt", name, "--type=merge", "-p", patch])?;
-    }
+    brokers.kubectl(&["patch", "flt", "delete", "--type=merge", "-p", patch])?;
     let timeout = format!("--timeout={}s", GONE_WITHIN.as_secs());
     brokers.kubectl(&["delete", "namespace", brokers.namespace(), &timeout])?;
     println!("without an operator all is gone after {:?}", began.elapsed());

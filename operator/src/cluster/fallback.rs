@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use sha2::{Digest as _, Sha256};
 
 use crate::certificates::hexadecimal;
+use crate::cluster::roll::Step;
 use crate::cluster::status::{Problem, ROLLOUT_FAILED};
 use crate::pods::BrokerPod;
 
@@ -72,6 +73,14 @@ pub fn find(
     Some(Finding::Failed(template.to_owned(), why))
 }
 
+/// What the first step of a roll says of the template before: every broker is Ready with it, or none would be taken. A change may
+/// come before that was seen otherwise.
+pub fn outlived(step: &Step, pods: &[BrokerPod], replaced: Option<&PodTemplateSpec>) -> Option<Finding> {
+    let Step::Evict(first) = step else { return None };
+    let is_first = pods.iter().all(|pod| pod.revision == first.revision);
+    is_first.then_some(Finding::Proven(name(replaced?)))
+}
+
 /// Why this pod, which is not Ready, will never be; `None`: it has time left.
 fn overdue(pod: &BrokerPod, now: Timestamp) -> Option<String> {
     // One that was Ready before has its time anew.
@@ -83,17 +92,21 @@ fn overdue(pod: &BrokerPod, now: Timestamp) -> Option<String> {
 }
 
 /// Puts into `set`, which is as wanted, the template to be used, and what is to be remembered; gives back what a person should
-/// know. `live` is the set as it is.
+/// know. `live` is the set as it is, `replaced` the template before, of which the finding may speak.
 pub fn settle(
     set: &mut StatefulSet,
     live: Option<&StatefulSet>,
     finding: Option<&Finding>,
+    replaced: Option<&PodTemplateSpec>,
 ) -> Option<Problem> {
     let noted = |key: &str| live?.metadata.annotations.as_ref()?.get(key).cloned();
     let spec = set.spec.as_mut()?;
     let wanted = name(&spec.template);
     let good = match finding {
         Some(Finding::Proven(proven)) if *proven == wanted => Some(spec.template.clone()),
+        Some(Finding::Proven(proven)) if replaced.is_some_and(|one| *proven == name(one)) => {
+            replaced.cloned()
+        }
         // Of a version that knew other fields: no use.
         _ => noted(GOOD).and_then(|json| serde_json::from_str(&json).ok()),
     };

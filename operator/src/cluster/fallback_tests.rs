@@ -21,7 +21,7 @@ fn pass(
     finding: Option<&Finding>,
 ) -> (StatefulSet, Option<Problem>) {
     let mut next = set(image);
-    let problem = settle(&mut next, live, finding);
+    let problem = settle(&mut next, live, finding, None);
     (next, problem)
 }
 
@@ -68,6 +68,25 @@ fn a_template_whose_first_broker_is_not_ready_in_time_gives_way_to_the_one_befor
     assert!(problem.is_none());
     assert_eq!(template(&three), template(&set("broker:3")));
     assert!(!three.metadata.annotations.as_ref().unwrap().contains_key(REJECTED));
+}
+
+#[test]
+fn a_template_that_is_followed_by_another_before_it_was_noted_is_the_one_to_go_back_to() {
+    let (one, _) = pass("broker:1", None, None);
+    let (mut two, _) = pass("broker:2", Some(&one), None);
+    let pods: Vec<BrokerPod> = (0..3).map(|ordinal| pod(ordinal, "one", true, None)).collect();
+    let step = Step::Evict(pods[0].clone());
+    let proven = outlived(&step, &pods, Some(template(&one)));
+    assert_eq!(proven, Some(Finding::Proven(name(template(&one)))));
+    let live = two.clone();
+    assert!(settle(&mut two, Some(&live), proven.as_ref(), Some(template(&one))).is_none());
+    // Later steps say nothing of it.
+    let mixed = [pod(0, "two", true, None), pods[1].clone(), pods[2].clone()];
+    assert_eq!(outlived(&Step::Evict(pods[1].clone()), &mixed, Some(template(&one))), None);
+    let failed = Finding::Failed(name(template(&two)), "ImagePullBackOff".to_owned());
+    let (back, problem) = pass("broker:2", Some(&two), Some(&failed));
+    assert_eq!(template(&back), template(&one));
+    assert_eq!(problem.unwrap().reason, "RolloutFailed");
 }
 
 #[test]

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 use fulmar_core::control::{BrokerState, TopicView, View};
 use fulmar_crds::Cluster;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::{Resource as _, ResourceExt as _};
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -121,9 +122,10 @@ pub struct Attendant {
     released: Memory,
     /// The brokers' set was found as it should be in this pass: what the watch tells of it is not of an older template.
     template_in_place: bool,
-    /// The template that is in place, by name, and what the last roll found out about it.
-    template: String,
+    /// The template that is in place, what the last roll found out about it, and the one that this process replaced by it.
+    template: PodTemplateSpec,
     finding: Option<Finding>,
+    replaced: Option<PodTemplateSpec>,
     /// How many Topics the last pass looked at.
     topics: usize,
 }
@@ -159,7 +161,8 @@ impl Attendant {
             volumes: Memory::default(),
             released: Memory::default(),
             template_in_place: false,
-            template: String::new(),
+            template: PodTemplateSpec::default(),
+            replaced: None,
             finding: None,
             topics: 0,
         }
@@ -323,7 +326,8 @@ impl Attendant {
             return Ok(Some(step));
         }
         let (rolled, brokers, now) = (step == Step::Done, scale.brokers(), Timestamp::now());
-        self.finding = fallback::find(&self.template, &revision, rolled, brokers, pods, now);
+        let found = fallback::find(&fallback::name(&self.template), &revision, rolled, brokers, pods, now);
+        self.finding = found.or_else(|| fallback::outlived(&step, pods, self.replaced.as_ref()));
         let (client, namespace) = (&self.context.client, &self.key.namespace);
         let (outcome, pod, done) = match &step {
             Step::Done | Step::Wait(_) => return Ok(Some(step)),
