@@ -33,7 +33,8 @@ async fn a_roll_that_would_stop_programs_is_left_to_a_person() {
     let advice = brokers.await_reason("flc/orders", "Stalled", "True", "QuorumWouldBeLost").unwrap();
     assert!(advice.contains("topic all-three could not be published to"), "{advice}");
     assert_eq!(brokers.condition("flc/orders", "RolloutComplete").unwrap().unwrap().1, "QuorumWouldBeLost");
-    assert!(brokers.events("QuorumWouldBeLost").unwrap().1 > 0);
+    wait::until_so("an Event tells it", BACK_WITHIN, || Ok(brokers.events("QuorumWouldBeLost")?.1 > 0))
+        .unwrap();
     brokers.await_ready("flc/orders").unwrap();
     assert_eq!(uids(&brokers).unwrap(), before);
     let producer = producer(&brokers.client(0).await.unwrap(), "all-three").await.unwrap();
