@@ -6,11 +6,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use fulmar_client::Record;
 use fulmar_e2e::brokers::{Brokers, SOON, cluster, topic};
+use fulmar_e2e::clients::producer;
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::records::Acknowledged;
 use fulmar_e2e::wait;
 use fulmar_proto::internal::v1::control_client::ControlClient;
+use serde_json::json;
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
@@ -218,4 +221,42 @@ impl Pod {
             is_stopping: !pod["metadata"]["deletionTimestamp"].is_null(),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_run_where_and_as_whom_a_cluster_says() {
+    let pod = "
+  pod:
+    labels: {team: shop}
+    annotations: {example.com/note: a note}
+    nodeSelector: {kubernetes.io/os: linux}
+    tolerations: [{key: dedicated, operator: Equal, value: fulmar, effect: NoSchedule}]
+    imagePullSecrets: [{name: registry}]
+    securityContext: {runAsUser: 10001, runAsGroup: 10002, fsGroup: 10003, supplementalGroups: [10004]}
+    terminationGracePeriodSeconds: 60
+";
+    let brokers =
+        Brokers::apply("pods", &(cluster(1).trim_end().to_owned() + pod + &topic("events", 1, ""))).unwrap();
+    brokers.await_ready("flt/events").unwrap();
+    let live = brokers.get(&format!("pod/{}", Brokers::pod(0))).unwrap();
+    let (metadata, spec) = (&live["metadata"], &live["spec"]);
+    assert_eq!(metadata["labels"]["team"], "shop");
+    assert_eq!(metadata["annotations"]["example.com/note"], "a note");
+    assert_eq!(spec["nodeSelector"], json!({"kubernetes.io/os": "linux"}));
+    let tolerated = spec["tolerations"].as_array().unwrap();
+    assert!(
+        tolerated.iter().any(|one| one["key"] == "dedicated" && one["value"] == "fulmar"),
+        "{tolerated:?}"
+    );
+    assert_eq!(spec["imagePullSecrets"], json!([{"name": "registry"}]));
+    assert_eq!(spec["terminationGracePeriodSeconds"], 60);
+    let who = &spec["securityContext"];
+    assert_eq!(
+        (&who["runAsUser"], &who["runAsGroup"], &who["fsGroup"]),
+        (&json!(10001), &json!(10002), &json!(10003))
+    );
+    assert_eq!((&who["supplementalGroups"], &who["runAsNonRoot"]), (&json!([10004]), &json!(true)));
+    // As that user it reads its certificates, and writes on its volume.
+    let producer = producer(&brokers.client(0).await.unwrap(), "events").await.unwrap();
+    producer.publish(Record::new("kept")).await.unwrap();
 }
