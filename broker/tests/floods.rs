@@ -44,6 +44,9 @@ const TRIES: usize = 4;
 /// So long a flood lasts: longer than a handshake is waited for.
 const FLOOD: Duration = Duration::from_secs(8);
 
+/// And so many connections at least.
+const CONNECTIONS: u64 = 2_000;
+
 /// The `--memory-limit` of these brokers, beyond which Kubernetes would kill them.
 const MEBIBYTES_MAX: u64 = 256;
 
@@ -198,7 +201,9 @@ async fn a_flood_of_garbage_and_half_open_connections_harms_nobody_and_leaves_no
         });
     let heartbeats = operators[0].heard.lock().heartbeats;
     let (began, mut resident, mut publishes) = (Instant::now(), 0, 0);
-    while began.elapsed() < FLOOD {
+    // On a slow machine it takes longer to be one.
+    while began.elapsed() < FLOOD || flood.times() < CONNECTIONS {
+        assert!(began.elapsed() < PATIENCE, "{} connections are no flood", flood.times());
         publish(&brokers, 0).await;
         publishes += 1;
         resident = resident.max(brokers.resident_mebibytes(0));
@@ -206,7 +211,6 @@ async fn a_flood_of_garbage_and_half_open_connections_harms_nobody_and_leaves_no
     eventually("a broker comes in", async || comes_in(&brokers).await.is_ok()).await;
     let took = began.elapsed();
     println!("{} connections in {took:?}: {publishes} publishes, {resident} MiB", flood.times());
-    assert!(flood.times() > 2_000, "{} connections are no flood", flood.times());
     drop(flood);
     assert!(resident < MEBIBYTES_MAX, "{resident} MiB");
     {
