@@ -60,7 +60,8 @@ pub struct PodTemplate {
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub image_pull_secrets: Vec<SecretName>,
 
-    /// As whom the brokers run. Absent: user, group and the group of the volume are 65532. Present: only what it names, and the rest
+    /// As whom the brokers run. For a Cluster that has volumes, change fsGroup together with runAsUser: files that the one before
+    /// wrote become the new one's only with their group. Absent: user, group and the group of the volume are 65532. Present: only what it names, and the rest
     /// is left to the cluster: {} for OpenShift, which gives each namespace users of its own. In any case they are not root, and
     /// write nowhere but on their volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,7 +99,7 @@ pub struct PodSecurity {
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub run_as_user: Option<i64>,
 
-    /// The first group. Absent: the cluster chooses, or else the image.
+    /// The first group. Absent: the cluster chooses, or else it is mostly 0, which grants nothing here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub run_as_group: Option<i64>,

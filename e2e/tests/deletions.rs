@@ -14,6 +14,9 @@ const GONE_WITHIN: Duration = Duration::from_mins(1);
 const PAGE: &str = include_str!("../../docs/operations.md");
 const NOTES: &str = include_str!("../../charts/fulmar/templates/NOTES.txt");
 
+/// All that a Cluster and its Topics become.
+const KINDS: &str = "flc,flt,partitiontables,sts,pods,svc,pdb,netpol,secrets,pvc";
+
 /// Each deletion policy; and claims that go with the Cluster.
 fn everything() -> String {
     let goes = cluster(3).replace("storage: {size: 1Gi}", "storage: {size: 1Gi, whenDeleted: Delete}");
@@ -33,12 +36,14 @@ fn await_all_ready(brokers: &Brokers) {
 fn await_nothing(brokers: &Brokers, since: Instant, what: &str) {
     let left = GONE_WITHIN.saturating_sub(since.elapsed());
     wait::until_so(&format!("nothing is left of {what}"), left, || {
-        let found = brokers.kubectl(&["get", "flc,flt,sts,pods,svc,pdb,secrets", "-o", "name"])?;
+        let found = brokers.kubectl(&["get", KINDS, "-o", "name"])?;
         anyhow::ensure!(found.trim().is_empty(), "{found}");
         Ok(true)
     })
     .unwrap();
-    println!("{what}: nothing is left after {:?}", since.elapsed());
+    let took = since.elapsed();
+    println!("{what}: nothing is left after {took:?}");
+    assert!(took <= GONE_WITHIN, "{what} took {took:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use fulmar_client::Record;
 use fulmar_e2e::brokers::{Brokers, cluster, topic};
 use fulmar_e2e::clients::producer;
@@ -96,12 +97,21 @@ fn a_quota_that_denies_a_pod_is_said_with_where_to_look() {
     })
     .unwrap();
     Environment::get().unwrap().apply(brokers.namespace(), &cluster(3)).unwrap();
-    let said = brokers.await_reason("flc/orders", "Ready", "False", "PodsMissing").unwrap();
     wait::until_so("the quota has let two brokers in", BACK_WITHIN, || Ok(uids(&brokers)?.len() == 2))
         .unwrap();
-    assert!(said.contains("kubectl describe statefulset orders"), "{said}");
-    let described = brokers.kubectl(&["describe", "statefulset", "orders"]).unwrap();
-    assert!(described.contains("exceeded quota: two"), "{described}");
+    wait::until_so("the third is said to be missing", BACK_WITHIN, || {
+        let (_, reason, said) = brokers.condition("flc/orders", "Ready")?.context("a condition")?;
+        anyhow::ensure!(
+            reason == "PodsMissing" && said.starts_with("no such pod: orders-2;"),
+            "{reason}: {said}"
+        );
+        Ok(said.contains("kubectl describe statefulset orders"))
+    })
+    .unwrap();
+    wait::until_so("Kubernetes says why where we said", BACK_WITHIN, || {
+        Ok(brokers.kubectl(&["describe", "statefulset", "orders"])?.contains("exceeded quota: two"))
+    })
+    .unwrap();
     brokers.kubectl(&["delete", "resourcequota", "two"]).unwrap();
     brokers.await_ready("flc/orders").unwrap();
 }

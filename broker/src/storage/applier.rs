@@ -180,7 +180,8 @@ impl Applier {
     }
 
     fn sweep(&mut self) -> Result<(), super::volume::VolumeError> {
-        self.volume.sweep()?;
+        let unknown = self.volume.sweep()?;
+        self.room.found(unknown);
         self.room.holds(self.volume.held_bytes());
         let stored = self.volume.replicas.iter().map(|(key, replica)| (*key, replica.row.bytes));
         self.shared.memory.lock().applied(0, stored);

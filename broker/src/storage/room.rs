@@ -74,6 +74,14 @@ impl Room {
         self.held = bytes;
     }
 
+    /// So many bytes are free that were neither counted as records nor as free.
+    pub(super) fn found(&mut self, bytes: u64) {
+        // No record takes less than its own bytes.
+        let least = -i128::from(self.held / SURPLUS);
+        self.lost = (self.lost - i128::from(bytes)).max(least.min(self.lost));
+        self.moved = self.moved.saturating_add(bytes);
+    }
+
     /// Looks again.
     pub(super) fn look(&mut self, space: Space) -> Fullness {
         let grown = space.taken.saturating_sub(self.taken);

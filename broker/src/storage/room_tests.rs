@@ -125,6 +125,18 @@ fn what_goes_through_it_for_years_takes_nothing_away() {
 }
 
 #[test]
+fn what_an_earlier_process_left_to_be_swept_is_room_once_it_is() {
+    let full = space(10 * GIB, 100 * MIB, 9 * GIB);
+    let mut room = Room::new(512 * MIB, full, 5 * GIB);
+    assert!(room.look(full).is_full);
+    room.found(3 * GIB);
+    assert!(!room.look(full).is_full);
+    // Never more than the file has.
+    room.found(9 * GIB);
+    assert_eq!(room.look(full).available_bytes, 4 * GIB + 100 * MIB);
+}
+
+#[test]
 fn a_file_without_records_is_free_and_never_more_than_it_takes() {
     let full = space(10 * GIB, 400 * MIB, 9 * GIB);
     let mut room = Room::new(512 * MIB, full, 9 * GIB);

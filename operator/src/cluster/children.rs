@@ -29,14 +29,10 @@ impl Attendant {
         let live = seen.stateful_set.as_deref();
         let made = stateful_set::as_made(wanted, live);
         let mut children = build(&made, certificates, scale.brokers(), epoch.max(stamped(seen)));
-        let given_up =
-            fallback::settle(&mut children.stateful_set, live, self.finding.as_ref(), self.replaced.as_ref());
-        let template =
+        let before = self.rolled_before.as_ref().map(|rolled| &rolled.template);
+        let given_up = fallback::settle(&mut children.stateful_set, live, self.finding.as_ref(), before);
+        self.template =
             children.stateful_set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
-        if template != self.template {
-            let before = std::mem::replace(&mut self.template, template);
-            self.replaced = before.spec.is_some().then_some(before);
-        }
         // Eight applies after each other: too much for the stack of everything that awaits them.
         let outcome = Box::pin(self.apply_children(wanted, seen, &children, epoch)).await;
         let outcome = match outcome {

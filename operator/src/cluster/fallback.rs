@@ -21,6 +21,9 @@ const TROUBLED_MAX: Duration = Duration::from_mins(5);
 /// Any other pod is given longer than its startup probe gives it: it may have much to recover.
 const READY_MAX: Duration = Duration::from_mins(15);
 
+/// The reason of the first template of a Cluster that brought up nobody.
+const NEVER_CAME_UP: &str = "NoBrokerCameUp";
+
 /// The annotation with the last template that all brokers were Ready with, as JSON.
 const GOOD: &str = "fulmar.dev/good-template";
 
@@ -73,12 +76,21 @@ pub fn find(
     Some(Finding::Failed(template.to_owned(), why))
 }
 
+/// A template as a roll found it in place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rolled {
+    /// What Kubernetes calls it.
+    pub revision: String,
+    /// The template.
+    pub template: PodTemplateSpec,
+}
+
 /// What the first step of a roll says of the template before: every broker is Ready with it, or none would be taken. A change may
 /// come before that was seen otherwise.
-pub fn outlived(step: &Step, pods: &[BrokerPod], replaced: Option<&PodTemplateSpec>) -> Option<Finding> {
-    let Step::Evict(first) = step else { return None };
-    let is_first = pods.iter().all(|pod| pod.revision == first.revision);
-    is_first.then_some(Finding::Proven(name(replaced?)))
+pub fn outlived(step: &Step, pods: &[BrokerPod], before: Option<&Rolled>) -> Option<Finding> {
+    let (Step::Evict(_), Some(before)) = (step, before) else { return None };
+    let is_first = pods.iter().all(|pod| pod.revision.as_ref() == Some(&before.revision));
+    is_first.then(|| Finding::Proven(name(&before.template)))
 }
 
 /// Why this pod, which is not Ready, will never be; `None`: it has time left.
@@ -92,25 +104,23 @@ fn overdue(pod: &BrokerPod, now: Timestamp) -> Option<String> {
 }
 
 /// Puts into `set`, which is as wanted, the template to be used, and what is to be remembered; gives back what a person should
-/// know. `live` is the set as it is, `replaced` the template before, of which the finding may speak.
+/// know. `live` is the set as it is, `before` the template before, of which the finding may speak.
 pub fn settle(
     set: &mut StatefulSet,
     live: Option<&StatefulSet>,
     finding: Option<&Finding>,
-    replaced: Option<&PodTemplateSpec>,
+    before: Option<&PodTemplateSpec>,
 ) -> Option<Problem> {
     let noted = |key: &str| live?.metadata.annotations.as_ref()?.get(key).cloned();
     let spec = set.spec.as_mut()?;
     let wanted = name(&spec.template);
     let good = match finding {
         Some(Finding::Proven(proven)) if *proven == wanted => Some(spec.template.clone()),
-        Some(Finding::Proven(proven)) if replaced.is_some_and(|one| *proven == name(one)) => {
-            replaced.cloned()
-        }
+        // Another one is wanted before it was noted.
+        Some(Finding::Proven(proven)) if before.is_some_and(|one| *proven == name(one)) => before.cloned(),
         // Of a version that knew other fields: no use.
         _ => noted(GOOD).and_then(|json| serde_json::from_str(&json).ok()),
     };
-    let Some(good) = good else { return never_ran(finding, &wanted) };
     let came_up = match finding {
         Some(Finding::Proven(up) | Finding::CameUp(up)) if *up == wanted => Some(wanted.clone()),
         _ => noted(CAME_UP),
@@ -119,24 +129,29 @@ pub fn settle(
         Some(Finding::Failed(failed, why)) if *failed == wanted => Some(why.clone()),
         _ => noted(BECAUSE).filter(|_| noted(REJECTED).as_ref() == Some(&wanted)),
     };
-    let works = name(&good) == wanted || came_up.as_ref() == Some(&wanted);
+    let works = good.as_ref().is_some_and(|good| name(good) == wanted) || came_up.as_ref() == Some(&wanted);
     let annotations = set.metadata.annotations.get_or_insert_default();
-    annotations
-        .insert(GOOD.to_owned(), serde_json::to_string(&good).expect("it was JSON, or became it just now"));
-    annotations.extend(came_up.map(|name| (CAME_UP.to_owned(), name)));
+    annotations.extend(good.as_ref().map(|good| {
+        (GOOD.to_owned(), serde_json::to_string(good).expect("it was JSON, or became it just now"))
+    }));
+    annotations.extend(came_up.clone().map(|name| (CAME_UP.to_owned(), name)));
     let why = failed.filter(|_| !works)?;
     annotations.insert(REJECTED.to_owned(), wanted);
     annotations.insert(BECAUSE.to_owned(), why.clone());
-    spec.template = good;
-    let message = format!("{why}; brokers keep the template before. Change the spec to try again");
-    Some(Problem { reason: ROLLOUT_FAILED, message, stuck: true })
-}
-
-/// Of the first template of a Cluster: there is none to go back to, and it may still come up.
-fn never_ran(finding: Option<&Finding>, wanted: &str) -> Option<Problem> {
-    let Some(Finding::Failed(failed, why)) = finding else { return None };
-    let message = format!("{why}; no broker has run yet: change the spec, or mend what Kubernetes names");
-    (failed == wanted).then_some(Problem { reason: "NoBrokerCameUp", message, stuck: true })
+    let (reason, rest) = match (good, came_up) {
+        (Some(good), _) => {
+            spec.template = good;
+            (ROLLOUT_FAILED, "brokers keep the template before. Change the spec to try again")
+        }
+        (None, Some(_)) => {
+            (ROLLOUT_FAILED, "no template is known that all brokers were Ready with: change the spec")
+        }
+        // It may still come up.
+        (None, None) => {
+            (NEVER_CAME_UP, "no broker has run yet: change the spec, or mend what Kubernetes names")
+        }
+    };
+    Some(Problem { reason, message: format!("{why}; {rest}"), stuck: true })
 }
 
 #[cfg(test)]

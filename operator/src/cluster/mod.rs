@@ -51,7 +51,7 @@ use crate::topic::claims::{Claimed, claims};
 use crate::topic::finalizer::{self, Keeper};
 
 use self::dereference::{Seen, dereference};
-use self::fallback::Finding;
+use self::fallback::{Finding, Rolled};
 use self::growth::{Memory, Volumes};
 use self::leftovers::{Leftovers, Look};
 use self::patience::{Mood, Patience};
@@ -122,10 +122,12 @@ pub struct Attendant {
     released: Memory,
     /// The brokers' set was found as it should be in this pass: what the watch tells of it is not of an older template.
     template_in_place: bool,
-    /// The template that is in place, what the last roll found out about it, and the one that this process replaced by it.
+    /// The template that is to be in place, and what the last roll found out about it.
     template: PodTemplateSpec,
     finding: Option<Finding>,
-    replaced: Option<PodTemplateSpec>,
+    /// The one that the roll last found in place, and the one before.
+    rolled: Option<Rolled>,
+    rolled_before: Option<Rolled>,
     /// How many Topics the last pass looked at.
     topics: usize,
 }
@@ -162,7 +164,8 @@ impl Attendant {
             released: Memory::default(),
             template_in_place: false,
             template: PodTemplateSpec::default(),
-            replaced: None,
+            rolled: None,
+            rolled_before: None,
             finding: None,
             topics: 0,
         }
@@ -319,6 +322,10 @@ impl Attendant {
         let Some(revision) = seen.stateful_set.as_deref().and_then(update_revision) else {
             return Ok(Some(Step::Wait("the template was not taken up yet".to_owned())));
         };
+        if self.template_in_place && self.rolled.as_ref().is_none_or(|rolled| rolled.revision != revision) {
+            let now = Rolled { revision: revision.clone(), template: self.template.clone() };
+            self.rolled_before = self.rolled.replace(now);
+        }
         let step = roll::next(&revision, scale.brokers(), pods, &self.health());
         if wanted.settings.paused {
             // What was found before a pause is found anew after it.
@@ -327,7 +334,7 @@ impl Attendant {
         }
         let (rolled, brokers, now) = (step == Step::Done, scale.brokers(), Timestamp::now());
         let found = fallback::find(&fallback::name(&self.template), &revision, rolled, brokers, pods, now);
-        self.finding = found.or_else(|| fallback::outlived(&step, pods, self.replaced.as_ref()));
+        self.finding = found.or_else(|| fallback::outlived(&step, pods, self.rolled_before.as_ref()));
         let (client, namespace) = (&self.context.client, &self.key.namespace);
         let (outcome, pod, done) = match &step {
             Step::Done | Step::Wait(_) => return Ok(Some(step)),

@@ -124,6 +124,10 @@ fn obstacle(facts: &Facts<'_>) -> Option<Problem> {
     }
     let waits = |reason, message| Some(Problem { reason, message, stuck: false });
     let wanted = facts.wanted?;
+    if let Some(halted) = facts.view.and_then(|view| view.waiting.as_ref()).filter(|one| one.halted) {
+        let message = halted.message.clone();
+        return Some(Problem { reason: halted.reason, message, stuck: true });
+    }
     if let Some(pod) = facts.pods.iter().find(|pod| pod.ordinal < wanted && pod.trouble.is_some()) {
         let trouble = pod.trouble.as_deref().unwrap_or_default();
         if let Some(class) = facts.volumes.and_then(|volumes| volumes.pending.get(&pod.ordinal)) {
@@ -136,10 +140,12 @@ fn obstacle(facts: &Facts<'_>) -> Option<Problem> {
         }
         return waits("PodsNotRunning", format!("{}: {trouble}", pod.name));
     }
+    // So many Kubernetes was asked for: a paused Cluster may want others.
+    let asked = facts.stateful_set.and_then(|set| set.spec.as_ref()?.replicas).unwrap_or(0);
+    let asked = u16::try_from(asked).unwrap_or(u16::MAX).min(wanted);
     let is_there = |ordinal: &u16| facts.pods.iter().any(|pod| pod.ordinal == *ordinal);
-    let absent: Vec<String> =
-        (0..wanted).filter(|one| !is_there(one)).map(|one| facts.key.pod(one)).collect();
-    if facts.stateful_set.is_some() && !absent.is_empty() {
+    let absent: Vec<String> = (0..asked).filter(|one| !is_there(one)).map(|one| facts.key.pod(one)).collect();
+    if !absent.is_empty() {
         let message = format!(
             "no such pod: {}; if it stays so, a quota or an admission policy may refuse it: kubectl describe statefulset {} says why",
             absent.join(", "),
@@ -151,11 +157,7 @@ fn obstacle(facts: &Facts<'_>) -> Option<Problem> {
         return waits("AwaitingBrokers", "the brokers were not asked yet".to_owned());
     };
     if let Some(waiting) = &view.waiting {
-        return Some(Problem {
-            reason: waiting.reason,
-            message: waiting.message.clone(),
-            stuck: waiting.halted,
-        });
+        return waits(waiting.reason, waiting.message.clone());
     }
     let missing: Vec<String> = (0..wanted)
         .filter(|ordinal| !view.brokers.iter().any(|one| one.ordinal.0 == *ordinal && serves(one)))

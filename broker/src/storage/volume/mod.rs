@@ -236,10 +236,11 @@ impl Volume {
         logs.chain(aside).chain(self.garbage.values().copied()).sum()
     }
 
-    /// Deletes about 8 MB of what retention, resets and releases left, in one transaction.
-    pub(super) fn sweep(&mut self) -> Result<(), VolumeError> {
+    /// Deletes about 8 MB of what retention, resets and releases left, in one transaction. Gives bytes that nobody knew of: what an
+    /// earlier process left.
+    pub(super) fn sweep(&mut self) -> Result<u64, VolumeError> {
         let transaction = self.begin()?;
-        let mut left = SWEEP_BYTES_MAX;
+        let (mut left, mut unknown) = (SWEEP_BYTES_MAX, 0);
         {
             let mut values = transaction.open_table(batches::TABLE)?;
             let mut marks = transaction.open_table(garbage::TABLE)?;
@@ -248,6 +249,7 @@ impl Volume {
                 let log = LogName { key, number };
                 let swept = batches::sweep(&mut values, log, Offset(u64::MAX), Offset(u64::MAX), left)?;
                 left = left.saturating_sub(swept.bytes);
+                unknown += swept.bytes.saturating_sub(*first.get());
                 *first.get_mut() = first.get().saturating_sub(swept.bytes);
                 if swept.finished {
                     marks.remove(&garbage::encode(log))?;
@@ -275,7 +277,7 @@ impl Volume {
         } else {
             transaction.commit()?;
         }
-        Ok(())
+        Ok(unknown)
     }
 
     /// Reads what lies behind each stored producers' table, so that it is the one at the log's end again, and notes for
