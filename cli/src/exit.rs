@@ -29,7 +29,7 @@ pub(crate) enum Failed {
 }
 
 impl Failed {
-    fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Self::ClosedPipe => 0,
             Self::Failure(_) => 1,

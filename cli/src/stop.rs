@@ -12,9 +12,6 @@ use crate::exit::Failed;
 /// What is dropped takes no time, but for one that cannot be.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The exit code of [`interrupted`].
-const INTERRUPTED: i32 = 1;
-
 /// Listens from when it is made.
 pub(crate) struct Stop {
     interrupt: Signal,
@@ -53,7 +50,7 @@ pub(crate) async fn unless_stopped(command: impl Future<Output = Result<(), Fail
     let last = tokio::spawn(async move {
         watched.asked(true).await;
         tokio::time::sleep(GRACE).await;
-        std::process::exit(INTERRUPTED);
+        std::process::exit(interrupted().code().into());
     });
     let outcome = tokio::select! {
         // A terminal tells kubectl, too: what comes of that is no outcome.

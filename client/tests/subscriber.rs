@@ -312,6 +312,26 @@ async fn what_is_heard_of_after_retention_has_passed_is_read_from_what_is_kept()
 }
 
 #[tokio::test]
+async fn who_waits_at_an_end_that_a_person_gave_up_is_told_and_not_moved_back() {
+    let (world, client) = world_with(0, 1).await;
+    world.add("orders.v2", 1, 9);
+    // Both wait at 9: one for what is oldest there, the other for what comes.
+    let subscribers =
+        [Start::Earliest, Start::Latest].map(|start| client.subscriber("orders.v2").start(start));
+    let mut waiting = Vec::new();
+    for subscriber in subscribers {
+        waiting.push(subscriber.build().await.unwrap());
+    }
+    world.lose("orders.v2", 0, 5);
+    client.producer("orders.v2").build().await.unwrap().publish(Record::new("after")).await.unwrap();
+    for subscriber in &mut waiting {
+        let told = tokio::time::timeout(PATIENCE, subscriber.next()).await.expect("it is told").unwrap();
+        let error = told.unwrap_err();
+        assert!(matches!(error, SubscribeError::OffsetOutOfRange { asked: 9, .. }), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_pattern_that_is_read_to_its_end_ends_for_a_topic_that_is_deleted_and_retained() {
     let (world, client) = world_with(20_000, 1).await;
     let subscriber = client.subscriber("orders.*").start(Start::Earliest).until_end();

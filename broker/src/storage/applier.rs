@@ -170,9 +170,7 @@ impl Applier {
         let before = self.volume.applied;
         let end = pending.end.unwrap_or(before);
         self.volume.apply(&pending.ops, end, &notes, closing)?;
-        self.room.holds(self.volume.held_bytes());
-        let stored = self.volume.replicas.iter().map(|(key, replica)| (*key, replica.row.bytes));
-        self.shared.memory.lock().applied(pending.last_id, stored);
+        self.tell(pending.last_id);
         self.shared.permits.add_permits(pending.permits);
         self.applied.release(before);
         self.committed = Instant::now();
@@ -182,10 +180,15 @@ impl Applier {
     fn sweep(&mut self) -> Result<(), super::volume::VolumeError> {
         let unknown = self.volume.sweep()?;
         self.room.found(unknown);
+        self.tell(0);
+        Ok(())
+    }
+
+    /// Says what redb's file holds now, and up to which operation (0: none but those that were told before).
+    fn tell(&mut self, last_id: u64) {
         self.room.holds(self.volume.held_bytes());
         let stored = self.volume.replicas.iter().map(|(key, replica)| (*key, replica.row.bytes));
-        self.shared.memory.lock().applied(0, stored);
-        Ok(())
+        self.shared.memory.lock().applied(last_id, stored);
     }
 
     /// Retention and a volume that was grown make room, whoever else writes there takes it.

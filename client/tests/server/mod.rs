@@ -214,6 +214,12 @@ impl World {
         topics.insert(name.to_owned(), Topic { id, mood: Mood::Well, logs });
     }
 
+    /// A person has accepted the loss of all that a partition had; it goes on there.
+    pub fn lose(&self, name: &str, partition: usize, end: u64) {
+        let mut topics = self.topics.lock().unwrap();
+        topics.get_mut(name).unwrap().logs[partition] = PartitionLog::at(end);
+    }
+
     pub fn set(&self, name: &str, mood: Mood) {
         self.topics.lock().unwrap().get_mut(name).unwrap().mood = mood;
     }
@@ -382,10 +388,14 @@ impl Broker {
             return Some(error(ErrorReason::UnknownTopic, "no such topic"));
         };
         let refusal = topic.refusal();
-        let is_trimmed = next < topic.logs[key.partition as usize].start;
+        let log = &topic.logs[key.partition as usize];
+        let kept = log.start..=log.end;
         drop(topics);
-        let trimmed = || is_trimmed.then(|| error(ErrorReason::OffsetOutOfRange, "retention has passed it"));
-        refusal.or_else(|| self.not_leader(key.partition)).or_else(trimmed)
+        let outside = || {
+            let message = format!("offsets {} to {} can be asked for now", kept.start(), kept.end());
+            (!kept.contains(&next)).then(|| error(ErrorReason::OffsetOutOfRange, &message))
+        };
+        refusal.or_else(|| self.not_leader(key.partition)).or_else(outside)
     }
 
     fn batches(&self, key: PartitionKey, next: &mut u64, credit: &mut u32) -> Vec<bytes::Bytes> {

@@ -72,9 +72,10 @@ pub(super) struct Move {
 }
 
 impl Moves {
-    /// Another tenure: what was under way is found in the table.
+    /// Another tenure: what was under way is found in the table. What people were told stands in no table, and its end is still
+    /// to be told to them.
     pub(super) fn forget(&mut self) {
-        *self = Self { is_stale: true, ..Self::default() };
+        *self = Self { is_stale: true, is_told: self.is_told, done: self.done, ..Self::default() };
     }
 
     /// Members of some partition are others now.

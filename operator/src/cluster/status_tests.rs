@@ -50,7 +50,12 @@ fn told_by(
     change: impl FnOnce(&mut Facts<'_>),
 ) -> ClusterStatus {
     let key = ClusterKey { namespace: "shop".to_owned(), name: "orders".to_owned() };
-    let set = serde_json::from_value(json!({"metadata": {}, "spec": {"replicas": 3, "selector": {}, "serviceName": "orders", "template": {}}, "status": {"replicas": 3}})).unwrap();
+    let set = serde_json::from_value(json!({
+        "metadata": {},
+        "spec": {"replicas": 3, "selector": {}, "serviceName": "orders", "template": {}},
+        "status": {"replicas": 3},
+    }))
+    .unwrap();
     let mut facts = Facts {
         key: &key,
         cluster,

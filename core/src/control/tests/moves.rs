@@ -289,6 +289,24 @@ fn another_tenure_goes_on_with_what_was_begun() {
 }
 
 #[test]
+fn the_end_of_moves_is_told_though_the_table_is_lost_before_the_plan_that_finds_none_left() {
+    let mut world = World::new(3, vec![wish("orders", 6)]);
+    world.run(2 * SECOND);
+    join(&mut world, 5);
+    run_until(&mut world, "the last move is done, and no plan has seen it", |world| {
+        world.told("MovingReplicas") && skew(&loads(world)) <= 1 && under_way(world) == 0
+    });
+    assert!(!world.told("ReplicasMoved"), "too late to lose anything");
+    world.ledger.clear();
+    world.show(&world.ledger.clone());
+    run_until(&mut world, "the table is rebuilt", |world| world.told("TableLost") && is_calm(world));
+    run_until(&mut world, "it is told", |world| world.told("ReplicasMoved"));
+    assert_eq!(world.events.iter().filter(|event| event.reason == "MovingReplicas").count(), 1);
+    let told = world.events.iter().find(|event| event.reason == "ReplicasMoved").unwrap();
+    assert!(!told.message.starts_with("0 replicas"), "{}", told.message);
+}
+
+#[test]
 fn below_the_floor_nothing_is_moved_and_nobody_may_go() {
     let mut world = World::new(4, vec![wish("orders", 6), wish("payments", 6)]);
     world.desired.topics[0].replication_factor = Some(4);
