@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use self::flow::{Answer, Flow};
 use self::queue::{Queue, Turn};
 use crate::api::{ApiError, call};
+use crate::conditions::is_true;
 use crate::metrics::Metrics;
 use crate::names::FIELD_MANAGER;
 
@@ -77,7 +78,7 @@ impl Statuses {
 
     /// Writes it when its turn comes, in the place of what was submitted for the same object before.
     pub fn submit(&self, write: Write) {
-        self.queue.lock().put(write);
+        self.queue.lock().put(write, Instant::now());
         self.submitted.notify_one();
     }
 
@@ -173,6 +174,17 @@ impl Write {
         match self {
             Self::Cluster(object) => (CLUSTER, object.namespace().unwrap_or_default(), object.name_any()),
             Self::Topic(object, _) => key_of_topic(object),
+        }
+    }
+
+    /// Of a Topic that has no status yet, and is on its way to be Ready.
+    fn is_first_word(&self) -> bool {
+        match self {
+            Self::Cluster(_) => false,
+            Self::Topic(object, status) => {
+                let is_new = object.status.as_ref().is_none_or(|before| before.conditions.is_empty());
+                is_new && is_true(&status.conditions, "Reconciling")
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Whose turn it is: the latest status of each object, one at a time, and never too soon after its last one.
+//! Whose turn it is: the latest status of each object, one at a time, never too soon after its last one, and what is worth most first.
 //!
 //! Owns the gaps between two writes of one object. No step goes over all objects: there may be ten thousand. Never: a clock.
 
@@ -18,12 +18,18 @@ pub(super) const GAP_MAX: Duration = Duration::from_secs(8);
 /// An object that was left alone for so many gaps starts anew.
 pub(super) const GAPS_OF_REST: u32 = 4;
 
+/// The first word on a new Topic that is not Ready yet lets others pass for so long: most are Ready before, and then take one write and not
+/// two. Whoever waits for one that is in trouble is told half a minute late, and only while the API server has no time for all.
+pub(super) const LETS_PASS: Duration = Duration::from_secs(30);
+
 /// What is to be written. It is bounded by the number of objects: each has at most one write that waits.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     objects: HashMap<Key, Object>,
     /// Objects whose turn it is: Clusters, then Topics in the order in which it came.
     order: VecDeque<Key>,
+    /// New Topics that let others pass, and until when, in the order in which they came. Some have gone on to `order`.
+    behind: VecDeque<(Instant, Key)>,
     /// Objects that were written, by the time when something becomes of that: their gap is over, or they are forgotten.
     times: BTreeSet<(Instant, Key)>,
 }
@@ -40,6 +46,8 @@ struct Object {
 enum Stand {
     /// In [`Queue::order`].
     Queued(Option<Written>),
+    /// In [`Queue::behind`].
+    Behind,
     /// Given out.
     UnderWay {
         before: Option<Written>,
@@ -88,18 +96,30 @@ pub(super) enum Turn {
 
 impl Queue {
     /// It is to be written, in the place of what waits for the same object.
-    pub(super) fn put(&mut self, write: Write) {
-        let key = write.key();
+    pub(super) fn put(&mut self, write: Write, now: Instant) {
+        let (key, lets_pass) = (write.key(), write.is_first_word());
         let Some(object) = self.objects.get_mut(&key) else {
-            self.objects.insert(key.clone(), Object { write: Some(write), stand: Stand::Queued(None) });
-            self.line_up(key);
+            let stand = if lets_pass { Stand::Behind } else { Stand::Queued(None) };
+            self.objects.insert(key.clone(), Object { write: Some(write), stand });
+            if lets_pass {
+                self.behind.push_back((now + LETS_PASS, key));
+            } else {
+                self.line_up(key);
+            }
             return;
         };
         object.write = Some(write);
-        if let Stand::Rested(written) = object.stand {
-            object.stand = Stand::Queued(Some(written));
-            self.times.remove(&(written.forgotten(), key.clone()));
-            self.line_up(key);
+        match object.stand {
+            Stand::Rested(written) => {
+                object.stand = Stand::Queued(Some(written));
+                self.times.remove(&(written.forgotten(), key.clone()));
+                self.line_up(key);
+            }
+            Stand::Behind if !lets_pass => {
+                object.stand = Stand::Queued(None);
+                self.line_up(key);
+            }
+            Stand::Behind | Stand::Queued(_) | Stand::UnderWay { .. } | Stand::Resting(_) => {}
         }
     }
 
@@ -115,9 +135,13 @@ impl Queue {
     /// The first whose gap is over.
     pub(super) fn turn(&mut self, now: Instant) -> Turn {
         self.pass(now);
-        while let Some(key) = self.order.pop_front() {
+        while let Some(key) = self.order.pop_front().or_else(|| Some(self.behind.pop_front()?.1)) {
             let Some(object) = self.objects.get_mut(&key) else { continue };
-            let Stand::Queued(before) = object.stand else { continue };
+            let before = match object.stand {
+                Stand::Queued(before) => before,
+                Stand::Behind => None,
+                Stand::UnderWay { .. } | Stand::Resting(_) | Stand::Rested(_) => continue,
+            };
             match (object.write.take(), before) {
                 (Some(write), before) => {
                     object.stand = Stand::UnderWay { before, withdrawn: false };
@@ -151,8 +175,16 @@ impl Queue {
         if key.0 == CLUSTER { self.order.push_front(key) } else { self.order.push_back(key) }
     }
 
-    /// Time has passed: gaps are over, and objects are forgotten.
+    /// Time has passed: gaps are over, objects are forgotten, and new ones have let others pass for long enough.
     fn pass(&mut self, now: Instant) {
+        while let Some((_, key)) = self.behind.pop_front_if(|(until, _)| *until <= now) {
+            if let Some(object) = self.objects.get_mut(&key)
+                && matches!(object.stand, Stand::Behind)
+            {
+                object.stand = Stand::Queued(None);
+                self.line_up(key);
+            }
+        }
         while self.times.first().is_some_and(|(time, _)| *time <= now) {
             let Some((_, key)) = self.times.pop_first() else { return };
             let Some(object) = self.objects.get_mut(&key) else { continue };
@@ -166,7 +198,7 @@ impl Queue {
                     self.times.insert((written.forgotten(), key));
                 }
                 Stand::Rested(_) => drop(self.objects.remove(&key)),
-                Stand::Queued(_) | Stand::UnderWay { .. } => {}
+                Stand::Queued(_) | Stand::Behind | Stand::UnderWay { .. } => {}
             }
         }
     }
