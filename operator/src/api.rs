@@ -1,15 +1,24 @@
 //! One call to the API server: its own timeout, and what can come of it.
 //!
-//! Owns the mapping from kube's errors to what callers decide by. Never: retries; the reconciling task comes again.
+//! Owns the mapping from kube's errors to what callers decide by, and that they say how long the API server asks to wait. Never: retries;
+//! the reconciling task comes again.
 
 use std::time::Duration;
 
+use axum::http::header::RETRY_AFTER;
+use axum::http::{Request, Response};
 use kube::Client;
+use kube::client::Body;
 use kube::core::Status;
+use kube::core::response::StatusDetails;
 use thiserror::Error;
 
 /// How long one call may take. A call that hangs longer is given up, and what came of it is unknown.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// No wish to wait is heeded for longer. API servers name 32 s at most (`maxRetryAfter` of apiserver's `dropped_requests_tracker.go`);
+/// whatever stands in front of one may name anything.
+const REST_MAX: Duration = Duration::from_mins(1);
 
 /// What came of a call that did not succeed.
 #[derive(Debug, Error)]
@@ -35,6 +44,8 @@ pub enum ApiError {
         what: &'static str,
         /// What the API server says.
         message: String,
+        /// How long it asks to wait, if it says so.
+        rest: Option<Duration>,
     },
     /// The API server refuses: trying again the same way gives the same.
     #[error("{what}: refused ({code} {reason}): {message}")]
@@ -69,13 +80,19 @@ impl ApiError {
         matches!(self, Self::Conflict { .. })
     }
 
+    /// How long the API server asks to wait before it is asked again.
+    pub fn rest(&self) -> Option<Duration> {
+        if let Self::NotNow { rest, .. } = self { *rest } else { None }
+    }
+
     fn from_status(what: &'static str, status: Status) -> Self {
+        let rest = rest(&status);
         let Status { code, reason, message, .. } = status;
         match code {
             404 => Self::NotFound { what },
             409 => Self::Conflict { what, message },
             // 410: a listing in parts took so long that its snapshot is gone.
-            410 | 429 => Self::NotNow { what, message },
+            410 | 429 => Self::NotNow { what, message, rest },
             // 500 may come after etcd took the write; server-side apply of an unknown field is a 500 too, and is shown.
             500.. => Self::OutcomeUnknown { what, message: format!("{code} {reason}: {message}") },
             _ => Self::Refused { what, code, reason, message },
@@ -114,6 +131,12 @@ pub async fn find<T>(
     }
 }
 
+/// How long a refusal asks to wait before the same is asked again, if it does.
+pub fn rest(refusal: &Status) -> Option<Duration> {
+    let seconds = refusal.details.as_ref()?.retry_after_seconds;
+    (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)).min(REST_MAX))
+}
+
 /// The client, from the pod's service account or, outside, from the kubeconfig.
 ///
 /// # Errors
@@ -125,5 +148,53 @@ pub async fn client() -> anyhow::Result<Client> {
     // Whoever calls tries again, later and with what is true then. Tries within a call would take a budget's refusal of an eviction, or an API
     // server that has no time, for a call of unknown outcome.
     config.default_retry = false;
-    Ok(Client::try_from(config)?)
+    Ok(attentive(Client::try_from(config)?))
 }
+
+/// The same client, whose errors say how long the API server asks to wait. It does so in a header, `Retry-After`, and mostly there alone: one
+/// that has too much to do (priority and fairness) answers with a plain sentence. kube's errors have the body and no header.
+pub(crate) fn attentive(client: Client) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let client = client.clone();
+        async move { with_rest(client.send(request).await?).await }
+    });
+    Client::new(service, namespace)
+}
+
+/// A refusal with what its header asks for in its body, too; every other answer as it is.
+async fn with_rest(answer: Response<Body>) -> kube::Result<Response<Body>> {
+    let Some(seconds) = retry_after(&answer) else { return Ok(answer) };
+    let (head, body) = answer.into_parts();
+    let body = body.collect_bytes().await?;
+    let mut refusal: Status = serde_json::from_slice(&body).unwrap_or_else(|_| {
+        let reason = head.status.canonical_reason().unwrap_or_default();
+        Status::failure(String::from_utf8_lossy(&body).trim(), reason)
+    });
+    refusal.code = head.status.as_u16();
+    refusal.details.get_or_insert_with(no_details).retry_after_seconds = seconds;
+    let body = serde_json::to_vec(&refusal).expect("a Status has texts and numbers");
+    Ok(Response::from_parts(head, Body::from(body)))
+}
+
+/// In seconds, as API servers give it; a date is nothing that they say.
+fn retry_after(answer: &Response<Body>) -> Option<u32> {
+    let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
+    answer.headers().get(RETRY_AFTER).filter(|_| is_refusal)?.to_str().ok()?.parse().ok()
+}
+
+fn no_details() -> StatusDetails {
+    let nothing = String::new;
+    StatusDetails {
+        name: nothing(),
+        group: nothing(),
+        kind: nothing(),
+        uid: nothing(),
+        causes: Vec::new(),
+        retry_after_seconds: 0,
+    }
+}
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

@@ -140,7 +140,10 @@ async fn attend(clusters: Arc<Clusters>, context: Context, key: ClusterKey, woke
                 tracing::warn!(cluster = %key, %error, "reconciling failed, trying again");
                 let pause = retry;
                 retry = (retry * 2).min(RETRY_MAX);
-                attendant.wait(&woken, Some(pause)).await;
+                // Nothing wakes it before: an API server that has too much to do is not asked again at every change.
+                let rest = error.rest().unwrap_or_default();
+                tokio::time::sleep(rest).await;
+                attendant.wait(&woken, Some(pause.saturating_sub(rest))).await;
                 continue;
             }
         };

@@ -2,6 +2,8 @@
 //!
 //! Owns the election and nothing that follows from it. A Lease does not fence: an operator that was paused may believe for
 //! a moment that it still holds it. What fences is the partition table's controllerEpoch, raised by compare-and-swap.
+//!
+//! An API server that asks to wait (429) is asked again all the same: whoever waited would lose the Lease, and an election costs more.
 
 use std::time::{Duration, Instant};
 

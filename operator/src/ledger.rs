@@ -17,7 +17,7 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions}
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 
-use crate::api::{ApiError, call};
+use crate::api::{ApiError, CALL_TIMEOUT, call};
 use crate::metrics::Metrics;
 use crate::names::{ClusterKey, FIELD_MANAGER};
 
@@ -129,9 +129,14 @@ impl Ledger for KubernetesLedger {
             // Without a resourceVersion the answer is as new as the question.
             let mut parameters = ListParams::default().labels(&labels.join(",")).limit(PAGE_OF_LIST);
             parameters.continue_token = from;
-            let list = call("load the partition table", self.api.list(&parameters))
-                .await
-                .map_err(|error| unread(&error))?;
+            let list = match call("load the partition table", self.api.list(&parameters)).await {
+                Ok(list) => list,
+                Err(error) => {
+                    // Whoever loads asks again in a second, and gives up a load that takes much longer than one call may.
+                    tokio::time::sleep(error.rest().unwrap_or_default().min(CALL_TIMEOUT)).await;
+                    return Err(unread(&error));
+                }
+            };
             from = list.metadata.continue_.filter(|token| !token.is_empty());
             for object in list.items {
                 documents.extend(from_object(&self.key, object)?);

@@ -63,5 +63,6 @@ fn what_came_of_a_timeout_is_not_known_and_a_conflict_is_certain() {
     assert!(matches!(unknown, LedgerError::OutcomeUnknown(_)));
     assert_eq!(ledger(ApiError::Conflict { what, message: String::new() }), LedgerError::Conflict);
     assert_eq!(ledger(ApiError::NotFound { what }), LedgerError::Conflict);
-    assert!(matches!(ledger(ApiError::NotNow { what, message: String::new() }), LedgerError::Unavailable(_)));
+    let not_now = ledger(ApiError::NotNow { what, message: String::new(), rest: None });
+    assert!(matches!(not_now, LedgerError::Unavailable(_)));
 }

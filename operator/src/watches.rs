@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use fulmar_crds::{Cluster, PartitionTable, Topic};
 
+use crate::api;
 use crate::cache::Cache;
 use crate::names::{BROKER, ClusterKey, LABEL_INSTANCE, LABEL_MANAGED_BY, LABEL_NAME, OPERATOR};
 
@@ -198,7 +199,8 @@ async fn follow_while_known<K>(
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                if std::mem::take(away) {
+                // That it is about to list says nothing of what comes of it.
+                if !matches!(event, watcher::Event::Init) && std::mem::take(away) {
                     tracing::info!(%kind, "watch is back");
                 }
                 take(event);
@@ -208,6 +210,10 @@ async fn follow_while_known<K>(
                     tracing::debug!(%kind, %error, "watch is still away");
                 } else {
                     tracing::info!(%kind, %error, "watch broke off, trying again");
+                }
+                // The watcher's own pause, 0.8 s to begin with and for ever after lists that fail, goes on meanwhile.
+                if let Some(rest) = rest_after(&error) {
+                    tokio::time::sleep(rest).await;
                 }
                 if is_gone_at_once(&error) {
                     return;
@@ -222,6 +228,20 @@ async fn follow_while_known<K>(
 fn is_gone_at_once(error: &watcher::Error) -> bool {
     let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else { return false };
     status.code == 410
+}
+
+/// How long the API server asks to wait before it is asked again.
+fn rest_after(error: &watcher::Error) -> Option<Duration> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(refusal))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(refusal))
+        | watcher::Error::WatchFailed(kube::Error::Api(refusal))
+        | watcher::Error::WatchError(refusal) => api::rest(refusal),
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => None,
+    }
 }
 
 fn key_of_object<K: ResourceExt>(object: &K) -> Option<ClusterKey> {

@@ -1,7 +1,9 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::time::Instant;
 
 use axum::body::Body;
+use axum::http::header::RETRY_AFTER;
 use axum::http::{Request, Response, StatusCode};
 use tokio::sync::mpsc;
 
@@ -74,4 +76,35 @@ async fn what_is_too_old_to_go_on_from_is_listed_anew_also_where_the_watch_is_re
         listed.expect("it is listed again").expect("the watch lives");
     }
     following.abort();
+}
+
+#[tokio::test]
+async fn what_the_api_server_has_no_time_for_is_not_asked_for_again_before_it_says() {
+    for is_list_refused in [true, false] {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            let answer = if is_watch || is_list_refused {
+                let _told = tell.send(Instant::now());
+                let answer =
+                    Response::builder().status(StatusCode::TOO_MANY_REQUESTS).header(RETRY_AFTER, "2");
+                answer.body(Body::from("Too many requests, please try again later."))
+            } else {
+                Response::builder()
+                    .body(Body::from(r#"{"metadata": {"resourceVersion": "41"}, "items": []}"#))
+            };
+            async { Ok::<_, Infallible>(answer.expect("a status, a header and a text")) }
+        });
+        let topics: Api<Topic> = Api::all(api::attentive(Client::new(service, "default")));
+        let following = tokio::spawn(async move { follow(topics, "", |_| ()).await });
+        let mut times = Vec::new();
+        for _ in 0..2 {
+            let asked = tokio::time::timeout(Duration::from_mins(1), told.recv()).await;
+            times.push(asked.expect("it is asked for").expect("the watch lives"));
+        }
+        following.abort();
+        // The watcher itself would come back after 0.8 s to 1.6 s.
+        let rest = times[1] - times[0];
+        assert!(rest >= Duration::from_secs(2), "list: {is_list_refused}, again after {rest:?}");
+    }
 }

@@ -104,6 +104,16 @@ pub enum ReconcileError {
     Issue(#[from] IssueError),
 }
 
+impl ReconcileError {
+    /// How long the API server asks to wait before it is asked again.
+    pub fn rest(&self) -> Option<Duration> {
+        match self {
+            Self::Api(error) => error.rest(),
+            Self::Issue(_) => None,
+        }
+    }
+}
+
 /// Looks after one Cluster.
 pub struct Attendant {
     context: Context,
