@@ -24,6 +24,7 @@ pub mod policies;
 pub mod proxy;
 pub mod records;
 pub mod remains;
+pub mod rests;
 pub mod rights;
 pub mod verdicts;
 pub mod volumes;

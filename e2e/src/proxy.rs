@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use axum::body::{Body, Bytes};
 use futures::StreamExt as _;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -28,6 +28,9 @@ use tokio::task::JoinHandle;
 
 /// The API server takes no larger request.
 const REQUEST_BYTES_MAX: usize = 3 << 20;
+
+/// What an API server with too much to do says, and nothing else.
+const TOO_MANY: &str = "Too many requests, please try again later.\n";
 
 /// What an operator asks for.
 #[derive(Debug, Clone)]
@@ -48,7 +51,8 @@ pub enum Treatment {
     Slowly(Duration),
     /// The same, but the answer breaks off after so many bytes. Of a watch, each time.
     Torn(usize),
-    /// It is not carried out: 429 Too Many Requests, to be tried again after so many seconds.
+    /// It is not carried out: 429 Too Many Requests, to be tried again after so many seconds. As an API server with too much to do says it:
+    /// in a plain sentence, with the seconds in the header alone.
     TooMany(u32),
     /// It is not carried out: 409 Conflict.
     Conflict,
@@ -86,7 +90,7 @@ struct Road {
 }
 
 impl Asked {
-    fn of(head: &http::request::Parts) -> Self {
+    pub(crate) fn of(head: &http::request::Parts) -> Self {
         let query = head.uri.query().unwrap_or_default().to_owned();
         Self { method: head.method.clone(), path: head.uri.path().to_owned(), query }
     }
@@ -99,6 +103,11 @@ impl Asked {
     /// Whether it is a watch. Each goes on from a version that was listed before.
     pub fn is_watch(&self) -> bool {
         self.query.split('&').any(|parameter| parameter == "watch=true")
+    }
+
+    /// All of it but the method: who asks for the same again names the same.
+    pub fn target(&self) -> String {
+        format!("{}?{}", self.path, self.query)
     }
 
     /// Whether it is about objects of this kind: `leases`, `events`, ….
@@ -217,7 +226,8 @@ impl Road {
                 answer
             }
             Treatment::TooMany(seconds) => {
-                let mut answer = refusal(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests")?;
+                let mut answer = answer(StatusCode::TOO_MANY_REQUESTS, TOO_MANY.to_owned())?;
+                answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
                 answer.headers_mut().insert(RETRY_AFTER, seconds.into());
                 Ok(answer)
             }
@@ -323,7 +333,7 @@ fn status(code: StatusCode, reason: &str) -> serde_json::Value {
 }
 
 /// Nothing that is kept behind these locks is ever half changed.
-fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -56,6 +56,8 @@ async fn what_is_refused_is_not_carried_out() {
         assert_eq!(answer.status(), code, "{treatment:?}");
         let after = answer.headers().get(RETRY_AFTER).map(|after| after.to_str().unwrap());
         assert_eq!(after, (code == 429).then_some("7"));
+        let is_status = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+        assert_eq!(is_status, code != 429, "an API server with too much to do makes no Status");
         assert!(unpoisoned(&log).is_empty());
     }
 }

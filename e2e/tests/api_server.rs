@@ -1,4 +1,5 @@
 //! Promise: on bad days of the API server, and wherever the operator dies, a Cluster becomes what it would have become; it takes longer.
+//! An API server that asks not to be asked again for a while is left alone so long.
 
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
@@ -14,6 +15,7 @@ use fulmar_e2e::environment::Environment;
 use fulmar_e2e::load::Load;
 use fulmar_e2e::operators::{LEASE_SECONDS, Operator};
 use fulmar_e2e::proxy::{Asked, Proxy, Treatment};
+use fulmar_e2e::rests::Rests;
 use fulmar_e2e::wait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -217,6 +219,8 @@ struct Day {
     weather: fn(&Asked, &mut StdRng) -> Treatment,
     /// Whether all watches are cut every second.
     is_cutting: bool,
+    /// Whether nothing may be read at the operator's start, and again, with all watches cut, when a Topic is changed.
+    is_closing: bool,
     lease_seconds: u16,
     /// From `kubectl apply` to Ready, and from a change of a Topic to Ready.
     ready_within: Duration,
@@ -225,16 +229,27 @@ struct Day {
 impl Day {
     const fn new(namespace: &'static str, weather: fn(&Asked, &mut StdRng) -> Treatment) -> Self {
         let ready_within = Duration::from_mins(2);
-        Self { namespace, weather, is_cutting: false, lease_seconds: LEASE_SECONDS, ready_within }
+        let (is_cutting, is_closing, lease_seconds) = (false, false, LEASE_SECONDS);
+        Self { namespace, weather, is_cutting, is_closing, lease_seconds, ready_within }
     }
 }
+
+/// For how long who reads is sent away on a day on which nothing may be read. Longer than the pause after which the watcher comes back by
+/// itself, 1.6 s at most after a list; API servers that stay busy name more and more of it, up to 32.
+const REST_SECONDS: u32 = 3;
+
+/// Nothing may be read until all that is known of Topics was asked for so often, as it was to be, and in vain.
+const ASKED_IN_VAIN: u32 = 3;
+
+/// Three rests, or the watcher's own pauses where they are longer.
+const ASKED_WITHIN: Duration = Duration::from_mins(1);
 
 /// One write of three.
 fn at_times(asked: &Asked, random: &mut StdRng, bad: Treatment) -> Treatment {
     if asked.is_write() && random.random_ratio(1, 3) { bad } else { Treatment::Pass }
 }
 
-const DAYS: [Day; 7] = [
+const DAYS: [Day; 8] = [
     Day::new("day-calm", |_, _| Treatment::Pass),
     Day {
         is_cutting: true,
@@ -249,6 +264,13 @@ const DAYS: [Day; 7] = [
         })
     },
     Day::new("day-busy", |asked, random| at_times(asked, random, Treatment::TooMany(1))),
+    Day {
+        is_closing: true,
+        ..Day::new("day-crowded", |asked, random| {
+            let is_bad = !asked.is_write() && random.random_ratio(1, 3);
+            if is_bad { Treatment::TooMany(1) } else { Treatment::Pass }
+        })
+    },
     Day::new("day-conflicts", |asked, random| at_times(asked, random, Treatment::Conflict)),
     Day::new("day-unanswered", |asked, random| at_times(asked, random, Treatment::Unanswered)),
     Day {
@@ -279,15 +301,25 @@ async fn spend(
 ) -> Result<Remains> {
     let seed = 23;
     let (random, weather) = (Mutex::new(StdRng::seed_from_u64(seed)), day.weather);
-    operator.proxy().let_it_be(move |asked| weather(asked, &mut random.lock().unwrap()));
+    let rests = Arc::new(Rests::new(REST_SECONDS));
+    let book = Arc::clone(&rests);
+    operator
+        .proxy()
+        .let_it_be(move |asked| book.treat(asked, || weather(asked, &mut random.lock().unwrap())));
     let _cutting = day.is_cutting.then(|| Cutting::start(operator.proxy()));
     let (starts, counted) = (operator.starts(), operator.proxy().counted());
     // It begins on such a day.
+    if day.is_closing {
+        rests.close();
+    }
     operator.start_anew(day.lease_seconds);
 
     let started = Instant::now();
     let yaml = cluster(1) + &topic("events", 1, "");
     let brokers = Brokers::apply_to_installed(environment, day.namespace, &yaml)?;
+    if day.is_closing {
+        open_at_last(&rests)?;
+    }
     for resource in ["flt/events", "flc/orders"] {
         brokers.await_condition(resource, "Ready", "True", day.ready_within)?;
     }
@@ -296,7 +328,14 @@ async fn spend(
     let client = brokers.client(0).await?;
     let load = Load::start(&client, &client, "events", 1, seed).await?;
     let changed = Instant::now();
+    if day.is_closing {
+        rests.close();
+        operator.proxy().cut_watches();
+    }
     environment.apply(day.namespace, &topic("events", 3, ""))?;
+    if day.is_closing {
+        open_at_last(&rests)?;
+    }
     brokers.await_condition("flt/events", "Ready", "True", day.ready_within)?;
     let grown = changed.elapsed();
     let remains = settled(&brokers, expected)?;
@@ -304,6 +343,7 @@ async fn spend(
     let longest = outcome.longest(0, changed, Instant::now());
     ensure!(longest < PUBLISHED_WITHIN, "a publish waited {longest:?}");
     outcome.acknowledged.compare(&client, "events").await?;
+    rests.check()?;
 
     let (requests, writes) = operator.proxy().counted();
     println!(
@@ -316,6 +356,17 @@ async fn spend(
     );
     ensure!(made + grown < day.ready_within, anyhow!("it took {made:?} and {grown:?}"));
     Ok(remains)
+}
+
+/// Lets everything be read again, once it was tried for a while.
+fn open_at_last(rests: &Rests) -> Result<()> {
+    let times = || rests.times("topics");
+    let tried = wait::until_so("all was asked for again and again", ASKED_WITHIN, || {
+        ensure!(times() >= ASKED_IN_VAIN, "{} times", times());
+        Ok(true)
+    });
+    rests.open();
+    tried
 }
 
 /// Cuts all watches every second, until it is dropped.
