@@ -1,5 +1,5 @@
 //! Promise: brokers are added and removed under load, and nothing that was acknowledged is lost: replicas move first, pods go last,
-//! volumes stay; what is turned back half-way returns, and an operator that dies meanwhile is missed by nobody.
+//! volumes stay; what is turned back half-way returns, and an operator or an API server that dies meanwhile is missed by nobody.
 
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
@@ -24,6 +24,14 @@ const BALLAST: u32 = 80;
 
 /// Some hundred moves, of which twelve or so go on at once, on a machine that does other things too.
 const MOVED_WITHIN: Duration = Duration::from_mins(6);
+
+/// While the API server is away so many more records of every partition are acknowledged, at 30 ms or more each: the operator loses its Lease,
+/// which holds three seconds, and another tenure goes on with the moves.
+const PUBLISHED_MEANWHILE: u64 = 100;
+
+/// A leader that was to hand over goes on by itself after five seconds, if nobody can write down the next one. A machine of two cores may
+/// stand still for a while.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(15);
 
 /// Half-way: so many decisions, of which a move takes three.
 const BEGUN: usize = 10;
@@ -78,6 +86,48 @@ fn await_begun(brokers: &Brokers, before: &[String]) {
     .unwrap();
 }
 
+/// The line of each partition in the table.
+fn entries(brokers: &Brokers) -> Result<Vec<String>> {
+    let tables = brokers.get("partitiontables")?;
+    let pages = tables["items"].as_array().context("a list of pages")?;
+    let lines = pages.iter().filter_map(|page| page["spec"]["lines"].as_array()).flatten();
+    let entries = lines.filter_map(Value::as_str).filter(|line| line.contains(" members="));
+    Ok(entries.map(str::to_owned).collect())
+}
+
+/// Whether one of its replicas is on its way: somebody learns, or the set before and the next one decide together.
+fn is_moving(entry: &str) -> bool {
+    entry.contains(" learners=") || entry.contains("]+")
+}
+
+/// How many replicas have come to brokers beyond the first three, of partitions with none on its way.
+fn arrived(entries: &[String]) -> usize {
+    let at_rest = entries.iter().filter(|entry| !is_moving(entry));
+    let members = at_rest.filter_map(|entry| entry.split_once(" members=")?.1.split(' ').next());
+    let replicas = members.flat_map(|set| set.split(['[', ',', ']']));
+    let ordinals = replicas.filter_map(|replica| replica.split_once(':')?.0.parse::<u32>().ok());
+    ordinals.filter(|ordinal| *ordinal >= 3).count()
+}
+
+/// While replicas are on their way the API server is killed, and comes back some seconds later. Gives when it was away, and how many
+/// replicas had arrived by then.
+async fn kill_api_server(brokers: &Brokers, load: &Load) -> (Instant, Instant, usize) {
+    wait::until_so("replicas are on their way", MOVED_WITHIN, || {
+        Ok(entries(brokers)?.iter().any(|entry| is_moving(entry)))
+    })
+    .unwrap();
+    let gone = Instant::now();
+    let away = Environment::get().unwrap().nodes().unwrap().without_api_server().unwrap();
+    load.await_more(PUBLISHED_MEANWHILE, SOON).await.unwrap();
+    let back = Instant::now();
+    // Dropping it returns when all of Kubernetes works again, and the table would be another by then.
+    let returning = std::thread::spawn(move || drop(away));
+    let found = wait::until("the table, as it was left", SOON, || entries(brokers).map(Some)).unwrap();
+    returning.join().unwrap();
+    println!("the API server was away for {:?}, {} replicas had arrived", back - gone, arrived(&found));
+    (gone, back, arrived(&found))
+}
+
 /// The highest broker that the table names.
 fn highest_named(brokers: &Brokers) -> Result<u32> {
     let tables = brokers.kubectl(&["get", "partitiontables", "-o", "yaml"])?;
@@ -118,6 +168,7 @@ async fn three_brokers_become_five_and_three_again_under_load() {
     let load = Load::start(&writing, &reading, TOPIC, PARTITIONS, 17).await.unwrap();
 
     let began = scale(&brokers, 5);
+    let (gone, back, before) = kill_api_server(&brokers, &load).await;
     // Some hundred small moves are over in seconds, and may be missed; what is told of them may not.
     wait::until_so("people see how far it is", MOVED_WITHIN, || {
         let operation = &brokers.get("flc/orders")?["status"]["operation"];
@@ -126,6 +177,8 @@ async fn three_brokers_become_five_and_three_again_under_load() {
     })
     .unwrap();
     await_spread(&brokers, 5);
+    let after = arrived(&entries(&brokers).unwrap());
+    assert!(before < after, "all {after} replicas had arrived before the API server died");
     for reason in ["MovingReplicas", "ReplicasMoved"] {
         wait::until_so("Events tell it", SOON, || Ok(brokers.events(reason)?.1 > 0)).unwrap();
     }
@@ -152,6 +205,13 @@ async fn three_brokers_become_five_and_three_again_under_load() {
     assert!(format!("{refused:#}").contains("below status.minReplicas 3"), "{refused:#}");
 
     let outcome = load.stop().await.unwrap();
+    for partition in 0..PARTITIONS {
+        let longest = outcome.longest(partition, gone, back);
+        assert!(
+            longest < PUBLISHED_WITHIN,
+            "without an API server a publish to {partition} waited {longest:?}"
+        );
+    }
     outcome.acknowledged.compare(&brokers.client(2).await.unwrap(), TOPIC).await.unwrap();
     println!("{} records acknowledged, none lost", outcome.acknowledged.count());
 }
