@@ -1,5 +1,5 @@
-//! Promise: a full volume refuses records and nothing else, and is over by itself when the volume grows, which it does while brokers
-//! run; where it cannot, a condition says why, and nothing stops.
+//! Promise: a full volume refuses records and nothing else, and is over by itself when retention makes room, or when the volume grows,
+//! which it does while brokers run; where it cannot, a condition says why, and nothing stops.
 
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
@@ -9,18 +9,30 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use fulmar_client::{Record, Start};
+use fulmar_client::{Client, Producer, Record, Start};
 use fulmar_e2e::brokers::{Brokers, READY_WITHIN, SOON, cluster, topic};
 use fulmar_e2e::clients::producer;
 use fulmar_e2e::wait;
 use fulmar_proto::v1::PublishRequest;
 use fulmar_proto::v1::pub_sub_client::PubSubClient;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 const TOPIC: &str = "events";
 
-/// Of 1 GiB a broker keeps an eighth: 128 MiB. It needs some to write its own files, full or not.
-const LEFT_BYTES: u64 = 64 << 20;
+/// Whose retention is made smaller.
+const BULK: &str = "bulk";
+
+/// Nearly half a MiB: a page of the broker's file takes it with what belongs to it.
+const LARGE_BYTES: usize = 500_000;
+
+/// A broker of 256 MiB has the last 64 MiB of records in memory, and retention leaves these. Of the others it lets so much go in one step
+/// that there is room beside a [`Filler`], and half as much again.
+const LARGE_RECORDS: usize = 400;
+
+/// Of 1 GiB a broker keeps an eighth free: 128 MiB; and takes records again where it has 160. It needs some of what is left to write its
+/// own files, full or not.
+const LEFT_BYTES: u64 = 96 << 20;
 
 /// A file that takes the room of a volume, until it is dropped.
 struct Filler(PathBuf);
@@ -73,14 +85,58 @@ fn claim_asks(brokers: &Brokers, ordinal: u32) -> Result<String> {
     brokers.kubectl(&["get", "pvc", &format!("data-{}", Brokers::pod(ordinal)), "-o", asks])
 }
 
-/// One publish by hand: the SDK would try again.
-async fn publish_once(brokers: &Brokers) -> Result<u64, Status> {
-    let address = brokers.pod_ip(0).map_err(|error| Status::unknown(error.to_string()))?;
-    let client = PubSubClient::connect(format!("http://{address}:50051")).await;
+/// `bytes` as JSON: a quantity in quotes, or null.
+fn set_retention(brokers: &Brokers, bytes: &str) {
+    let patch = format!(r#"{{"spec": {{"retention": {{"bytesPerPartition": {bytes}}}}}}}"#);
+    brokers.kubectl(&["patch", "flt/bulk", "--type=merge", "-p", &patch]).unwrap();
+}
+
+/// For publishes by hand: the SDK would try again.
+async fn by_hand(brokers: &Brokers) -> Result<PubSubClient<Channel>> {
+    let address = format!("http://{}:50051", brokers.pod_ip(0)?);
+    Ok(PubSubClient::connect(address).await?)
+}
+
+async fn publish_once(
+    client: &mut PubSubClient<Channel>,
+    topic: &str,
+    value: Vec<u8>,
+) -> Result<u64, Status> {
     let request =
-        PublishRequest { topic: TOPIC.to_owned(), value: "refused".into(), ..PublishRequest::default() };
-    let mut client = client.map_err(|error| Status::unknown(error.to_string()))?;
+        PublishRequest { topic: topic.to_owned(), value: value.into(), ..PublishRequest::default() };
     Ok(client.publish(request).await?.into_inner().offset)
+}
+
+/// Publishes [`LARGE_RECORDS`]; gives their offsets.
+async fn publish_bulk(client: &Client) -> Result<Vec<u64>> {
+    let publisher = producer(client, BULK).await?;
+    let mut waiting = Vec::new();
+    for _ in 0..LARGE_RECORDS {
+        waiting.push(publisher.send(Record::new(vec![0; LARGE_BYTES])).await?);
+    }
+    let mut offsets = Vec::new();
+    for delivery in waiting {
+        offsets.push(delivery.await?.offset);
+    }
+    Ok(offsets)
+}
+
+/// Publishes large records one after the other until one is refused; gives how many were taken.
+async fn refill(brokers: &Brokers) -> usize {
+    let mut client = by_hand(brokers).await.unwrap();
+    for taken in 0..LARGE_RECORDS {
+        if let Err(refusal) = publish_once(&mut client, BULK, vec![0; LARGE_BYTES]).await {
+            assert_disk_full(&refusal);
+            return taken;
+        }
+    }
+    panic!("retention let some of {LARGE_RECORDS} records go, and there is room for as many again");
+}
+
+fn assert_disk_full(refusal: &Status) {
+    assert_eq!(refusal.code(), Code::ResourceExhausted, "{refusal}");
+    assert!(String::from_utf8_lossy(refusal.details()).contains("DISK_FULL"), "{refusal:?}");
+    assert!(refusal.message().contains("the volume of broker 0"), "{refusal}");
 }
 
 async fn read_all(brokers: &Brokers) -> Result<Vec<String>> {
@@ -93,43 +149,93 @@ async fn read_all(brokers: &Brokers) -> Result<Vec<String>> {
     Ok(values)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_volume_refuses_records_is_read_and_takes_them_again_once_it_has_grown_without_a_restart() {
-    let one_replica = "replicationFactor: 1";
-    let brokers = Brokers::apply("volumes", &(on_disks(1) + &topic(TOPIC, 1, one_replica))).unwrap();
-    brokers.await_ready("flt/events").unwrap();
-    let client = brokers.client(0).await.unwrap();
-    let publisher = producer(&client, TOPIC).await.unwrap();
-    publisher.publish(Record::new("before")).await.unwrap();
-    let (pod, process) = (brokers.pod_uid(0).unwrap(), brokers.process(0).unwrap());
+/// Where the large records stand that are there.
+async fn bulk_offsets(brokers: &Brokers) -> Result<Vec<u64>> {
+    let client = brokers.client(0).await?;
+    let mut subscriber = client.subscriber(BULK).start(Start::Earliest).until_end().build().await?;
+    let mut offsets = Vec::new();
+    while let Some(message) = subscriber.next().await {
+        offsets.push(message?.offset);
+    }
+    Ok(offsets)
+}
 
-    let _filler = Filler::take(&brokers, 0).unwrap();
+/// Waits until the Cluster says that the volume is full: then publishing is refused, and what there is, is read.
+async fn await_full(brokers: &Brokers, there: &[&str]) {
     let message = brokers.await_reason("flc/orders", "DiskPressure", "True", "VolumesFull").unwrap();
     assert!(message.starts_with("orders-0 ("), "{message}");
     println!("DiskPressure: {message}");
-    let refusal = publish_once(&brokers).await.unwrap_err();
-    assert_eq!(refusal.code(), Code::ResourceExhausted);
-    assert!(refusal.message().contains("the volume of broker 0"), "{refusal}");
+    let mut client = by_hand(brokers).await.unwrap();
+    let refusal = publish_once(&mut client, TOPIC, b"refused".to_vec()).await.unwrap_err();
+    assert_disk_full(&refusal);
     println!("a publish is answered with {}", refusal.message());
-    assert_eq!(read_all(&brokers).await.unwrap(), ["before"]);
-    // The SDK tries on, and its record is there in the end.
-    let waiting = publisher.send(Record::new("patient")).await.unwrap();
+    assert_eq!(read_all(brokers).await.unwrap(), there);
+}
 
-    set_size(&brokers, "2Gi").unwrap();
+/// Waits until the Cluster says, in a condition and an Event, that the volume is not full any more.
+fn await_room(brokers: &Brokers) {
+    brokers.await_condition("flc/orders", "DiskPressure", "False", SOON).unwrap();
+    wait::until_so("Events tell that it was full, and that it is over", SOON, || {
+        let told = brokers.events("DiskPressure")?.0;
+        let is_told = |part: &str| told.iter().any(|note| note.contains(part));
+        ensure!(is_told("orders-0") && is_told("every volume has room again"), "{told:?}");
+        Ok(true)
+    })
+    .unwrap();
+}
+
+/// A Topic is to keep less: the oldest of its records go, and others come, in the very file that was full.
+async fn retention_makes_room(brokers: &Brokers, publisher: &Producer, bulk: &[u64]) {
+    assert_eq!(bulk_offsets(brokers).await.unwrap(), bulk, "read from the disk, most of it");
+    // The SDK tries on, and its record is there in the end.
+    let waiting = publisher.send(Record::new("after retention")).await.unwrap();
+    set_retention(brokers, "\"16Mi\"");
+    waiting.await.unwrap();
+    await_room(brokers);
+    assert_eq!(claim_asks(brokers, 0).unwrap(), "1Gi", "nothing has grown");
+    // From here on what is there stays, or the next ones would make room for themselves.
+    set_retention(brokers, "null");
+    brokers.await_ready("flt/bulk").unwrap();
+    let kept = bulk_offsets(brokers).await.unwrap();
+    println!("{} of {} large records are kept", kept.len(), bulk.len());
+    assert!(kept.len() < bulk.len() && bulk.ends_with(&kept), "{kept:?} of {bulk:?}");
+    println!("{} large records more were taken", refill(brokers).await);
+}
+
+async fn growth_makes_room(brokers: &Brokers, publisher: &Producer) {
+    let waiting = publisher.send(Record::new("after growth")).await.unwrap();
+    set_size(brokers, "2Gi").unwrap();
     brokers.await_condition("flc/orders", "VolumesSized", "True", READY_WITHIN).unwrap();
     waiting.await.unwrap();
     brokers.await_condition("flc/orders", "DiskPressure", "False", SOON).unwrap();
-    assert_eq!(read_all(&brokers).await.unwrap(), ["before", "patient"]);
-    assert_eq!(claim_asks(&brokers, 0).unwrap(), "2Gi");
-    assert_eq!(brokers.pod_uid(0).unwrap(), pod, "the pod was not made anew");
-    assert_eq!(brokers.process(0).unwrap(), process, "nor its process");
-    let told = brokers.events("DiskPressure").unwrap();
-    println!("Events: {told:?}");
-    assert!(told.0.iter().any(|note| note.contains("orders-0")), "{told:?}");
+    assert_eq!(claim_asks(brokers, 0).unwrap(), "2Gi");
 
     // What has grown cannot shrink, and says what there is.
-    let shrunk = set_size(&brokers, "1Gi").unwrap_err().to_string();
+    let shrunk = set_size(brokers, "1Gi").unwrap_err().to_string();
     assert!(shrunk.contains("volumes cannot shrink: spec.storage.size 1Gi is below 2Gi"), "{shrunk}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_volume_refuses_records_is_read_and_takes_them_again_after_retention_and_after_growth() {
+    let one_replica = "replicationFactor: 1";
+    let topics = topic(TOPIC, 1, one_replica) + &topic(BULK, 1, one_replica);
+    let brokers = Brokers::apply("volumes", &(on_disks(1) + &topics)).unwrap();
+    brokers.await_ready("flt/events").unwrap();
+    brokers.await_ready("flt/bulk").unwrap();
+    let client = brokers.client(0).await.unwrap();
+    let publisher = producer(&client, TOPIC).await.unwrap();
+    publisher.publish(Record::new("before")).await.unwrap();
+    let bulk = publish_bulk(&client).await.unwrap();
+    let (pod, process) = (brokers.pod_uid(0).unwrap(), brokers.process(0).unwrap());
+
+    let _filler = Filler::take(&brokers, 0).unwrap();
+    await_full(&brokers, &["before"]).await;
+    retention_makes_room(&brokers, &publisher, &bulk).await;
+    await_full(&brokers, &["before", "after retention"]).await;
+    growth_makes_room(&brokers, &publisher).await;
+    assert_eq!(read_all(&brokers).await.unwrap(), ["before", "after retention", "after growth"]);
+    assert_eq!(brokers.pod_uid(0).unwrap(), pod, "the pod was not made anew");
+    assert_eq!(brokers.process(0).unwrap(), process, "nor its process");
 
     // The set's template says 1Gi for ever; a broker that is added gets the size that is wanted.
     brokers.kubectl(&["scale", "flc/orders", "--replicas=2"]).unwrap();
