@@ -59,14 +59,24 @@ impl Brokers {
 
     /// Who leads each partition of a topic, by the decision of which epoch, as one broker says; only of those that serve.
     pub async fn leaders(&self, ordinal: u32, topic: &str) -> Result<BTreeMap<u32, (u32, String)>> {
-        let (_, channel) = self.channel(ordinal).await?;
-        let question = DescribeTopicRequest { topic: topic.to_owned() };
-        let described = AdminClient::new(channel).describe_topic(question).await?.into_inner();
         let led = |partition: PartitionStatus| {
             let leader = partition.leader.filter(|_| partition.serving)?;
             Some((partition.partition, (leader, partition.epoch)))
         };
-        Ok(described.partitions.into_iter().filter_map(led).collect())
+        Ok(self.partitions(ordinal, topic).await?.into_iter().filter_map(led).collect())
+    }
+
+    /// Which brokers have copies of each partition of a topic, as one broker says. Of a partition that is being moved: both, those that
+    /// have them and those that are to.
+    pub async fn replicas(&self, ordinal: u32, topic: &str) -> Result<Vec<Vec<u32>>> {
+        let partitions = self.partitions(ordinal, topic).await?;
+        Ok(partitions.into_iter().map(|partition| partition.replicas).collect())
+    }
+
+    async fn partitions(&self, ordinal: u32, topic: &str) -> Result<Vec<PartitionStatus>> {
+        let (_, channel) = self.channel(ordinal).await?;
+        let question = DescribeTopicRequest { topic: topic.to_owned() };
+        Ok(AdminClient::new(channel).describe_topic(question).await?.into_inner().partitions)
     }
 
     /// Where a broker's gRPC port is now, and a connection to it.

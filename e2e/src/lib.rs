@@ -14,6 +14,7 @@ mod evidence;
 pub mod floor;
 pub mod gossip;
 pub mod installation;
+pub mod labels;
 mod leftovers;
 pub mod load;
 pub mod namespaces;

@@ -399,6 +399,27 @@ fn zones_are_put_right_when_a_third_one_comes() {
     assert!(loads(&world)[..4].iter().all(|load| *load == 6), "{:?}", loads(&world));
 }
 
+#[test]
+fn zones_are_put_right_when_a_broker_turns_out_to_be_in_another_one_and_again_when_it_is_back() {
+    let mut world = World::new(3, vec![wish("orders", 12)]);
+    world.desired.topics[0].replication_factor = Some(2);
+    for (ordinal, zone) in [(0, "a"), (1, "b"), (2, "c")] {
+        world.brokers.get_mut(&ordinal).unwrap().zone = Some(zone.to_owned());
+    }
+    world.see();
+    world.wish();
+    world.run(2 * SECOND);
+    assert!(world.topic("orders").ready && !world.told("MovingReplicas"));
+    world.brokers.get_mut(&2).unwrap().zone = Some("b".to_owned());
+    world.see();
+    run_until(&mut world, "each has one in a", |world| is_calm(world) && loads(world) == [12, 6, 6]);
+    assert!(world.told("MovingReplicas"));
+    run_until(&mut world, "the end is told", |world| world.told("ReplicasMoved"));
+    world.brokers.get_mut(&2).unwrap().zone = Some("c".to_owned());
+    world.see();
+    run_until(&mut world, "all is even again", |world| is_calm(world) && skew(&loads(world)) <= 1);
+}
+
 /// A topic of one partition with one replica, on this broker; and the ledger as it was before.
 pub(super) fn alone_on(world: &mut World, ordinal: u16) -> (String, super::world::Ledger) {
     for number in 0..20 {
