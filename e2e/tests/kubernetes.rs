@@ -61,6 +61,20 @@ fn a_name_lives_thirty_seconds_and_so_does_its_absence() {
 }
 
 #[test]
+fn a_service_is_reached_from_where_tests_run() {
+    let environment = Environment::get().unwrap();
+    environment.nodes().unwrap();
+    let address = "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}";
+    let address = ["get", "service", "kubernetes", "--namespace", "default", "-o", address];
+    let service: SocketAddr = environment.kubectl(&address).unwrap().parse().unwrap();
+    wait::until_so("the API server answers at its Service's address", WITHIN, || {
+        drop(TcpStream::connect_timeout(&service, Duration::from_secs(2))?);
+        Ok(true)
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_volume_belongs_to_the_group_of_a_pod_that_is_not_root() {
     let environment = Environment::get().unwrap();
     let namespace = Namespace::make(environment, "volumes", &[RESTRICTED]).unwrap();
