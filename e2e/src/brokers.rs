@@ -42,6 +42,11 @@ spec:
     )
 }
 
+/// The same on file systems of their own, which can be full, and can grow.
+pub fn cluster_on_disks(replicas: u32) -> String {
+    cluster(replicas).replace("storage: {size: 1Gi}", "storage: {size: 1Gi, storageClassName: local-disk}")
+}
+
 /// The YAML of a Topic; `more` are further lines of its spec.
 pub fn topic(name: &str, partitions: u32, more: &str) -> String {
     format!(

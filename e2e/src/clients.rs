@@ -9,7 +9,7 @@ use fulmar_proto::v1::admin_client::AdminClient;
 use fulmar_proto::v1::{DescribeTopicRequest, PartitionStatus};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::brokers::{Brokers, READY_WITHIN};
+use crate::brokers::{Brokers, NAME, READY_WITHIN};
 use crate::wait;
 
 /// A broker whose volume was lost is replaced in steps, each a decision that is written down.
@@ -31,6 +31,18 @@ impl Brokers {
         wait::until_well(&format!("a connection to broker {ordinal}"), READY_WITHIN, async || {
             let (address, _) = self.channel(ordinal).await?;
             let client = Client::builder().server(&address).request_timeout(PATIENCE);
+            client.connect().await.with_context(|| format!("connecting to {address}"))
+        })
+        .await
+    }
+
+    /// A client that starts at the Service, as programs do. Where the only broker is made anew, at another address, nobody else could say
+    /// where it is.
+    pub async fn client_of_service(&self) -> Result<Client> {
+        wait::until_well("a connection to the Service", READY_WITHIN, async || {
+            let address = self.kubectl(&["get", "service", NAME, "-o", "jsonpath={.spec.clusterIP}"])?;
+            let client =
+                Client::builder().server(format!("http://{address}:50051")).request_timeout(PATIENCE);
             client.connect().await.with_context(|| format!("connecting to {address}"))
         })
         .await

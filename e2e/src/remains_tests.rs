@@ -41,3 +41,32 @@ fn of_an_object_stays_what_it_says_and_of_annotations_and_secrets_the_names() {
         "{shown}"
     );
 }
+
+#[test]
+fn two_lives_have_other_cas_and_who_trusts_which_is_told() {
+    let secret = |name: &str, keys: &[&str]| {
+        let pem = |key: &&str| format!("-----BEGIN CERTIFICATE-----\n{key}\n{PEM_END}\n");
+        let kept = keys.iter().map(pem).collect::<Vec<_>>().concat();
+        let data = serde_json::json!({"ca.crt": ByteString(kept.into_bytes()), "other": "…"});
+        serde_json::json!({"kind": "Secret", "metadata": {"name": name}, "data": data})
+    };
+    let told = |signs: &[&str], trusted: &[&str]| {
+        let (signs, trusted) = (secret("orders-ca", signs), secret("orders-tls", trusted));
+        let mut met = Vec::new();
+        [&signs, &trusted].into_iter().filter_map(|item| authorities(item, &mut met)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&["one"], &["one"]), told(&["other"], &["other"]));
+    assert_ne!(told(&["one"], &["one"]), told(&["one"], &["other"]));
+    let both = [r#""Secret" "orders-ca" keeps CAs [0]"#, r#""Secret" "orders-tls" keeps CAs [0, 1]"#];
+    assert_eq!(told(&["other"], &["other", "one"]), both);
+}
+
+#[test]
+fn what_keeps_no_ca_tells_of_none() {
+    for item in [
+        serde_json::json!({"kind": "Service", "spec": {}}),
+        serde_json::json!({"kind": "Secret", "data": {"key": "…"}}),
+    ] {
+        assert_eq!(authorities(&item, &mut Vec::new()), None, "{item}");
+    }
+}

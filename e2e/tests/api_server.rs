@@ -1,11 +1,9 @@
-//! Promise: on bad days of the API server, and wherever the operator dies, a Cluster becomes what it would have become; it takes longer.
-//! An API server that asks not to be asked again for a while is left alone so long.
+//! Promise: on bad days of the API server a Cluster becomes what it would have become; it takes longer. One that asks not to be asked again
+//! for a while is left alone so long.
 
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,203 +13,14 @@ use fulmar_e2e::environment::Environment;
 use fulmar_e2e::load::Load;
 use fulmar_e2e::operators::{LEASE_SECONDS, Operator};
 use fulmar_e2e::proxy::{Asked, Proxy, Treatment};
+use fulmar_e2e::remains::Remains;
 use fulmar_e2e::rests::Rests;
 use fulmar_e2e::wait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// What was written.
-type Remains = BTreeSet<String>;
-
-/// One age of a life, with a hundred restarts of the operator in it, each of less than a second.
-const AGE_WITHIN: Duration = Duration::from_mins(4);
-
-/// What a calm life has come to when nothing of it has changed for so long: longer than two writes of one status are apart.
-const CALM: Duration = Duration::from_secs(9);
-
 /// Nobody asks the operator before a publish is acknowledged. A machine of two cores may stand still for a while.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_life_comes_out_the_same_with_the_operator_killed_before_and_after_each_kind_of_write() {
-    let environment = Environment::get().unwrap();
-    let operator = Operator::start(environment, &["life-killed", "life-undisturbed"]).await.unwrap();
-    let calm = Deaths::new("life-undisturbed", false);
-    let expected = live(environment, &operator, &calm, None).await.unwrap();
-    let deaths = Deaths::new("life-killed", true);
-    live(environment, &operator, &deaths, Some(&expected)).await.unwrap();
-
-    let (wanted, died_at) = (calm.calls(), deaths.calls());
-    let spared: Vec<_> = wanted.difference(&died_at).collect();
-    assert!(spared.is_empty(), "nobody died at {spared:?}");
-    let starts = operator.starts();
-    println!("{} kinds of writes, {} deaths, {starts} starts", wanted.len(), deaths.count());
-}
-
-/// One full life of a Cluster; gives what was written at the end of each of its ages, or compares it.
-async fn live(
-    environment: &'static Environment,
-    operator: &Operator,
-    deaths: &Arc<Deaths>,
-    expected: Option<&[Remains]>,
-) -> Result<Vec<Remains>> {
-    let namespace = deaths.namespace;
-    let watching = Arc::clone(deaths);
-    operator.proxy().let_it_be(move |asked| watching.treat(asked));
-    let mut ages = Vec::new();
-    let mut age_ends = |brokers: &Brokers| -> Result<()> {
-        let remains = settled(brokers, expected.map(|ages_of_others| &ages_of_others[ages.len()]))?;
-        println!("{namespace}: age {} ended, {} deaths so far", ages.len(), deaths.count());
-        ages.push(remains);
-        deaths.next_age();
-        Ok(())
-    };
-
-    // Its finalizer is one more thing to be written, and to be taken away when nobody is left to delete records.
-    let deleted = "deletionPolicy: Delete";
-    let yaml = cluster(1) + &topic("events", 2, deleted) + &topic("kept", 1, deleted);
-    let brokers = Brokers::apply_to_installed(environment, namespace, &yaml)?;
-    for resource in ["flt/events", "flt/kept", "flc/orders"] {
-        brokers.await_ready(resource)?;
-    }
-    let client = brokers.client(0).await?;
-    let load = Load::start(&client, &client, "kept", 1, 17).await?;
-    age_ends(&brokers)?;
-
-    environment.apply(namespace, &topic("events", 4, deleted))?;
-    brokers.await_ready("flt/events")?;
-    age_ends(&brokers)?;
-
-    // Out and in again: what is moved to the second broker is another thing each time, and in the end all is on the first one.
-    scale(&brokers, 2, |brokers| {
-        let status = brokers.get("flc/orders")?["status"].take();
-        ensure!(status["brokers"][1]["replicas"].as_u64() >= Some(1), "{status}");
-        Ok(true)
-    })?;
-    scale(&brokers, 1, |brokers| {
-        let left = brokers.kubectl(&["get", "pods,pvc", "-o", "name"])?;
-        ensure!(left.lines().count() == 2, "{left}");
-        Ok(true)
-    })?;
-    age_ends(&brokers)?;
-
-    go(&brokers, "flt/events")?;
-    age_ends(&brokers)?;
-    load.stop().await?.acknowledged.compare(&client, "kept").await?;
-
-    go(&brokers, "flc/orders")?;
-    age_ends(&brokers)?;
-
-    go(&brokers, "flt/kept")?;
-    age_ends(&brokers)?;
-    Ok(ages)
-}
-
-/// Wishes so many brokers, and no volumes of those that are removed, and waits for what shows that it is so.
-fn scale(brokers: &Brokers, replicas: u32, mut is_so: impl FnMut(&Brokers) -> Result<bool>) -> Result<()> {
-    let spec = format!(r#"{{"spec": {{"replicas": {replicas}, "storage": {{"whenScaled": "Delete"}}}}}}"#);
-    brokers.kubectl(&["patch", "flc/orders", "--type=merge", "-p", &spec])?;
-    wait::until_so(&format!("{replicas} brokers"), AGE_WITHIN, || is_so(brokers))
-}
-
-/// Deletes a resource, and waits until it is gone.
-fn go(brokers: &Brokers, resource: &str) -> Result<()> {
-    brokers.kubectl(&["delete", resource, "--wait=false", "--ignore-not-found"])?;
-    wait::until_so(&format!("{resource} is gone"), AGE_WITHIN, || {
-        Ok(brokers.kubectl(&["get", resource, "--ignore-not-found", "-o", "name"])?.is_empty())
-    })
-}
-
-/// What was written, once it is what is expected; or, if nobody knows, once it does not change any more.
-fn settled(brokers: &Brokers, expected: Option<&Remains>) -> Result<Remains> {
-    if let Some(expected) = expected {
-        return wait::until("what was written is what is written undisturbed", AGE_WITHIN, || {
-            let remains = brokers.remains()?;
-            let missing: Vec<_> = expected.difference(&remains).collect();
-            let surplus: Vec<_> = remains.difference(expected).collect();
-            ensure!(missing.is_empty() && surplus.is_empty(), "missing: {missing:#?}\nsurplus: {surplus:#?}");
-            Ok(Some(remains))
-        });
-    }
-    wait::until("nothing is under way, and nothing changes any more", AGE_WITHIN, || {
-        let remains = brokers.remains()?;
-        std::thread::sleep(CALM);
-        // Without its Cluster a Topic waits, for ever; nobody is at work.
-        let has_cluster = remains.iter().any(|line| line.starts_with("\"Cluster\""));
-        let is_over = !has_cluster || !remains.iter().any(|line| line.contains("\"Reconciling\"=\"True\""));
-        Ok(Some(remains).filter(|before| is_over && brokers.remains().is_ok_and(|now| now == *before)))
-    })
-}
-
-/// A write, without what is written: method and path.
-type Call = (String, String);
-
-/// So often in the life of one process a write of one kind may be the last that it does. More of them are repetitions.
-const TIMES_MAX: u32 = 2;
-
-/// Whether the operator dies at a write: at each kind of write, in each age, once before and once after it is carried out. So each of
-/// them is also followed by a new beginning, and there is an end to it.
-struct Deaths {
-    namespace: &'static str,
-    are_real: bool,
-    age: AtomicUsize,
-    book: Mutex<Book>,
-}
-
-#[derive(Default)]
-struct Book {
-    /// How often this process has asked for it.
-    times: BTreeMap<Call, u32>,
-    /// The age, the write, how often this process had asked for it, and whether it was carried out.
-    deaths: BTreeSet<(usize, Call, u32, bool)>,
-}
-
-impl Deaths {
-    fn new(namespace: &'static str, are_real: bool) -> Arc<Self> {
-        Arc::new(Self { namespace, are_real, age: AtomicUsize::new(0), book: Mutex::default() })
-    }
-
-    fn next_age(&self) {
-        self.age.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn count(&self) -> usize {
-        self.book.lock().unwrap().deaths.len()
-    }
-
-    /// At which kinds of writes there was a death, or would have been.
-    fn calls(&self) -> BTreeSet<Call> {
-        let book = self.book.lock().unwrap();
-        let general = |path: &str| path.replace(self.namespace, "NAMESPACE");
-        book.deaths.iter().map(|(_, (method, path), _, _)| (method.clone(), general(path))).collect()
-    }
-
-    fn treat(&self, asked: &Asked) -> Treatment {
-        // A Lease is renewed at any moment, so it is known what a death between two writes comes to; and nobody decides by Events.
-        let is_left_out =
-            asked.is_about("leases") || asked.is_about("events") || !asked.is_about(self.namespace);
-        if !asked.is_write() || is_left_out {
-            return Treatment::Pass;
-        }
-        let mut book = self.book.lock().unwrap();
-        let call = (asked.method.to_string(), asked.path.clone());
-        let times = book.times.entry(call.clone()).or_default();
-        *times += 1;
-        let times = *times;
-        if times > TIMES_MAX {
-            return Treatment::Pass;
-        }
-        let age = self.age.load(Ordering::Relaxed);
-        for (is_carried_out, death) in [(false, Treatment::DeathBefore), (true, Treatment::DeathAfter)] {
-            if book.deaths.insert((age, call.clone(), times, is_carried_out)) && self.are_real {
-                println!("{} {} of age {age}, time {times}: {death:?}", call.0, call.1);
-                book.times.clear();
-                return death;
-            }
-        }
-        Treatment::Pass
-    }
-}
 
 /// A bad day.
 struct Day {
@@ -338,7 +147,7 @@ async fn spend(
     }
     brokers.await_condition("flt/events", "Ready", "True", day.ready_within)?;
     let grown = changed.elapsed();
-    let remains = settled(&brokers, expected)?;
+    let remains = brokers.settled(expected)?;
     let outcome = load.stop().await?;
     let longest = outcome.longest(0, changed, Instant::now());
     ensure!(longest < PUBLISHED_WITHIN, "a publish waited {longest:?}");

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use fulmar_client::{Client, Producer, Record, Start};
-use fulmar_e2e::brokers::{Brokers, READY_WITHIN, SOON, cluster, topic};
+use fulmar_e2e::brokers::{Brokers, READY_WITHIN, SOON, cluster, cluster_on_disks, topic};
 use fulmar_e2e::clients::producer;
 use fulmar_e2e::wait;
 use fulmar_proto::v1::PublishRequest;
@@ -69,10 +69,6 @@ fn space(path: &Path) -> Result<(u64, u64)> {
     let numbers: Vec<u64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
     let [block, blocks, free] = numbers[..] else { anyhow::bail!("stat said {text:?}") };
     Ok((block * blocks, block * free))
-}
-
-fn on_disks(replicas: u32) -> String {
-    cluster(replicas).replace("storage: {size: 1Gi}", "storage: {size: 1Gi, storageClassName: local-disk}")
 }
 
 fn set_size(brokers: &Brokers, size: &str) -> Result<String> {
@@ -219,7 +215,7 @@ async fn growth_makes_room(brokers: &Brokers, publisher: &Producer) {
 async fn a_full_volume_refuses_records_is_read_and_takes_them_again_after_retention_and_after_growth() {
     let one_replica = "replicationFactor: 1";
     let topics = topic(TOPIC, 1, one_replica) + &topic(BULK, 1, one_replica);
-    let brokers = Brokers::apply("volumes", &(on_disks(1) + &topics)).unwrap();
+    let brokers = Brokers::apply("volumes", &(cluster_on_disks(1) + &topics)).unwrap();
     brokers.await_ready("flt/events").unwrap();
     brokers.await_ready("flt/bulk").unwrap();
     let client = brokers.client(0).await.unwrap();
