@@ -3,10 +3,10 @@
 //! Whatever changes here restarts every broker of every Cluster at an operator's upgrade: the golden file says so.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, LocalObjectReference,
-    ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceFieldSelector,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration,
-    TopologySpreadConstraint, Volume, VolumeMount,
+    Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    LocalObjectReference, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec,
+    PodTemplateSpec, Probe, ResourceFieldSelector, ResourceRequirements, SeccompProfile, SecretVolumeSource,
+    SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -57,10 +57,8 @@ fn spec(wanted: &Wanted) -> PodSpec {
         security_context: Some(security_context(wanted)),
         containers: vec![container(wanted)],
         volumes: Some(volumes(wanted)),
-        topology_spread_constraints: Some(vec![
-            spread(wanted, &wanted.settings.zone_topology_key),
-            spread(wanted, "kubernetes.io/hostname"),
-        ]),
+        affinity: Some(apart(wanted)),
+        topology_spread_constraints: Some(vec![spread(wanted, &wanted.settings.zone_topology_key)]),
         node_selector: (!pod.node_selector.is_empty()).then(|| pod.node_selector.clone()),
         tolerations: tolerations(wanted),
         priority_class_name: pod.priority_class_name.clone(),
@@ -226,7 +224,23 @@ fn volumes(wanted: &Wanted) -> Vec<Volume> {
     vec![tls]
 }
 
-/// Prefers to spread, and does not insist: a broker on the wrong node is better than none.
+/// Prefers nodes without another broker, and does not insist. A spread constraint would say the same, but the scheduler heeds none of them where
+/// nodes lack the key of any: without labels of zones all brokers could be on one node.
+fn apart(wanted: &Wanted) -> Affinity {
+    let others = PodAffinityTerm {
+        label_selector: Some(selector(wanted)),
+        topology_key: "kubernetes.io/hostname".to_owned(),
+        ..PodAffinityTerm::default()
+    };
+    let preferred = WeightedPodAffinityTerm { weight: 100, pod_affinity_term: others };
+    let pod_anti_affinity = PodAntiAffinity {
+        preferred_during_scheduling_ignored_during_execution: Some(vec![preferred]),
+        ..PodAntiAffinity::default()
+    };
+    Affinity { pod_anti_affinity: Some(pod_anti_affinity), ..Affinity::default() }
+}
+
+/// Prefers to spread over zones, and does not insist: a broker in the wrong one is better than none.
 fn spread(wanted: &Wanted, topology_key: &str) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         max_skew: 1,
