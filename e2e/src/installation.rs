@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::environment::{Environment, Version};
-use crate::wait;
+use crate::{page, wait};
 
 /// Where the operator lives.
 pub const NAMESPACE: &str = "fulmar-system";
@@ -16,6 +16,9 @@ const INSTALLED_WITHIN: Duration = Duration::from_mins(5);
 
 /// The release of the chart that tests share, and so its Deployment's name.
 pub const RELEASE: &str = "fulmar";
+
+/// The chart, where people type it.
+pub const CHART: &str = "charts/fulmar";
 
 /// Installs the chart unless it is, and waits until one operator is there, and nodes for brokers: brokers that come while a node is
 /// missed share one of the others for good.
@@ -49,7 +52,9 @@ pub fn install_instead(environment: &Environment, version: &Version, more: &[&st
 
 /// Takes the release that tests share away, if it is there; the next test installs it again.
 pub fn uninstall(environment: &Environment) -> Result<()> {
-    let arguments = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait"];
+    let words = page::typed("helm uninstall fulmar ", &[])?;
+    let mut arguments: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    arguments.extend(["--ignore-not-found", "--wait"]);
     environment.helm(&arguments).map(drop)
 }
 
@@ -58,7 +63,7 @@ fn install_anew(environment: &Environment, version: &Version, more: &[&str]) -> 
     uninstall(environment)?;
     // Definitions that another release installed, in this test run or before, are taken over.
     let more = [&["--take-ownership"], more].concat();
-    release_of(environment, version, "install", RELEASE, NAMESPACE, &more)?;
+    type_line(environment, version, "helm install fulmar ", &more)?;
     // Helm does not wait for these.
     let established = ["wait", "--for=condition=Established", "--timeout=180s"];
     environment.kubectl(&[&established[..], &DEFINITIONS].concat()).map(drop)
@@ -106,6 +111,28 @@ pub fn release_of(
     namespace: &str,
     more: &[&str],
 ) -> Result<String> {
+    let mut arguments = vec![verb, name, CHART, "--namespace", namespace];
+    if verb == "install" {
+        arguments.push("--create-namespace");
+    }
+    helm_with_images(environment, version, &arguments, more)
+}
+
+/// Types the `helm` of the page on operations that begins like this, an installation or an upgrade to some version; gives what it printed
+/// once all of it is up.
+pub fn type_line(environment: &Environment, version: &Version, start: &str, more: &[&str]) -> Result<String> {
+    let words = page::typed(start, &[])?;
+    println!("$ {} {}", words.join(" "), more.join(" "));
+    let arguments: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    helm_with_images(environment, version, &arguments, more)
+}
+
+fn helm_with_images(
+    environment: &Environment,
+    version: &Version,
+    arguments: &[&str],
+    more: &[&str],
+) -> Result<String> {
     let chart = version.chart.to_str().context("the chart's path is UTF-8")?;
     let image = |name: &str, image: &str| {
         let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
@@ -113,13 +140,11 @@ pub fn release_of(
     };
     let operator = image("image", &version.operator_image);
     let broker = image("brokerImage", &version.broker_image);
-    let mut arguments = vec![verb, name, chart, "--namespace", namespace];
-    if verb == "install" {
-        arguments.push("--create-namespace");
-    }
-    arguments.extend(["--set", &operator, "--set", &broker, "--wait", "--timeout", "300s"]);
-    arguments.extend(more);
-    environment.helm(&arguments)
+    let mut all: Vec<&str> =
+        arguments.iter().map(|word| if *word == CHART { chart } else { *word }).collect();
+    all.extend(["--set", &operator, "--set", &broker, "--wait", "--timeout", "300s"]);
+    all.extend(more);
+    environment.helm(&all)
 }
 
 /// So many operators; waits until they are there, or gone.

@@ -20,6 +20,7 @@ pub mod load;
 pub mod namespaces;
 pub mod nodes;
 pub mod operators;
+pub mod page;
 pub mod pods;
 pub mod policies;
 pub mod proxy;

@@ -4,6 +4,7 @@
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use fulmar_e2e::brokers::{Brokers, NAME, READY_WITHIN, cluster, topic};
@@ -11,7 +12,7 @@ use fulmar_e2e::environment::Environment;
 use fulmar_e2e::load::Load;
 use fulmar_e2e::nodes::Signal;
 use fulmar_e2e::records::Acknowledged;
-use fulmar_e2e::{installation, wait};
+use fulmar_e2e::{installation, page, wait};
 
 const TOPIC: &str = "events";
 
@@ -30,23 +31,51 @@ fn backlog_mib() -> u64 {
     std::env::var("FULMAR_E2E_BACKLOG_MIB").ok().map_or(BACKLOG_MIB, |mib| mib.parse().unwrap())
 }
 
-/// `kubectl drain`, of our own pods alone: other tests' may be there, and the operator.
-fn drain(environment: &Environment, node: &str) -> Duration {
-    let selector = format!("--pod-selector=app.kubernetes.io/instance={NAME}");
-    let at_most = format!("--timeout={}s", DRAINED_WITHIN.as_secs());
+/// How long it took, and all that a person sees meanwhile.
+struct Drained {
+    took: Duration,
+    said: String,
+}
+
+/// The page's `kubectl drain`, of our own pods alone: other tests' may be there, and the operator.
+fn drain(environment: &Environment, node: &str) -> Drained {
+    let words = page::typed("kubectl drain ", &[("node1", node)]).unwrap();
     let began = Instant::now();
-    environment
-        .kubectl_once(&["drain", node, &selector, "--ignore-daemonsets", "--delete-emptydir-data", &at_most])
+    let output = Command::new(environment.kubectl_program())
+        .args(&words[1..])
+        .arg(format!("--pod-selector=app.kubernetes.io/instance={NAME}"))
+        .arg(format!("--timeout={}s", DRAINED_WITHIN.as_secs()))
+        .output()
         .unwrap();
-    began.elapsed()
+    let took = began.elapsed();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("$ {}: {took:?}\n{said}", words.join(" "));
+    assert!(output.status.success(), "{said}");
+    Drained { took, said }
+}
+
+/// What the page says of a drain that the budget holds up, with this test's names in it.
+fn held_up(brokers: &Brokers, ordinal: u32) -> String {
+    let of_page = page::OPERATIONS.lines().find(|line| line.starts_with("error when evicting pods/"));
+    let of_page = of_page.expect("the page shows it");
+    of_page.replace("orders-2", &Brokers::pod(ordinal)).replace("shop", brokers.namespace())
 }
 
 /// Pods may come to a node again when this is dropped.
 struct Uncordon<'a>(&'a Environment, &'a str);
 
+impl Uncordon<'_> {
+    fn type_line(&self) -> anyhow::Result<String> {
+        let words = page::typed("kubectl uncordon ", &[("node1", self.1)])?;
+        let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+        self.0.kubectl(&words)
+    }
+}
+
 impl Drop for Uncordon<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.0.kubectl(&["uncordon", self.1]) {
+        if let Err(error) = self.type_line() {
             println!("{} takes no pods, the next tests will suffer: {error:#}", self.1);
         }
     }
@@ -72,8 +101,10 @@ async fn two_nodes_drained_back_to_back_stop_nobody_though_there_is_much_to_catc
     drop(drained);
     let drained = Uncordon(environment, &second);
     let from = Instant::now();
-    let took = drain(environment, &second);
+    let Drained { took, said } = drain(environment, &second);
     drop(drained);
+    // Broker 1 was only just let back, and has much to fetch.
+    assert!(said.contains(&held_up(&brokers, 2)), "{said}");
 
     brokers.await_pods().unwrap();
     brokers.await_whole(TOPIC).await.unwrap();

@@ -14,6 +14,13 @@ use fulmar_e2e::environment::Environment;
 use fulmar_e2e::{installation, wait};
 use serde_json::Value;
 
+/// The line of the page that has volumes deleted.
+const DELETE: &str = r#"kubectl patch flc orders --type=merge -p '{"spec": {"storage": {"whenScaled""#;
+
+/// The one that asks what became of them.
+const RELEASED: &str =
+    r#"kubectl get flc orders -o jsonpath='{.status.conditions[?(@.type=="VolumesReleased""#;
+
 const TOPIC: &str = "events";
 const PARTITIONS: u32 = 6;
 
@@ -118,11 +125,15 @@ async fn volumes_of_removed_brokers_stay_until_their_deletion_is_asked_for_and_g
     let before = incarnations(&brokers);
     publish(&brokers, "between").await;
 
-    // Delete: after the pods.
-    patch(&brokers, r#"{"replicas": 3, "storage": {"whenScaled": "Delete"}}"#);
+    // Delete, as a person types it: after the pods.
+    brokers.type_line(DELETE).unwrap();
+    brokers.type_line("kubectl scale flc/orders --replicas=3").unwrap();
     await_claims(&brokers, &names(0..3));
+    brokers.type_line("kubectl wait --for=delete pvc/data-orders-4 ").unwrap();
     await_pods(&brokers, 3);
     brokers.await_reason("flc/orders", "VolumesReleased", "True", "NoneLeft").unwrap();
+    let told = brokers.type_line(RELEASED).unwrap();
+    assert_eq!(told, "no volume of a broker that was removed is left");
     wait::until_so("Events tell it", SOON, || {
         let told = brokers.events("VolumeDeleted")?.0;
         Ok(["data-orders-3", "data-orders-4"].iter().all(|name| told.iter().any(|note| note.contains(name))))
@@ -143,6 +154,23 @@ async fn volumes_of_removed_brokers_stay_until_their_deletion_is_asked_for_and_g
     }
 }
 
+fn claim_of_nobody(ordinal: u32) -> String {
+    format!(
+        r"
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: data-orders-{ordinal}
+  labels: {{app.kubernetes.io/name: fulmar-broker, app.kubernetes.io/instance: orders}}
+spec:
+  accessModes: [ReadWriteOnce]
+  volumeName: a-volume-of-somebody
+  resources: {{requests: {{storage: 1Gi}}}}
+"
+    )
+}
+
 #[test]
 fn volumes_that_were_kept_go_when_their_deletion_is_asked_for_later_and_unknown_ones_stay() {
     let yaml = cluster(4) + &topic(TOPIC, PARTITIONS, "replicationFactor: 2");
@@ -151,29 +179,27 @@ fn volumes_that_were_kept_go_when_their_deletion_is_asked_for_later_and_unknown_
     patch(&brokers, r#"{"replicas": 3}"#);
     await_pods(&brokers, 3);
     brokers.await_reason("flc/orders", "VolumesReleased", "True", "Retained").unwrap();
-    // One of which no broker ever said anything, and that has a volume.
-    let unknown = r"
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata:
-  name: data-orders-7
-  labels: {app.kubernetes.io/name: fulmar-broker, app.kubernetes.io/instance: orders}
-spec:
-  accessModes: [ReadWriteOnce]
-  volumeName: a-volume-of-somebody
-  resources: {requests: {storage: 1Gi}}
-";
-    Environment::get().unwrap().apply(brokers.namespace(), unknown).unwrap();
+    // Two of which no broker ever said anything, and that have a volume.
+    let unknown = [4, 7].map(claim_of_nobody).concat();
+    Environment::get().unwrap().apply(brokers.namespace(), &unknown).unwrap();
     // The operator that is asked is another one than the one that saw them go.
     let environment = Environment::get().unwrap();
     installation::scale(environment, 0).unwrap();
     patch(&brokers, r#"{"storage": {"whenScaled": "Delete"}}"#);
     installation::scale(environment, 1).unwrap();
     let mut left = names(0..3);
-    left.push("data-orders-7".to_owned());
+    left.extend([4, 7].map(|ordinal| format!("data-orders-{ordinal}")));
     await_claims(&brokers, &left);
     let doubt = brokers.await_reason("flc/orders", "VolumesReleased", "False", "NotKnownEmpty").unwrap();
-    assert!(doubt.contains("data-orders-7; their brokers did not say"), "{doubt}");
+    assert!(doubt.contains("data-orders-4, data-orders-7; their brokers did not say"), "{doubt}");
+    // Who is sure deletes one.
+    brokers.type_line("kubectl delete pvc data-orders-4").unwrap();
+    left.retain(|claim| claim != "data-orders-4");
+    wait::until_so("the other one is in doubt still", SOON, || {
+        let doubt = brokers.condition("flc/orders", "VolumesReleased")?.unwrap_or_default().2;
+        Ok(doubt.contains("data-orders-7") && !doubt.contains("data-orders-4"))
+    })
+    .unwrap();
     wait::until_so("an Event says so, too", SOON, || Ok(brokers.events("VolumeKept")?.1 > 0)).unwrap();
     assert_eq!(brokers.condition("flc/orders", "Ready").unwrap().unwrap().0, "True");
     // The Cluster goes, and its volumes stay: the one wish says nothing of the other.

@@ -1,17 +1,24 @@
 //! Promise: the chart is installed, upgraded, uninstalled and installed under another name in another namespace, and no Cluster, no
-//! broker and no record notices. An operator for named namespaces does it all with Roles alone.
+//! broker and no record notices. An operator for named namespaces does it all with Roles alone. Volumes outlive even the definitions.
 
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+use anyhow::ensure;
 use fulmar_e2e::brokers::{Brokers, SOON, cluster, topic};
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::records::Acknowledged;
-use fulmar_e2e::{installation, wait};
+use fulmar_e2e::{installation, page, wait};
 
 const FIRST: &str = "first-operators";
-const SECOND: &str = "second-operators";
 const BROKERS: &str = "releases";
+
+/// The line of the page that installs another release, and where that is.
+const SECOND_LINE: &str = "helm install other charts/fulmar --namespace elsewhere ";
+const SECOND: &str = "elsewhere";
+
+/// Deletion gets stuck nowhere.
+const DELETED_WITHIN: &str = "--timeout=180s";
 
 /// Both releases go, however the test ends; the next test installs the usual one.
 struct Releases(&'static Environment);
@@ -28,7 +35,7 @@ impl Releases {
     /// The usual release goes, and what an earlier attempt of this test left.
     fn leave_nothing(&self) {
         let of_others = (installation::RELEASE, installation::NAMESPACE);
-        for (name, namespace) in [("first", FIRST), ("second", SECOND), of_others] {
+        for (name, namespace) in [("first", FIRST), ("other", SECOND), of_others] {
             self.uninstall(name, namespace);
         }
         for namespace in [FIRST, SECOND] {
@@ -40,7 +47,7 @@ impl Releases {
 impl Drop for Releases {
     fn drop(&mut self) {
         self.uninstall("first", FIRST);
-        self.uninstall("second", SECOND);
+        self.uninstall("other", SECOND);
         for namespace in [FIRST, SECOND] {
             if let Err(error) = self.0.let_namespace_go(namespace) {
                 println!("namespace {namespace} stays: {error:#}");
@@ -88,7 +95,9 @@ async fn another_release_takes_over_definitions_and_brokers_and_nothing_of_them_
     acknowledged.publish(&client, "events", 500, 1).await.unwrap();
     let before = identities(&brokers);
 
-    let refused = release("install", "second", SECOND, &["--take-ownership"]).unwrap_err().to_string();
+    let current = environment.current();
+    let install_other = |more: &[&str]| installation::type_line(environment, current, SECOND_LINE, more);
+    let refused = install_other(&[]).unwrap_err().to_string();
     let told = format!("the release first of namespace {FIRST} looks after all namespaces already");
     assert!(refused.contains(&told), "{refused}");
 
@@ -96,15 +105,17 @@ async fn another_release_takes_over_definitions_and_brokers_and_nothing_of_them_
     assert_eq!(identities(&brokers), before, "neither an upgrade nor crds.enabled=false touches them");
     release("upgrade", "first", FIRST, &["--set", "crds.enabled=true"]).unwrap();
 
+    // The next one looks after one namespace alone: whatever waits elsewhere for an operator would wait for ever.
+    await_no_other(environment);
     releases.uninstall("first", FIRST);
     assert_eq!(identities(&brokers), before, "all stay without an operator");
     acknowledged.publish(&client, "events", 500, 2).await.unwrap();
 
     let narrow = format!("watchNamespaces={{{BROKERS}}},readNodes=false");
-    let refused = release("install", "second", SECOND, &["--set", &narrow]).unwrap_err().to_string();
+    let refused = release("install", "other", SECOND, &["--set", &narrow]).unwrap_err().to_string();
     assert!(refused.contains("clusters.fulmar.dev") && refused.contains("ownership"), "{refused}");
-    release("install", "second", SECOND, &["--set", &narrow, "--take-ownership"]).unwrap();
-    assert_eq!(owner(environment), "second");
+    println!("{}", install_other(&["--set", &narrow]).unwrap());
+    assert_eq!(owner(environment), "other");
 
     environment.apply(BROKERS, &topic("events", 2, "")).unwrap();
     brokers.await_ready("flt/events").unwrap();
@@ -119,11 +130,43 @@ async fn another_release_takes_over_definitions_and_brokers_and_nothing_of_them_
     acknowledged.compare(&client, "events").await.unwrap();
 
     rights_end_at_the_namespace(environment);
+    everything_goes_but_volumes(&releases, &brokers);
+}
+
+/// Until no Cluster, Topic or table is anywhere but here: what other tests left, or somebody's own.
+fn await_no_other(environment: &Environment) {
+    wait::until_so("nothing of Fulmar is in other namespaces", SOON, || {
+        let where_it_is = "jsonpath={.items[*].metadata.namespace}";
+        let kinds = ["get", "flc,flt,partitiontables", "--all-namespaces", "-o", where_it_is];
+        let namespaces = environment.kubectl(&kinds)?;
+        ensure!(namespaces.split_whitespace().all(|namespace| namespace == BROKERS), "{namespaces}");
+        Ok(true)
+    })
+    .unwrap();
+}
+
+/// As the page says: Topics and Clusters, the release, the definitions.
+fn everything_goes_but_volumes(releases: &Releases, brokers: &Brokers) {
+    let environment = releases.0;
+    brokers.kubectl(&["delete", "flt,flc", "--all", DELETED_WITHIN]).unwrap();
+    releases.uninstall("other", SECOND);
+    // Definitions take along whatever is of their kind.
+    await_no_other(environment);
+    let words = page::typed("kubectl delete crd ", &[]).unwrap();
+    let mut words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    words.push(DELETED_WITHIN);
+    println!("{}", environment.kubectl(&words).unwrap());
+    let left = environment.kubectl(&["get", "crd", "-o", "name"]).unwrap();
+    assert!(!left.contains("fulmar.dev"), "{left}");
+    let claims = brokers.kubectl(&["get", "pvc", "-o", "name"]).unwrap();
+    assert_eq!(claims.trim(), "persistentvolumeclaim/data-orders-0");
+    // And are there again.
+    installation::ensure(environment).unwrap();
 }
 
 /// What the operator of `SECOND` may do is asked of the API server itself, in its name.
 fn rights_end_at_the_namespace(environment: &Environment) {
-    let name = format!("--as=system:serviceaccount:{SECOND}:second-fulmar");
+    let name = format!("--as=system:serviceaccount:{SECOND}:other-fulmar");
     let may = |words: &[&str]| {
         let answer = environment.kubectl(&[words, &[name.as_str()]].concat());
         let answer = answer.map_err(|error| format!("{error:#}"));

@@ -13,6 +13,7 @@ use fulmar_e2e::environment::Environment;
 use fulmar_e2e::installation;
 use fulmar_e2e::load::Load;
 use fulmar_e2e::nodes::Signal;
+use fulmar_e2e::page::{self, Beside};
 use fulmar_e2e::wait;
 use serde_json::Value;
 
@@ -58,9 +59,34 @@ fn is_spread(loads: &[(String, u64)]) -> bool {
     zones.values().all(is_even) && (zones.len() != 3 || zones.values().all(is_whole))
 }
 
-fn scale(brokers: &Brokers, to: u32) -> Instant {
-    brokers.kubectl(&["scale", "flc/orders", &format!("--replicas={to}")]).unwrap();
+/// The lines of the page that add brokers, and that remove them.
+const TO_FIVE: &str = "kubectl scale flc/orders --replicas=5";
+const TO_THREE: &str = "kubectl scale flc/orders --replicas=3";
+
+fn scale(brokers: &Brokers, line: &str) -> Instant {
+    brokers.type_line(line).unwrap();
     Instant::now()
+}
+
+/// `kubectl get --watch`, as the page types it.
+fn watch(brokers: &Brokers) -> Beside {
+    let words = page::typed("kubectl get flc orders --watch", &[]).unwrap();
+    let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    brokers.kubectl_beside(&words).unwrap()
+}
+
+/// What it shows: its columns, and a line while replicas move.
+fn await_shown(watch: &mut Beside, progress: &str) {
+    wait::until_so(&format!("a line with {progress}"), SOON, || {
+        let shown = watch.printed();
+        ensure!(shown.contains(progress), "{shown}");
+        Ok(true)
+    })
+    .unwrap();
+    let shown = watch.printed();
+    println!("{shown}");
+    let columns: Vec<&str> = shown.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(columns, ["NAME", "READY", "BROKERS", "OPERATION", "UNDERREPLICATED", "AGE"]);
 }
 
 /// Until so many brokers have their part, and none is moved any more.
@@ -167,15 +193,12 @@ async fn three_brokers_become_five_and_three_again_under_load() {
     let (writing, reading) = (brokers.client(0).await.unwrap(), brokers.client(1).await.unwrap());
     let load = Load::start(&writing, &reading, TOPIC, PARTITIONS, 17).await.unwrap();
 
-    let began = scale(&brokers, 5);
+    let began = scale(&brokers, TO_FIVE);
     let (gone, back, before) = kill_api_server(&brokers, &load).await;
-    // Some hundred small moves are over in seconds, and may be missed; what is told of them may not.
-    wait::until_so("people see how far it is", MOVED_WITHIN, || {
-        let operation = &brokers.get("flc/orders")?["status"]["operation"];
-        let is_seen = operation["type"] == "Rebalance" && operation["total"].as_u64() > Some(0);
-        Ok(is_seen || is_spread(&loads(&brokers)?) && loads(&brokers)?.len() == 5)
-    })
-    .unwrap();
+    // Nobody waits here for an hour.
+    brokers.type_line_with("kubectl wait --for=condition=Balanced ", &[("1h", "6m")]).unwrap();
+    let moved = loads(&brokers).unwrap();
+    assert!(moved.len() == 5 && moved.iter().all(|(_, load)| *load > 0), "they have their part: {moved:?}");
     await_spread(&brokers, 5);
     let after = arrived(&entries(&brokers).unwrap());
     assert!(before < after, "all {after} replicas had arrived before the API server died");
@@ -186,16 +209,24 @@ async fn three_brokers_become_five_and_three_again_under_load() {
 
     // Turned back half-way; then for good, and the operator dies half-way.
     let before = brokers.epochs().unwrap();
-    scale(&brokers, 3);
+    scale(&brokers, TO_THREE);
     await_begun(&brokers, &before);
-    let began = scale(&brokers, 5);
+    // No watch outlives its API server, so it is this way up that people see.
+    let mut watched = watch(&brokers);
+    let began = scale(&brokers, TO_FIVE);
     await_spread(&brokers, 5);
+    await_shown(&mut watched, "Rebalance ");
+    drop(watched);
     println!("turned back in {:?}: {:?}", began.elapsed(), loads(&brokers).unwrap());
     let before = brokers.epochs().unwrap();
-    let began = scale(&brokers, 3);
+    let mut watched = watch(&brokers);
+    let began = scale(&brokers, TO_THREE);
     await_begun(&brokers, &before);
     kill_operator();
     await_three_pods(&brokers);
+    brokers.type_line_with("kubectl wait --for=delete pod/orders-4 ", &[("1h", "6m")]).unwrap();
+    await_shown(&mut watched, "ScaleDown ");
+    drop(watched);
     await_spread(&brokers, 3);
     println!("5 to 3 in {:?}: {:?}", began.elapsed(), loads(&brokers).unwrap());
     let claims = brokers.kubectl(&["get", "pvc", "-o", "name"]).unwrap();

@@ -11,7 +11,7 @@ use fulmar_e2e::brokers::{Brokers, READY_WITHIN, SOON, cluster, topic};
 use fulmar_e2e::clients::producer;
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::records::Acknowledged;
-use fulmar_e2e::wait;
+use fulmar_e2e::{page, wait};
 
 const TOPIC: &str = "events";
 const RESOURCE: &str = "flt/events";
@@ -132,8 +132,11 @@ async fn a_word_that_names_partition_and_epoch_gives_up_what_is_lost_once_and_no
     assert_eq!(brokers.epochs().unwrap(), [epoch]);
     nothing_else_helps(&brokers, epoch);
 
-    // The very line that it says.
+    // The very line that it says, which is that of the page.
+    let names = [("shop", brokers.namespace()), ("orders.v1", TOPIC), ("1763750000.4", epoch)];
+    let of_page = page::typed("kubectl --namespace shop annotate ", &names).unwrap();
     let words: Vec<&str> = command.split(' ').collect();
+    assert_eq!(of_page[1..], words[..]);
     Environment::get().unwrap().kubectl(&words).unwrap();
     brokers.await_ready(RESOURCE).unwrap();
     let said = wait::until("the condition says from where on records are given up", SOON, || {

@@ -15,7 +15,7 @@ use fulmar_e2e::environment::{Environment, Version};
 use fulmar_e2e::load::Load;
 use fulmar_e2e::nodes::Process;
 use fulmar_e2e::records::Acknowledged;
-use fulmar_e2e::{installation, wait};
+use fulmar_e2e::{installation, page, wait};
 
 const TOPIC: &str = "events";
 
@@ -225,8 +225,7 @@ async fn an_earlier_operator_looks_after_newer_brokers_and_neither_its_upgrade_n
     brokers.await_whole(TOPIC).await.unwrap();
     let before = identities(&brokers).unwrap();
 
-    let (name, namespace) = (installation::RELEASE, installation::NAMESPACE);
-    println!("{}", installation::release(environment, "upgrade", name, namespace, &[]).unwrap());
+    println!("{}", installation::type_line(environment, current, "helm upgrade fulmar ", &[]).unwrap());
     await_acting(environment, &brokers, &current.operator_image);
     // Each has a wish to carry out: it has looked at the brokers and the table then, and done what it does.
     environment.apply(brokers.namespace(), &topic("upgraded", 3, "")).unwrap();
@@ -235,7 +234,9 @@ async fn an_earlier_operator_looks_after_newer_brokers_and_neither_its_upgrade_n
     assert_eq!(identities(&brokers).unwrap(), before, "an upgrade of the operator restarts no broker");
     acknowledged.publish(&client, TOPIC, 500, 72).await.unwrap();
 
-    let rollback = ["rollback", name, "--namespace", namespace, "--wait", "--timeout", "300s"];
+    let rollback = page::typed("helm rollback fulmar ", &[]).unwrap();
+    let mut rollback: Vec<&str> = rollback.iter().skip(1).map(String::as_str).collect();
+    rollback.extend(["--wait", "--timeout", "300s"]);
     println!("{}", environment.helm(&rollback).unwrap());
     await_acting(environment, &brokers, &earlier.operator_image);
     environment.apply(brokers.namespace(), &topic("back", 3, "")).unwrap();

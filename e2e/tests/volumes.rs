@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use fulmar_client::{Client, Producer, Record, Start};
-use fulmar_e2e::brokers::{Brokers, READY_WITHIN, SOON, cluster, cluster_on_disks, topic};
+use fulmar_e2e::brokers::{Brokers, SOON, cluster, cluster_on_disks, topic};
 use fulmar_e2e::clients::producer;
 use fulmar_e2e::wait;
 use fulmar_proto::v1::PublishRequest;
@@ -70,6 +70,13 @@ fn space(path: &Path) -> Result<(u64, u64)> {
     let [block, blocks, free] = numbers[..] else { anyhow::bail!("stat said {text:?}") };
     Ok((block * blocks, block * free))
 }
+
+/// The line of the page that asks which volumes are full.
+const WHO_IS_FULL: &str =
+    r#"kubectl get flc orders -o jsonpath='{.status.conditions[?(@.type=="DiskPressure""#;
+
+/// The one that asks for larger ones.
+const GROW: &str = r#"kubectl patch flc orders --type=merge -p '{"spec": {"storage": {"size""#;
 
 fn set_size(brokers: &Brokers, size: &str) -> Result<String> {
     let patch = format!(r#"{{"spec": {{"storage": {{"size": "{size}"}}}}}}"#);
@@ -161,6 +168,10 @@ async fn await_full(brokers: &Brokers, there: &[&str]) {
     let message = brokers.await_reason("flc/orders", "DiskPressure", "True", "VolumesFull").unwrap();
     assert!(message.starts_with("orders-0 ("), "{message}");
     println!("DiskPressure: {message}");
+    // As a person asks for it; it fills a little more all the while.
+    let shown = brokers.type_line(WHO_IS_FULL).unwrap();
+    let consequence = |message: &str| message.split_once(": ").map(|(_, consequence)| consequence.to_owned());
+    assert!(shown.starts_with("orders-0 (") && consequence(&shown) == consequence(&message), "{shown}");
     let mut client = by_hand(brokers).await.unwrap();
     let refusal = publish_once(&mut client, TOPIC, b"refused".to_vec()).await.unwrap_err();
     assert_disk_full(&refusal);
@@ -200,8 +211,11 @@ async fn retention_makes_room(brokers: &Brokers, publisher: &Producer, bulk: &[u
 
 async fn growth_makes_room(brokers: &Brokers, publisher: &Producer) {
     let waiting = publisher.send(Record::new("after growth")).await.unwrap();
-    set_size(brokers, "2Gi").unwrap();
-    brokers.await_condition("flc/orders", "VolumesSized", "True", READY_WITHIN).unwrap();
+    // The page grows them tenfold, which would be the machine's own disk.
+    let to_twice = [("20Gi", "2Gi")];
+    brokers.type_line_with(GROW, &to_twice).unwrap();
+    brokers.type_line_with("kubectl wait --for=jsonpath='{.status.storageCapacity}'", &to_twice).unwrap();
+    brokers.type_line("kubectl wait --for=condition=VolumesSized ").unwrap();
     waiting.await.unwrap();
     brokers.await_condition("flc/orders", "DiskPressure", "False", SOON).unwrap();
     assert_eq!(claim_asks(brokers, 0).unwrap(), "2Gi");

@@ -202,7 +202,7 @@ fn the_first_word_on_a_new_topic_lets_others_pass_no_longer_than_half_a_minute()
             break;
         }
         // More comes than is written: it has a place among those then.
-        assert!(now < until * 2, "it is never its turn");
+        assert!(now < until + LETS_PASS, "it is never its turn");
         now += GAP;
     }
     assert!(now >= until);
