@@ -1,7 +1,8 @@
 // Program judge says what others make of what Fulmar shows: Prometheus of metrics and queries, kstatus (Helm, Flux, kustomize) and
 // Argo CD of objects. It links their own code, and prints JSON.
 //
-//	judge queries RULES.yaml DASHBOARD.json METRICS.txt…
+//	judge queries RULES.yaml DASHBOARD.json TARGETS.json
+//	judge fires RULES.yaml CASES.yaml TARGETS.json
 //	judge kstatus OBJECTS.yaml…
 //	judge argo HEALTH.lua OBJECTS.yaml…
 package main
@@ -14,19 +15,21 @@ import (
 
 func main() {
 	if len(os.Args) < 3 {
-		fail(fmt.Errorf("usage: judge queries|kstatus|argo FILE…"))
+		fail(fmt.Errorf("usage: judge queries|fires|kstatus|argo FILE…"))
 	}
 	var verdict any
 	var err error
 	switch files := os.Args[2:]; os.Args[1] {
 	case "queries":
 		verdict, err = judgeQueries(files)
+	case "fires":
+		verdict, err = judgeAlerts(files)
 	case "kstatus":
 		verdict, err = judgeByKstatus(files)
 	case "argo":
 		verdict, err = judgeByLua(files[0], files[1:])
 	default:
-		err = fmt.Errorf("%q is none of queries, kstatus, argo", os.Args[1])
+		err = fmt.Errorf("%q is none of queries, fires, kstatus, argo", os.Args[1])
 	}
 	if err != nil {
 		fail(err)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::environment::{Environment, Version};
@@ -145,6 +146,15 @@ fn helm_with_images(
     all.extend(["--set", &operator, "--set", &broker, "--wait", "--timeout", "300s"]);
     all.extend(more);
     environment.helm(&all)
+}
+
+/// The objects that the chart makes of these arguments, for the release that tests share. Nothing is installed.
+pub fn rendered(environment: &Environment, more: &[&str]) -> Result<Vec<Value>> {
+    let chart = environment.chart.to_str().context("the chart's path is UTF-8")?;
+    let template = ["template", RELEASE, chart, "--namespace", NAMESPACE];
+    let printed = environment.helm(&[&template[..], more].concat())?;
+    let documents = serde_yaml::Deserializer::from_str(&printed).map(Value::deserialize);
+    Ok(documents.filter(|object| !matches!(object, Ok(Value::Null))).collect::<Result<_, _>>()?)
 }
 
 /// So many operators; waits until they are there, or gone.

@@ -190,7 +190,7 @@ fn named(target: End<'_>, name: &str, protocol: &str) -> Option<i32> {
 }
 
 /// No selector, or an empty one, is everything.
-fn selects(selector: Option<&LabelSelector>, labels: &Labels) -> Result<bool> {
+pub(crate) fn selects(selector: Option<&LabelSelector>, labels: &Labels) -> Result<bool> {
     let Some(selector) = selector else { return Ok(true) };
     Ok(Selector::try_from(selector.clone())?.matches(labels))
 }

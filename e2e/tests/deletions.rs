@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use fulmar_e2e::brokers::{Brokers, cluster, topic};
 use fulmar_e2e::environment::Environment;
+use fulmar_e2e::health::Health;
 use fulmar_e2e::{installation, page, wait};
 
 const GONE_WITHIN: Duration = Duration::from_mins(1);
@@ -94,6 +95,7 @@ fn delete_without_operator(brokers: &Brokers, give_up: &str) -> anyhow::Result<(
         anyhow::ensure!(topics == ["topic.fulmar.dev/delete"], "{found}");
         Ok(true)
     })?;
+    brokers.check_health("flt/delete", Health::Going)?;
     brokers.type_line_with(give_up, &[("orders.v1", "delete")])?;
     let timeout = format!("--timeout={}s", GONE_WITHIN.as_secs());
     brokers.kubectl(&["delete", "namespace", brokers.namespace(), &timeout])?;

@@ -14,7 +14,6 @@ use fulmar_e2e::policies::{End, Policies, Port, list};
 use fulmar_e2e::wait;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 const fn tcp(number: u16) -> Port {
@@ -180,18 +179,7 @@ fn operator_shows_metrics_to_those_alone_that_a_value_names() {
 
 /// The policy that the chart makes of a value.
 fn rendered(environment: &Environment, value: &str) -> NetworkPolicy {
-    let chart = environment.chart.to_str().unwrap();
-    let words = [
-        "template",
-        installation::RELEASE,
-        chart,
-        "--namespace",
-        installation::NAMESPACE,
-        "--set-json",
-        value,
-    ];
-    let printed = environment.helm(&words).unwrap();
-    let mut objects =
-        serde_yaml::Deserializer::from_str(&printed).map(|object| Value::deserialize(object).unwrap());
-    serde_json::from_value(objects.find(|object| object["kind"] == "NetworkPolicy").unwrap()).unwrap()
+    let objects = installation::rendered(environment, &["--set-json", value]).unwrap();
+    let policy = objects.into_iter().find(|object| object["kind"] == "NetworkPolicy").unwrap();
+    serde_json::from_value(policy).unwrap()
 }

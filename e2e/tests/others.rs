@@ -1,5 +1,5 @@
-//! Promise: what we show is read right by others: metrics by Prometheus, with every query of alerts and dashboard; Clusters and Topics by
-//! kstatus (Helm, Flux) and by Argo CD.
+//! Promise: what we show is read right by others: metrics by Prometheus, as the chart's monitors have it read them, with every query of
+//! alerts and dashboard; Clusters and Topics by kstatus (Helm, Flux) and by Argo CD.
 
 // A test's functions may end it, and print what they saw.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
@@ -9,29 +9,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use fulmar_e2e::brokers::{Brokers, SOON, cluster, topic};
+use fulmar_crds::topic::ACCEPT_DATA_LOSS;
+use fulmar_e2e::brokers::{Brokers, NAME, SOON, cluster, topic};
 use fulmar_e2e::environment::Environment;
+use fulmar_e2e::monitors::{Monitors, Target};
 use fulmar_e2e::records::Acknowledged;
-use fulmar_e2e::{installation, wait};
-use serde_json::Value;
+use fulmar_e2e::{health, installation, wait};
+use serde_json::{Value, json};
 
-/// What a process shows now, through the API server; a `Path` because `judge` reads files.
-fn scrape(environment: &Environment, namespace: &str, pod: &str, folder: &Path) -> anyhow::Result<PathBuf> {
-    let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:8080/proxy/metrics");
-    let text = environment.kubectl(&["get", "--raw", &path])?;
-    let file = folder.join(format!("{pod}.txt"));
-    fs::write(&file, text)?;
-    Ok(file)
-}
-
-fn operator_pod(environment: &Environment) -> anyhow::Result<String> {
-    let path = "jsonpath={.items[0].metadata.name}";
-    let select = "--selector=app.kubernetes.io/name=fulmar-operator";
-    environment.kubectl(&["get", "pods", "--namespace", installation::NAMESPACE, select, "-o", path])
-}
-
+/// One Cluster for all of it: what costs time is that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_query_of_alerts_and_dashboard_is_answered_from_what_is_really_exported() {
+async fn what_a_cluster_that_runs_shows_is_read_right_by_prometheus_argo_cd_and_kstatus() {
     let environment = Environment::get().unwrap();
     let brokers = Brokers::apply("queries", &(cluster(1) + &topic("events", 1, ""))).unwrap();
     brokers.await_ready("flt/events").unwrap();
@@ -47,25 +35,115 @@ async fn every_query_of_alerts_and_dashboard_is_answered_from_what_is_really_exp
     );
     assert!(environment.kubectl(&["get", "--raw", &nowhere]).is_err());
 
+    let monitors = Monitors::make(environment).unwrap();
+    let targets = targets_of_monitors(environment, &monitors, &brokers);
+    budgets_count_those_whom_they_are_for(environment, &brokers);
+
     let folder = tempfile::tempdir().unwrap();
     // What happens now and then has a series only once it has happened.
     wait::until_so("every panel shows something", SOON, || {
-        let answers = answers(environment, &brokers, folder.path())?;
-        let empty = without_series(&answers);
+        let empty = without_series(&answers(environment, &targets, folder.path())?);
         ensure!(empty.is_empty(), "panels that would stay empty: {empty:?}");
         Ok(true)
     })
     .unwrap();
+    // What tests before left is on its way out: a Topic that is being deleted is not Ready.
+    wait::until_so("no alert is pending while all is well", SOON, || {
+        let pending = pending_while_all_is_well(&warnings(environment, &targets, folder.path())?);
+        ensure!(pending.is_empty(), "alerts while all is well: {pending:?}");
+        Ok(true)
+    })
+    .unwrap();
+    objects_are_as_they_were_recorded(&brokers);
+}
+
+/// Whom both monitors find: the broker and the operator, each once, on a port of theirs, and with the labels that alerts tell them by.
+fn targets_of_monitors(environment: &Environment, monitors: &Monitors, brokers: &Brokers) -> Vec<Target> {
+    let of_brokers = monitors.brokers().unwrap();
+    let pods = |targets: &[Target], namespace: &str| -> Vec<String> {
+        targets
+            .iter()
+            .filter(|target| target.namespace == namespace)
+            .map(|target| target.pod.clone())
+            .collect()
+    };
+    assert_eq!(
+        pods(&of_brokers, brokers.namespace()),
+        owned(environment, brokers.namespace(), "StatefulSet")
+    );
+    assert_eq!(pods(&of_brokers, installation::NAMESPACE), Vec::<String>::new());
+    let is_here = |target: &Target| target.namespace == brokers.namespace();
+    let of_brokers: Vec<Target> = of_brokers.into_iter().filter(is_here).collect();
+    for target in &of_brokers {
+        assert_eq!(target.labels.get("fulmar_cluster").map(String::as_str), Some(NAME), "{target:?}");
+    }
+
+    let services: Vec<Option<String>> =
+        monitors.services().unwrap().into_iter().map(|service| service.metadata.name).collect();
+    assert_eq!(services.len(), 1, "{services:?}");
+    let operators = owned(environment, installation::NAMESPACE, "ReplicaSet");
+    assert_eq!(operators.len(), 1, "{operators:?}");
+    let of_operators = wait::until("the ServiceMonitor finds the operator", SOON, || {
+        let found = monitors.operators()?;
+        let of_pods = pods(&found, installation::NAMESPACE);
+        ensure!(of_pods == operators && found.len() == operators.len(), "{found:?}, and not {operators:?}");
+        Ok(Some(found))
+    })
+    .unwrap();
+    for target in &of_operators {
+        assert_eq!(target.labels.get("fulmar_cluster"), None, "{target:?}");
+    }
+    [of_brokers, of_operators].concat()
+}
+
+/// The pods of a namespace that are controlled by something of this kind, whatever their labels are.
+fn owned(environment: &Environment, namespace: &str, kind: &str) -> Vec<String> {
+    let pods = environment.get_json(&["pods", "--namespace", namespace]).unwrap();
+    let pods = pods["items"].as_array().unwrap().iter();
+    let is_owned = |pod: &&Value| pod["metadata"]["ownerReferences"][0]["kind"] == kind;
+    pods.filter(is_owned).map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Each budget counts as many as there are to be: it selects them, and nobody else.
+fn budgets_count_those_whom_they_are_for(environment: &Environment, brokers: &Brokers) {
+    for (namespace, budget, of) in [
+        (installation::NAMESPACE, installation::RELEASE, format!("deployment/{}", installation::RELEASE)),
+        (brokers.namespace(), NAME, format!("statefulset/{NAME}")),
+    ] {
+        wait::until_so(&format!("the budget {budget} counts the pods of {of}"), SOON, || {
+            let wanted = environment.get_json(&["--namespace", namespace, &of])?["spec"]["replicas"].clone();
+            let budget = environment.get_json(&["--namespace", namespace, "poddisruptionbudget", budget])?;
+            let status = &budget["status"];
+            let counts = status["expectedPods"] == wanted && status["currentHealthy"] == wanted;
+            ensure!(counts && budget["spec"]["maxUnavailable"] == 1, "{budget}, and {wanted} are wanted");
+            Ok(true)
+        })
+        .unwrap();
+    }
+}
+
+/// What they show now, each in a file, and the file that names these to `judge`.
+fn scrape(environment: &Environment, targets: &[Target], folder: &Path) -> anyhow::Result<PathBuf> {
+    let (mut scraped, mut all) = (Vec::new(), String::new());
+    for target in targets {
+        let (text, file) = (target.read(environment)?, folder.join(format!("{}.txt", target.pod)));
+        fs::write(&file, &text)?;
+        scraped.push(json!({"targets": [file], "labels": target.labels}));
+        all += &text;
+    }
+    ensure!(all.contains("\nfulmar_operator_leading 1\n"), "the operator acts");
+    ensure!(!all.contains("\nfulmar_volume_bytes 0\n"), "the broker has looked at its volume");
+    let list = folder.join("targets.json");
+    fs::write(&list, Value::Array(scraped).to_string())?;
+    Ok(list)
 }
 
 /// What Prometheus makes of every query, from what broker and operator show now.
-fn answers(environment: &Environment, brokers: &Brokers, folder: &Path) -> anyhow::Result<Vec<Value>> {
-    let of_broker = scrape(environment, brokers.namespace(), "orders-0", folder)?;
-    let of_operator = scrape(environment, installation::NAMESPACE, &operator_pod(environment)?, folder)?;
-    ensure!(fs::read_to_string(&of_operator)?.contains("fulmar_operator_leading 1"), "the operator acts");
+fn answers(environment: &Environment, targets: &[Target], folder: &Path) -> anyhow::Result<Vec<Value>> {
+    let scraped = scrape(environment, targets, folder)?;
     let files = environment.chart.join("files");
     let (rules, dashboard) = (files.join("alerts.yaml"), files.join("dashboard.json"));
-    let paths = [&rules, &dashboard, &of_broker, &of_operator].map(|path| path.to_str().unwrap());
+    let paths = [&rules, &dashboard, &scraped].map(|path| path.to_str().unwrap());
     let answers = environment.judge(&[&["queries"], &paths[..]].concat())?;
     Ok(answers.as_array().context("judge gives a list")?.clone())
 }
@@ -86,6 +164,50 @@ fn without_series(answers: &[Value]) -> BTreeSet<String> {
         }
     }
     without_series
+}
+
+/// What Prometheus makes of every alert while all is well, and once there is that of which it is to warn.
+fn warnings(environment: &Environment, targets: &[Target], folder: &Path) -> anyhow::Result<Vec<Value>> {
+    let scraped = scrape(environment, targets, folder)?;
+    let rules = environment.chart.join("files/alerts.yaml");
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("judges/cases.yaml");
+    let paths = [&rules, &cases, &scraped].map(|path| path.to_str().unwrap());
+    // A case that does not fit is a slip, and none the less so later.
+    let warnings = environment.judge(&[&["fires"], &paths[..]].concat()).unwrap();
+    Ok(warnings.as_array().context("judge gives a list")?.clone())
+}
+
+/// The alerts that would be pending. It is an error at once if one does not warn of what it is for, or says it wrongly.
+fn pending_while_all_is_well(warnings: &[Value]) -> Vec<String> {
+    assert!(warnings.len() >= 16, "{} alerts", warnings.len());
+    let mut pending = Vec::new();
+    for warning in warnings {
+        for ill in warning["ills"].as_array().unwrap() {
+            assert_eq!(ill["wrong"], Value::Array(Vec::new()), "{}: {ill}", warning["of"]);
+        }
+        if warning["well"] != Value::Array(Vec::new()) {
+            pending.push(format!("{}: {}", warning["of"], warning["well"]));
+        }
+    }
+    pending
+}
+
+/// What was recorded of such objects is what they say today.
+fn objects_are_as_they_were_recorded(brokers: &Brokers) {
+    let as_recorded = |resource: &str, name: &str| brokers.await_as_recorded(resource, name).unwrap();
+    as_recorded("flc/orders", "cluster-ready");
+    as_recorded("flt/events", "topic-ready");
+    let annotated = format!("metadata: {{name: slip, annotations: {{{ACCEPT_DATA_LOSS}: nonsense}}}}");
+    let slip = topic("slip", 1, "").replace("metadata: {name: slip}", &annotated);
+    Environment::get().unwrap().apply(brokers.namespace(), &slip).unwrap();
+    as_recorded("flt/slip", "topic-annotation-slip");
+    let paused = |paused: bool| {
+        let patch = json!({"spec": {"paused": paused}}).to_string();
+        brokers.kubectl(&["patch", "flc/orders", "--type=merge", "--patch", &patch]).unwrap();
+    };
+    paused(true);
+    as_recorded("flc/orders", "cluster-paused");
+    paused(false);
 }
 
 #[test]
@@ -117,24 +239,14 @@ fn every_alert_has_its_place_in_the_runbook() {
 #[test]
 fn recorded_objects_are_read_right_by_kstatus_and_argo_cd() {
     let environment = Environment::get().unwrap();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/argocd");
-    let script = folder.join("health.lua");
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(folder.join("recorded")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let recorded = fs::read_dir(health::folder().join("recorded")).unwrap();
+    let mut files: Vec<PathBuf> = recorded.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(files.len() >= 8, "{} recorded objects", files.len());
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
-        // `# argo: Healthy, kstatus: Current`
-        let expected = text.lines().next().unwrap().strip_prefix("# argo: ").unwrap();
-        let path = file.to_str().unwrap();
-        let status = |arguments: &[&str]| -> String {
-            let verdicts = environment.judge(arguments).unwrap();
-            println!("{path}: {verdicts}");
-            verdicts[0]["status"].as_str().unwrap().to_owned()
-        };
-        let argo = status(&["argo", script.to_str().unwrap(), path]);
-        let kstatus = status(&["kstatus", path]);
-        assert_eq!(format!("{argo}, kstatus: {kstatus}"), expected, "{path}");
+        let expected = health::expected(&text).unwrap();
+        let object: Value = serde_yaml::from_str(&text).unwrap();
+        assert_eq!(health::judged(environment, &object).unwrap(), expected, "{}", file.display());
     }
 }

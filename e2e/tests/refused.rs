@@ -10,6 +10,7 @@ use fulmar_client::Record;
 use fulmar_e2e::brokers::{Brokers, cluster, topic};
 use fulmar_e2e::clients::producer;
 use fulmar_e2e::environment::Environment;
+use fulmar_e2e::health::Health;
 use fulmar_e2e::wait;
 
 /// No registry answers at such a name (RFC 2606).
@@ -37,6 +38,9 @@ async fn a_roll_that_would_stop_programs_is_left_to_a_person() {
     wait::until_so("an Event tells it", BACK_WITHIN, || Ok(brokers.events("QuorumWouldBeLost")?.1 > 0))
         .unwrap();
     brokers.await_ready("flc/orders").unwrap();
+    // It serves, and waits for a person; its Topic is as wished.
+    brokers.await_health("flc/orders", Health::Degraded).unwrap();
+    brokers.await_health("flt/all-three", Health::Healthy).unwrap();
     assert_eq!(uids(&brokers).unwrap(), before);
     let producer = producer(&brokers.client(0).await.unwrap(), "all-three").await.unwrap();
     producer.publish(Record::new("served meanwhile")).await.unwrap();
@@ -51,6 +55,7 @@ async fn a_roll_that_would_stop_programs_is_left_to_a_person() {
     }
     brokers.await_condition("flc/orders", "RolloutComplete", "True", BACK_WITHIN).unwrap();
     brokers.await_condition("flc/orders", "Stalled", "False", BACK_WITHIN).unwrap();
+    brokers.await_health("flc/orders", Health::Healthy).unwrap();
 }
 
 /// Both wait for the same five minutes: a Cluster that is new, and one that serves.
@@ -59,13 +64,17 @@ async fn an_image_that_never_comes_is_said_and_costs_a_cluster_that_serves_nothi
     let brokers = Brokers::apply("no-image", &(cluster(3) + &topic("events", 1, ""))).unwrap();
     brokers.await_ready("flt/events").unwrap();
     let new = cluster(1).replace("name: orders", "name: new") + &format!("  image: {NO_IMAGE}\n");
-    Environment::get().unwrap().apply(brokers.namespace(), &new).unwrap();
+    let of_new = topic("of-new", 1, "").replace("clusterRef: {name: orders}", "clusterRef: {name: new}");
+    Environment::get().unwrap().apply(brokers.namespace(), &(new + &of_new)).unwrap();
     let image = format!(r#"{{"spec":{{"image":"{NO_IMAGE}"}}}}"#);
     brokers.kubectl(&["patch", "flc/orders", "--type=merge", "--patch", &image]).unwrap();
 
     let said = brokers.await_reason("flc/new", "Ready", "False", "PodsNotRunning").unwrap();
     assert!(said.contains("new-0: ") && said.contains("Image"), "{said}");
-    assert_eq!(brokers.condition("flc/new", "RolloutComplete").unwrap().unwrap().0, "False");
+    brokers.await_as_recorded("flc/new", "cluster-image-missing").unwrap();
+    brokers.await_as_recorded("flt/of-new", "topic-of-waiting-cluster").unwrap();
+    // It is tried for five minutes.
+    brokers.check_health("flc/orders", Health::Progressing).unwrap();
     let producer = producer(&brokers.client(1).await.unwrap(), "events").await.unwrap();
     producer.publish(Record::new("served meanwhile")).await.unwrap();
 
@@ -73,6 +82,11 @@ async fn an_image_that_never_comes_is_said_and_costs_a_cluster_that_serves_nothi
     assert!(said.contains("after 5 minutes: ") && said.contains("keep the template before"), "{said}");
     let said = brokers.await_reason("flc/new", "Stalled", "True", "NoBrokerCameUp").unwrap();
     assert!(said.contains("no broker has run yet: change the spec"), "{said}");
+    for one in ["flc/new", "flc/orders"] {
+        brokers.await_health(one, Health::Degraded).unwrap();
+    }
+    // It waits for its Cluster, which is the one that has to be changed.
+    brokers.check_health("flt/of-new", Health::Progressing).unwrap();
     brokers.await_pods().unwrap();
     producer.publish(Record::new("and after")).await.unwrap();
     let tried = uids(&brokers).unwrap();
@@ -83,7 +97,9 @@ async fn an_image_that_never_comes_is_said_and_costs_a_cluster_that_serves_nothi
         brokers.await_ready(one).unwrap();
         brokers.await_condition(one, "Stalled", "False", BACK_WITHIN).unwrap();
         brokers.await_condition(one, "RolloutComplete", "True", BACK_WITHIN).unwrap();
+        brokers.await_health(one, Health::Healthy).unwrap();
     }
+    brokers.await_ready("flt/of-new").unwrap();
     assert_eq!(uids(&brokers).unwrap(), tried, "brokers of the good template are not made anew");
 }
 
@@ -111,6 +127,9 @@ fn a_quota_that_denies_a_pod_is_said_with_where_to_look() {
         Ok(brokers.kubectl(&["describe", "statefulset", "orders"])?.contains("exceeded quota: two"))
     })
     .unwrap();
+    // A quota may be raised at any moment.
+    brokers.check_health("flc/orders", Health::Progressing).unwrap();
     brokers.kubectl(&["delete", "resourcequota", "two"]).unwrap();
     brokers.await_ready("flc/orders").unwrap();
+    brokers.await_health("flc/orders", Health::Healthy).unwrap();
 }

@@ -5,6 +5,7 @@
 
 use fulmar_e2e::brokers::{Brokers, READY_WITHIN, SOON, cluster, topic};
 use fulmar_e2e::environment::Environment;
+use fulmar_e2e::health::Health;
 use fulmar_e2e::records::Acknowledged;
 use fulmar_e2e::wait;
 
@@ -53,8 +54,10 @@ async fn a_topic_waits_for_its_cluster_says_so_and_heals() {
     let brokers = Brokers::apply("waiting", &topic("events", 1, "")).unwrap();
     let message = brokers.await_reason("flt/events", "Ready", "False", "ClusterNotFound").unwrap();
     assert!(message.contains("orders"), "the message names the Cluster: {message}");
+    brokers.await_as_recorded("flt/events", "topic-without-cluster").unwrap();
     Environment::get().unwrap().apply(brokers.namespace(), &cluster(1)).unwrap();
     brokers.await_ready("flt/events").unwrap();
+    brokers.await_health("flt/events", Health::Healthy).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,6 +69,8 @@ async fn of_two_topics_that_claim_one_name_the_oldest_wins() {
     environment.apply(brokers.namespace(), &topic("second", 1, "topicName: events")).unwrap();
     let message = brokers.await_reason("flt/second", "Ready", "False", "NameTaken").unwrap();
     assert!(message.contains("first"), "the message names the winner: {message}");
+    brokers.await_as_recorded("flt/second", "topic-name-taken").unwrap();
     brokers.kubectl(&["delete", "flt/first", DELETED_WITHIN]).unwrap();
     brokers.await_ready("flt/second").unwrap();
+    brokers.await_health("flt/second", Health::Healthy).unwrap();
 }
