@@ -1,7 +1,7 @@
 //! What an API server asks an operator to leave alone for a while (429, `Retry-After`), and whether that does so.
 //!
 //! Owns the times in which nothing may be read at all, and the book of who came back too soon. Never: writes, which have a pace of their
-//! own, nor the Lease: who leaves it alone loses it, and an election asks more of an API server than a renewal.
+//! own, nor the Lease and the partition table: until they are known nobody replaces a leader, so they are asked for all the same.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -54,7 +54,7 @@ impl Rests {
 
     /// What becomes of a request in this weather, with what is refused noted.
     pub fn treat(&self, asked: &Asked, weather: impl FnOnce() -> Treatment) -> Treatment {
-        if asked.is_write() || asked.is_about("leases") {
+        if asked.is_write() || asked.is_about("leases") || asked.is_about("partitiontables") {
             return weather();
         }
         let (target, now) = (asked.target(), Instant::now());

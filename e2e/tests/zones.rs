@@ -178,3 +178,13 @@ async fn nodes_that_get_another_label_while_brokers_run_there_have_their_replica
     }
     acknowledged.compare(&brokers.client(third).await.unwrap(), TOPIC).await.unwrap();
 }
+
+#[test]
+fn brokers_are_on_nodes_of_their_own_where_no_node_says_which_zone_it_is_in() {
+    let yaml = format!("{}  zoneTopologyKey: fulmar.test/nowhere\n", cluster(3));
+    let brokers = Brokers::apply("unzoned", &yaml).unwrap();
+    brokers.await_reason("flc/orders", "ZonesKnown", "False", "LabelMissing").unwrap();
+    brokers.await_ready("flc/orders").unwrap();
+    let nodes: BTreeSet<String> = (0..3).map(|ordinal| brokers.node(ordinal).unwrap()).collect();
+    assert_eq!(nodes.len(), 3, "{nodes:?}");
+}

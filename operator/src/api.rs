@@ -16,9 +16,9 @@ use thiserror::Error;
 /// How long one call may take. A call that hangs longer is given up, and what came of it is unknown.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// No wish to wait is heeded for longer. API servers name 32 s at most (`maxRetryAfter` of apiserver's `dropped_requests_tracker.go`);
+/// No wish to wait is heeded for longer: API servers name no more (`maxRetryAfter` of apiserver's `dropped_requests_tracker.go`), but
 /// whatever stands in front of one may name anything.
-const REST_MAX: Duration = Duration::from_mins(1);
+const REST_MAX: Duration = Duration::from_secs(32);
 
 /// What came of a call that did not succeed.
 #[derive(Debug, Error)]
@@ -80,7 +80,8 @@ impl ApiError {
         matches!(self, Self::Conflict { .. })
     }
 
-    /// How long the API server asks to wait before it is asked again.
+    /// How long the API server asks to wait before it is asked again. After a call of unknown outcome nobody waits: what came of it is
+    /// found out by looking.
     pub fn rest(&self) -> Option<Duration> {
         if let Self::NotNow { rest, .. } = self { *rest } else { None }
     }

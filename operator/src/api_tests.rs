@@ -59,4 +59,5 @@ async fn a_refusal_of_another_kind_stays_what_it_is() {
     assert!(asked(StatusCode::NOT_FOUND, Some("1"), "404 page not found\n").await.is_not_found());
     let unavailable = asked(StatusCode::SERVICE_UNAVAILABLE, Some("1"), "not yet").await;
     assert!(matches!(unavailable, ApiError::OutcomeUnknown { .. }), "{unavailable:?}");
+    assert_eq!(unavailable.rest(), None, "it is looked what came of it");
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::cluster::{Attendant, Next};
 use crate::context::Context;
@@ -140,9 +141,8 @@ async fn attend(clusters: Arc<Clusters>, context: Context, key: ClusterKey, woke
                 tracing::warn!(cluster = %key, %error, "reconciling failed, trying again");
                 let pause = retry;
                 retry = (retry * 2).min(RETRY_MAX);
-                // Nothing wakes it before: an API server that has too much to do is not asked again at every change.
                 let rest = error.rest().unwrap_or_default();
-                tokio::time::sleep(rest).await;
+                let_alone(&mut attendant, &woken, rest).await;
                 attendant.wait(&woken, Some(pause.saturating_sub(rest))).await;
                 continue;
             }
@@ -150,6 +150,21 @@ async fn attend(clusters: Arc<Clusters>, context: Context, key: ClusterKey, woke
         retry = RETRY_MIN;
         attendant.wait(&woken, pause).await;
         tokio::time::sleep(settle(attendant.topics())).await;
+    }
+}
+
+/// An API server that has too much to do is asked nothing for so long, whatever changes. What a change says of brokers is passed on: who
+/// comes back at another address is not kept waiting.
+async fn let_alone(attendant: &mut Attendant, woken: &Notify, rest: Duration) {
+    let over = Instant::now() + rest;
+    loop {
+        let left = over.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        attendant.wait(woken, Some(left)).await;
+        attendant.look();
+        tokio::time::sleep(settle(attendant.topics()).min(left)).await;
     }
 }
 

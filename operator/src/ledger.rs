@@ -3,6 +3,8 @@
 //! Owns the step between documents and objects. A write is a PUT with the `resourceVersion` that the writer knows, or a
 //! create; server-side apply would cost more and guard less. No object has a Cluster as its controller: the table goes when
 //! the volumes go. Never: what a document says, and never a cache, for another operator may have written meanwhile.
+//!
+//! An API server that asks to wait (429) is asked again all the same, as for the Lease: until the table is known no leader is replaced.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -17,7 +19,7 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions}
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 
-use crate::api::{ApiError, CALL_TIMEOUT, call};
+use crate::api::{ApiError, call};
 use crate::metrics::Metrics;
 use crate::names::{ClusterKey, FIELD_MANAGER};
 
@@ -129,14 +131,9 @@ impl Ledger for KubernetesLedger {
             // Without a resourceVersion the answer is as new as the question.
             let mut parameters = ListParams::default().labels(&labels.join(",")).limit(PAGE_OF_LIST);
             parameters.continue_token = from;
-            let list = match call("load the partition table", self.api.list(&parameters)).await {
-                Ok(list) => list,
-                Err(error) => {
-                    // Whoever loads asks again in a second, and gives up a load that takes much longer than one call may.
-                    tokio::time::sleep(error.rest().unwrap_or_default().min(CALL_TIMEOUT)).await;
-                    return Err(unread(&error));
-                }
-            };
+            let list = call("load the partition table", self.api.list(&parameters))
+                .await
+                .map_err(|error| unread(&error))?;
             from = list.metadata.continue_.filter(|token| !token.is_empty());
             for object in list.items {
                 documents.extend(from_object(&self.key, object)?);

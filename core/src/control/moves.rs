@@ -72,10 +72,11 @@ pub(super) struct Move {
 }
 
 impl Moves {
-    /// Another tenure: what was under way is found in the table. What people were told stands in no table, and its end is still
-    /// to be told to them.
+    /// Another tenure: what was under way is found in the table. What people were told, and why, stands in no table: as long as this
+    /// controller lives, its end is still to be reached and told to them.
     pub(super) fn forget(&mut self) {
-        *self = Self { is_stale: true, is_told: self.is_told, done: self.done, ..Self::default() };
+        let Self { is_told, done, evens, .. } = *self;
+        *self = Self { is_stale: true, is_told, done, evens: evens && is_told, ..Self::default() };
     }
 
     /// Members of some partition are others now.

@@ -193,6 +193,7 @@ impl Controller {
                 held.join(", ")
             ),
             under_replicated: 0,
+            bereft: 0,
         }
     }
 
@@ -213,6 +214,7 @@ impl Controller {
                 reason,
                 message,
                 under_replicated: 0,
+                bereft: 0,
             };
         };
         let entries: BTreeMap<u32, &Entry> =
@@ -221,6 +223,7 @@ impl Controller {
             .map_while(|partition| entries.get(&partition))
             .map(|entry| self.partition_view(entry, &wish.accepted_losses))
             .collect();
+        let bereft = entries.values().filter(|entry| self.is_bereft(entry)).count();
         let wanted = usize::from(topic.replication_factor);
         let under = partitions.iter().filter(|partition| partition.in_sync.len() < wanted).count();
         let verdict = self.verdict(topic, &partitions, wait);
@@ -237,7 +240,13 @@ impl Controller {
             reason,
             message,
             under_replicated: u32::try_from(under).unwrap_or(u32::MAX),
+            bereft: u32::try_from(bereft).unwrap_or(u32::MAX),
         }
+    }
+
+    fn is_bereft(&self, entry: &Entry) -> bool {
+        let root = self.plan.root.as_ref();
+        root.is_some_and(|root| entry.members.replicas().iter().any(|replica| root.is_lost(*replica)))
     }
 
     fn verdict(

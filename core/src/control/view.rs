@@ -170,6 +170,8 @@ pub struct TopicView {
     pub message: String,
     /// Partitions with fewer replicas in sync than they are to have.
     pub under_replicated: u32,
+    /// Partitions that a replica is missing of for good, and not for a while: its volume is lost, and none has taken its place yet.
+    pub bereft: u32,
 }
 
 /// One partition.

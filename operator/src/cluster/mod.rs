@@ -222,15 +222,28 @@ impl Attendant {
         }
     }
 
+    /// Tells the steward, if there is one, what the watches show of brokers and table. Nobody is asked for anything.
+    pub fn look(&mut self) {
+        let seen = dereference(&self.context.watches, &self.key);
+        let Some(cluster) = &seen.cluster else { return };
+        // Whatever else it says that cannot be: the next pass tells.
+        let Ok(wanted) = validate(cluster, &self.context.config) else { return };
+        let pods = self.pods(&wanted, &seen);
+        self.show(&seen, &pods);
+    }
+
+    fn pods(&self, wanted: &Wanted, seen: &Seen) -> Vec<BrokerPod> {
+        let nodes = &self.context.watches.nodes;
+        pods::brokers(&self.key, &wanted.settings.zone_topology_key, &seen.pods, &seen.claims, nodes)
+    }
+
     async fn attend(&mut self, cluster: &Cluster, seen: &Seen) -> Result<Next, ReconcileError> {
         let wanted = match validate(cluster, &self.context.config) {
             Ok(wanted) => wanted,
             Err(invalid) => return Ok(self.report_invalid(cluster, seen, &invalid)),
         };
         let certificates = self.certificates(&wanted).await?;
-        let nodes = &self.context.watches.nodes;
-        let pods =
-            pods::brokers(&self.key, &wanted.settings.zone_topology_key, &seen.pods, &seen.claims, nodes);
+        let pods = self.pods(&wanted, seen);
         // Under another wish more could be placed on those that leave at any moment.
         let view = self.settled_view().filter(|view| view.wished == wanted.settings.replicas);
         let view = view.as_deref();
@@ -312,10 +325,16 @@ impl Attendant {
         }
         if let Some(stewardship) = &mut self.stewardship {
             stewardship.desire(topic::desire::desire(&wanted.settings, scale.brokers(), claims));
+        }
+        self.show(seen, pods);
+        Ok(())
+    }
+
+    fn show(&mut self, seen: &Seen, pods: &[BrokerPod]) {
+        if let Some(stewardship) = &mut self.stewardship {
             stewardship.sight(pods);
             stewardship.show(ledger::shown(&self.key, &seen.tables));
         }
-        Ok(())
     }
 
     /// Makes pods anew whose template has changed, one at a time.

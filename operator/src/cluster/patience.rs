@@ -79,6 +79,8 @@ pub enum Due {
     Later(Duration),
     /// To write it.
     Now,
+    /// To write it, behind whatever else is to be written: the first word on a Topic that is not Ready yet.
+    Behind,
 }
 
 /// What the object is.
@@ -88,6 +90,8 @@ pub enum Subject {
     Cluster,
     /// A Topic: there may be thousands, and a broker that is restarted touches all of them.
     Topic(Calm),
+    /// A Topic that a volume was lost of: whoever replaces another one waits until this is made up for, so it is said at once.
+    Bereft,
     /// A Topic whose Cluster is gone or invalid: that is no dip.
     Homeless,
 }
@@ -132,6 +136,7 @@ impl Patience {
             return Due::Content;
         }
         match self.left(object, old, new, subject, now) {
+            Duration::ZERO if is_first_word(old, new, subject) => Due::Behind,
             Duration::ZERO => Due::Now,
             left => Due::Later(left),
         }
@@ -153,8 +158,7 @@ impl Patience {
         since.flip = flips(old, new).then(|| since.flip.unwrap_or(now));
         since.dip = (ready == (true, false)).then(|| since.dip.unwrap_or(now));
         let left = |from: Instant, may: Duration| may.saturating_sub(now.saturating_duration_since(from));
-        let is_first = old.conditions.is_empty() && is_true(new.conditions, "Reconciling");
-        if is_first && matches!(subject, Subject::Topic(_)) {
+        if is_first_word(old, new, subject) {
             return left(since.difference, FIRST_WORD);
         }
         if old.generation != new.generation || subject == Subject::Homeless || !ready.0 {
@@ -167,6 +171,7 @@ impl Patience {
         match subject {
             Subject::Homeless => Duration::ZERO,
             Subject::Cluster => left(since.difference, DETAIL).min(flip(Duration::ZERO)),
+            Subject::Bereft => left(since.difference, DETAIL_WHILE_RESTLESS).min(flip(Duration::ZERO)),
             // What stood while it was restless had its reasons: a last moment to become as it was.
             Subject::Topic(Calm::For(calm)) => {
                 left(since.difference, DETAIL).max(DETAIL.saturating_sub(calm))
@@ -184,6 +189,12 @@ impl Patience {
     pub fn keep(&mut self, exists: impl Fn(&str) -> bool) {
         self.since.retain(|object, _| exists(object));
     }
+}
+
+/// Whether a Topic that has no status yet is on its way to be Ready. One without a Cluster is not.
+fn is_first_word(old: Gist<'_>, new: Gist<'_>, subject: Subject) -> bool {
+    let is_topic = matches!(subject, Subject::Topic(_));
+    is_topic && old.conditions.is_empty() && is_true(new.conditions, "Reconciling")
 }
 
 /// Whether any condition has another status.

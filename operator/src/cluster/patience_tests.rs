@@ -99,6 +99,8 @@ fn a_missing_replica_is_told_sooner_than_who_leads() {
     let left =
         patience.left("a", gist(&before), gist(&after), Subject::Topic(Calm::Restless), Instant::now());
     assert_eq!(left, FLIP_WHILE_RESTLESS);
+    let bereft = patience.left("a", gist(&before), gist(&after), Subject::Bereft, Instant::now());
+    assert!(bereft.is_zero(), "who replaces one volume after the other looks at this");
 }
 
 #[test]
@@ -114,4 +116,12 @@ fn the_first_word_of_a_topic_waits_a_moment_for_it_to_be_ready_and_not_longer() 
     assert!(patience.left("a", unseen, gist(&stuck), ROLLING, start).is_zero());
     assert!(patience.left("a", unseen, gist(&going), ROLLING, start + FIRST_WORD).is_zero());
     assert!(patience.left("", unseen, gist(&going), Subject::Cluster, start).is_zero());
+    let later = start + FIRST_WORD;
+    for (told, subject, due) in [
+        (gist(&going), ROLLING, Due::Behind),
+        (gist(&ready(true)), ROLLING, Due::Now),
+        (gist(&going), Subject::Homeless, Due::Now),
+    ] {
+        assert_eq!(patience.judge("a", false, (unseen, told), subject, later), due);
+    }
 }

@@ -16,7 +16,7 @@ use crate::cluster::roll::Step;
 use crate::cluster::status::{Facts, Problem, status};
 use crate::cluster::{Attendant, Findings, Next};
 use crate::conditions::is_true;
-use crate::statuses::{Write, key_of_topic};
+use crate::statuses::{Rank, Write, key_of_topic};
 use crate::topic::claims::{Claimed, Standing, claimed_name, claims};
 use crate::topic::status::Home;
 
@@ -125,13 +125,13 @@ impl Attendant {
                 return Next::Change;
             }
             Due::Later(left) if !counted => return Next::After(left),
-            Due::Later(_) | Due::Now => {}
+            Due::Later(_) | Due::Now | Due::Behind => {}
         }
         if is_true(&told.conditions, "Ready") && !is_true(&before.conditions, "Ready") {
             let note = format!("{} brokers serve", told.brokers_ready.as_deref().unwrap_or_default());
             self.context.events.normal(cluster.object_ref(&()), "Ready", note);
         }
-        self.context.statuses.submit(write);
+        self.context.statuses.submit(write, Rank::InTurn);
         Next::Change
     }
 
@@ -153,6 +153,7 @@ impl Attendant {
             {
                 continue;
             }
+            let subject = if is_bereft(claimed, home) { Subject::Bereft } else { subject };
             if let Some(left) = self.write_topic(claimed, before, told, subject, now) {
                 next = next.sooner(left);
             }
@@ -178,7 +179,7 @@ impl Attendant {
         let old = Gist { generation: before.observed_generation, conditions: &before.conditions };
         let new = Gist { generation: told.observed_generation, conditions: &told.conditions };
         let same = claimed.topic.status.as_ref() == Some(&told);
-        match self.patience.judge(&name, same, (old, new), subject, now) {
+        let rank = match self.patience.judge(&name, same, (old, new), subject, now) {
             // What waits for its turn is overtaken by the truth, which is what is written already.
             Due::Content => {
                 self.context.statuses.withdraw(&key_of_topic(&claimed.topic));
@@ -188,8 +189,9 @@ impl Attendant {
                 self.context.statuses.withdraw(&key_of_topic(&claimed.topic));
                 return Some(left);
             }
-            Due::Now => {}
-        }
+            Due::Now => Rank::InTurn,
+            Due::Behind => Rank::Behind,
+        };
         let about = claimed.topic.object_ref(&());
         match &claimed.standing {
             Standing::Holder(_) => {}
@@ -203,9 +205,16 @@ impl Attendant {
             }
             Standing::Invalid(error) => self.story.tell(about, true, "InvalidSpec", error.to_string()),
         }
-        self.context.statuses.submit(Write::Topic(Arc::clone(&claimed.topic), Box::new(told)));
+        self.context.statuses.submit(Write::Topic(Arc::clone(&claimed.topic), Box::new(told)), rank);
         None
     }
+}
+
+/// Whether a volume with a replica of it is lost, and none has taken its place yet.
+fn is_bereft(claimed: &Claimed, home: Home<'_>) -> bool {
+    let Home::View(view) = home else { return false };
+    let topic = claimed.holder().and_then(|settings| view.topics.get(&settings.name));
+    topic.is_some_and(|topic| topic.bereft > 0)
 }
 
 /// Whether something that concerns many topics is on its way: a broker is away, replicas catch up or move, leaders go back.

@@ -1,9 +1,6 @@
 //! Writes for tests.
 
 use fulmar_crds::ClusterSpec;
-use jiff::Timestamp;
-
-use crate::conditions::{Claim, conditions};
 
 use super::*;
 
@@ -19,15 +16,6 @@ pub(super) fn cluster(name: &str, generation: i64) -> Write {
 pub(super) fn topic(name: &str, generation: i64) -> Write {
     let change = |topic: &mut Topic| topic.metadata.generation = Some(generation);
     Write::Topic(crate::topic::fixture::topic(name, change, 10), Box::default())
-}
-
-/// The first status of this Topic, which is not Ready yet.
-pub(super) fn first_word(name: &str, generation: i64) -> Write {
-    let change = |topic: &mut Topic| topic.metadata.generation = Some(generation);
-    let claims = vec![Claim::new("Reconciling", true, "Pending", "it is on its way")];
-    let conditions = conditions(claims, &[], Some(generation), Timestamp::UNIX_EPOCH);
-    let status = TopicStatus { conditions, ..TopicStatus::default() };
-    Write::Topic(crate::topic::fixture::topic(name, change, 10), Box::new(status))
 }
 
 /// What was given to [`cluster`] or [`topic`].

@@ -15,11 +15,10 @@ pub(super) const WIDTH_MAX: usize = 8;
 /// Topics are seen to be Ready half a minute after they are.
 pub(super) const PACE: Duration = Duration::from_millis(3);
 
-/// An answer that takes longer is no good one: half of what Kubernetes promises for the slowest 1 %. So is one that was refused at first and
-/// tried again by the client, after the second or more that the API server names.
+/// An answer that takes longer is no good one: half of what Kubernetes promises for the slowest 1 %.
 pub(super) const SLOW: Duration = Duration::from_millis(500);
 
-/// After a refusal nothing begins for so long: what API servers mostly name in `Retry-After`.
+/// After a refusal nothing begins for so long, or for as long as it asks for.
 pub(super) const REST: Duration = Duration::from_secs(1);
 
 /// What an answer says of the API server.
@@ -27,8 +26,8 @@ pub(super) const REST: Duration = Duration::from_secs(1);
 pub(super) enum Answer {
     /// It had time for us, whatever it said.
     Given,
-    /// Not now, or nothing is known of it.
-    Refused,
+    /// Not now, or nothing is known of it; for so long it asks to be left alone.
+    Refused(Duration),
 }
 
 /// How much may be in flight.
@@ -64,9 +63,9 @@ impl Flow {
         match answer {
             Answer::Given if now - begun <= SLOW => self.widen(),
             Answer::Given => self.narrow(begun, now),
-            Answer::Refused => {
+            Answer::Refused(rest) => {
                 self.narrow(begun, now);
-                self.opens = now + REST;
+                self.opens = now + rest.max(REST);
             }
         }
     }

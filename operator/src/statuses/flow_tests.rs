@@ -45,12 +45,20 @@ fn refusals_halve_it_down_to_one_and_each_is_followed_by_a_rest() {
     for _ in 0..5 {
         let begun = now;
         now += SOON;
-        flow.note(Answer::Refused, begun, now);
+        flow.note(Answer::Refused(Duration::ZERO), begun, now);
         assert_eq!(flow.opens(0), Some(now + REST));
         widths.push(flow.width);
         now += REST;
     }
     assert_eq!(widths, [4, 2, 1, 1, 1]);
+}
+
+#[test]
+fn nothing_begins_before_a_refusal_lets_it() {
+    let now = Instant::now();
+    let mut flow = wide(now);
+    flow.note(Answer::Refused(REST * 7), now, now + SOON);
+    assert_eq!(flow.opens(0), Some(now + SOON + REST * 7));
 }
 
 #[test]
@@ -68,7 +76,7 @@ fn refusals_of_what_was_in_flight_together_count_as_one() {
     let now = Instant::now();
     let mut flow = wide(now);
     for _ in 0..WIDTH_MAX {
-        flow.note(Answer::Refused, now, now + SOON);
+        flow.note(Answer::Refused(Duration::ZERO), now, now + SOON);
     }
     assert_eq!(flow.width, WIDTH_MAX / 2);
 }
@@ -77,7 +85,7 @@ fn refusals_of_what_was_in_flight_together_count_as_one() {
 fn it_widens_again_when_the_api_server_is_well() {
     let now = Instant::now();
     let mut flow = wide(now);
-    flow.note(Answer::Refused, now, now + SOON);
+    flow.note(Answer::Refused(Duration::ZERO), now, now + SOON);
     for _ in 0..WIDTH_MAX / 2 {
         flow.note(Answer::Given, now + REST, now + REST + SOON);
     }

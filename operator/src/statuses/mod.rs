@@ -26,7 +26,6 @@ use tokio::time::Instant;
 use self::flow::{Answer, Flow};
 use self::queue::{Queue, Turn};
 use crate::api::{ApiError, call};
-use crate::conditions::is_true;
 use crate::metrics::Metrics;
 use crate::names::FIELD_MANAGER;
 
@@ -37,6 +36,15 @@ pub enum Write {
     Cluster(Box<Cluster>),
     /// A Topic as it was seen, and its status: thousands may wait, and each is put together when its turn comes.
     Topic(Arc<Topic>, Box<TopicStatus>),
+}
+
+/// When a write has its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rank {
+    /// When it is its object's turn.
+    InTurn,
+    /// The same, but others pass for a while.
+    Behind,
 }
 
 /// Which object: kind, namespace, name.
@@ -77,8 +85,8 @@ impl Statuses {
     }
 
     /// Writes it when its turn comes, in the place of what was submitted for the same object before.
-    pub fn submit(&self, write: Write) {
-        self.queue.lock().put(write, Instant::now());
+    pub fn submit(&self, write: Write, rank: Rank) {
+        self.queue.lock().put(write, rank, Instant::now());
         self.submitted.notify_one();
     }
 
@@ -163,7 +171,9 @@ impl Answered {
             Err(ApiError::Conflict { .. } | ApiError::NotFound { .. } | ApiError::Refused { .. }) => {
                 Answer::Given
             }
-            Err(ApiError::NotNow { .. } | ApiError::OutcomeUnknown { .. }) => Answer::Refused,
+            Err(error @ (ApiError::NotNow { .. } | ApiError::OutcomeUnknown { .. })) => {
+                Answer::Refused(error.rest().unwrap_or_default())
+            }
         }
     }
 }
@@ -174,17 +184,6 @@ impl Write {
         match self {
             Self::Cluster(object) => (CLUSTER, object.namespace().unwrap_or_default(), object.name_any()),
             Self::Topic(object, _) => key_of_topic(object),
-        }
-    }
-
-    /// Of a Topic that has no status yet, and is on its way to be Ready.
-    fn is_first_word(&self) -> bool {
-        match self {
-            Self::Cluster(_) => false,
-            Self::Topic(object, status) => {
-                let is_new = object.status.as_ref().is_none_or(|before| before.conditions.is_empty());
-                is_new && is_true(&status.conditions, "Reconciling")
-            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{CLUSTER, Key, Write};
+use super::{CLUSTER, Key, Rank, Write};
 
 /// Between two writes of one object, doubled with each write that comes soon after the last …
 pub(super) const GAP: Duration = Duration::from_secs(1);
@@ -18,8 +18,9 @@ pub(super) const GAP_MAX: Duration = Duration::from_secs(8);
 /// An object that was left alone for so many gaps starts anew.
 pub(super) const GAPS_OF_REST: u32 = 4;
 
-/// The first word on a new Topic that is not Ready yet lets others pass for so long: most are Ready before, and then take one write and not
-/// two. Whoever waits for one that is in trouble is told half a minute late, and only while the API server has no time for all.
+/// The first word on a new Topic that is not Ready yet lets others pass for so long, and has its place behind those that wait by then: most are
+/// Ready before, and then take one write and not two. Whoever waits for one that is in trouble is told that much later, and only while the
+/// API server has no time for all. One that is refused once keeps its place.
 pub(super) const LETS_PASS: Duration = Duration::from_secs(30);
 
 /// What is to be written. It is bounded by the number of objects: each has at most one write that waits.
@@ -96,15 +97,14 @@ pub(super) enum Turn {
 
 impl Queue {
     /// It is to be written, in the place of what waits for the same object.
-    pub(super) fn put(&mut self, write: Write, now: Instant) {
-        let (key, lets_pass) = (write.key(), write.is_first_word());
+    pub(super) fn put(&mut self, write: Write, rank: Rank, now: Instant) {
+        let key = write.key();
         let Some(object) = self.objects.get_mut(&key) else {
-            let stand = if lets_pass { Stand::Behind } else { Stand::Queued(None) };
+            let stand = if rank == Rank::Behind { Stand::Behind } else { Stand::Queued(None) };
             self.objects.insert(key.clone(), Object { write: Some(write), stand });
-            if lets_pass {
-                self.behind.push_back((now + LETS_PASS, key));
-            } else {
-                self.line_up(key);
+            match rank {
+                Rank::InTurn => self.line_up(key),
+                Rank::Behind => self.behind.push_back((now + LETS_PASS, key)),
             }
             return;
         };
@@ -115,7 +115,7 @@ impl Queue {
                 self.times.remove(&(written.forgotten(), key.clone()));
                 self.line_up(key);
             }
-            Stand::Behind if !lets_pass => {
+            Stand::Behind if rank == Rank::InTurn => {
                 object.stand = Stand::Queued(None);
                 self.line_up(key);
             }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::statuses::fixture::{cluster, first_word, generation, topic};
+use crate::statuses::fixture::{cluster, generation, topic};
 
 /// The next one, which is there to be written now.
 fn next(queue: &mut Queue, now: Instant) -> (Key, Write) {
@@ -10,7 +10,7 @@ fn next(queue: &mut Queue, now: Instant) -> (Key, Write) {
 }
 
 fn written(queue: &mut Queue, write: Write, now: Instant) -> Key {
-    queue.put(write, now);
+    queue.put(write, Rank::InTurn, now);
     let (key, _) = next(queue, now);
     queue.settle(&key, None, now);
     key
@@ -27,8 +27,8 @@ fn later(queue: &mut Queue, now: Instant) -> Instant {
 #[test]
 fn only_the_latest_status_of_an_object_is_written() {
     let (mut queue, now) = (Queue::default(), Instant::now());
-    queue.put(cluster("orders", 1), now);
-    queue.put(cluster("orders", 2), now);
+    queue.put(cluster("orders", 1), Rank::InTurn, now);
+    queue.put(cluster("orders", 2), Rank::InTurn, now);
     assert_eq!(generation(&next(&mut queue, now).1), Some(2));
     assert!(matches!(queue.turn(now), Turn::Never));
 }
@@ -37,10 +37,10 @@ fn only_the_latest_status_of_an_object_is_written() {
 fn an_object_is_never_written_twice_at_once() {
     let mut queue = Queue::default();
     let now = Instant::now();
-    queue.put(cluster("orders", 1), now);
+    queue.put(cluster("orders", 1), Rank::InTurn, now);
     let (key, _) = next(&mut queue, now);
-    queue.put(cluster("orders", 2), now);
-    queue.put(cluster("orders", 3), now);
+    queue.put(cluster("orders", 2), Rank::InTurn, now);
+    queue.put(cluster("orders", 3), Rank::InTurn, now);
     assert!(matches!(queue.turn(now + GAP_MAX), Turn::Never), "the first one has no answer yet");
     let answered = now + GAP_MAX;
     queue.settle(&key, None, answered);
@@ -53,7 +53,7 @@ fn several_objects_are_under_way_at_once() {
     let mut queue = Queue::default();
     let now = Instant::now();
     for name in ["a", "b", "c"] {
-        queue.put(topic(name, 1), now);
+        queue.put(topic(name, 1), Rank::InTurn, now);
     }
     let names: Vec<String> = (0..3).map(|_| next(&mut queue, now).0.2).collect();
     assert_eq!(names, ["a", "b", "c"], "first come, first served");
@@ -64,9 +64,9 @@ fn a_cluster_does_not_wait_for_topics() {
     let mut queue = Queue::default();
     let now = Instant::now();
     written(&mut queue, cluster("orders", 1), now);
-    queue.put(topic("a", 1), now);
-    queue.put(cluster("orders", 2), now);
-    queue.put(topic("b", 1), now);
+    queue.put(topic("a", 1), Rank::InTurn, now);
+    queue.put(cluster("orders", 2), Rank::InTurn, now);
+    queue.put(topic("b", 1), Rank::InTurn, now);
     let names: Vec<String> = (0..3).map(|_| next(&mut queue, now + GAP).0.2).collect();
     assert_eq!(names, ["orders", "a", "b"]);
 }
@@ -76,8 +76,8 @@ fn an_object_that_was_just_written_lets_others_pass() {
     let mut queue = Queue::default();
     let now = Instant::now();
     written(&mut queue, cluster("orders", 1), now);
-    queue.put(cluster("orders", 2), now);
-    queue.put(cluster("other", 1), now);
+    queue.put(cluster("orders", 2), Rank::InTurn, now);
+    queue.put(cluster("other", 1), Rank::InTurn, now);
     assert_eq!(next(&mut queue, now).0.2, "other");
     assert_eq!(later(&mut queue, now), now + GAP);
     assert_eq!(next(&mut queue, now + GAP).0.2, "orders");
@@ -87,10 +87,10 @@ fn an_object_that_was_just_written_lets_others_pass() {
 fn what_was_withdrawn_is_not_written() {
     let mut queue = Queue::default();
     let now = Instant::now();
-    queue.put(cluster("orders", 1), now);
+    queue.put(cluster("orders", 1), Rank::InTurn, now);
     queue.withdraw(&cluster("orders", 1).key());
     assert!(matches!(queue.turn(now), Turn::Never));
-    queue.put(cluster("orders", 2), now);
+    queue.put(cluster("orders", 2), Rank::InTurn, now);
     assert_eq!(generation(&next(&mut queue, now).1), Some(2));
 }
 
@@ -99,13 +99,13 @@ fn what_was_withdrawn_keeps_its_gap() {
     let mut queue = Queue::default();
     let now = Instant::now();
     let key = written(&mut queue, cluster("orders", 1), now);
-    queue.put(cluster("orders", 2), now);
+    queue.put(cluster("orders", 2), Rank::InTurn, now);
     queue.withdraw(&key);
     let _rests = queue.turn(now + GAP);
-    queue.put(cluster("orders", 3), now);
+    queue.put(cluster("orders", 3), Rank::InTurn, now);
     let (key, _) = next(&mut queue, now + GAP);
     queue.settle(&key, None, now + GAP);
-    queue.put(cluster("orders", 4), now);
+    queue.put(cluster("orders", 4), Rank::InTurn, now);
     assert_eq!(later(&mut queue, now + GAP), now + GAP + GAP * 2, "the second one soon after the first");
 }
 
@@ -114,11 +114,11 @@ fn what_failed_is_tried_again_unless_something_newer_came_or_it_was_withdrawn() 
     let now = Instant::now();
     let mut queue = Queue::default();
     let mut give_out = |name| {
-        queue.put(topic(name, 1), now);
+        queue.put(topic(name, 1), Rank::InTurn, now);
         next(&mut queue, now)
     };
     let (fails, is_late, is_wrong) = (give_out("fails"), give_out("is-late"), give_out("is-wrong"));
-    queue.put(topic("is-late", 2), now);
+    queue.put(topic("is-late", 2), Rank::InTurn, now);
     queue.withdraw(&is_wrong.0);
     for (key, write) in [fails, is_late, is_wrong] {
         queue.settle(&key, Some(write), now);
@@ -136,7 +136,7 @@ fn the_gap_grows_while_an_object_is_written_again_and_again() {
     let mut gaps = Vec::new();
     for generation in 1..6 {
         written(&mut queue, cluster("orders", generation), now);
-        queue.put(cluster("orders", generation + 1), now);
+        queue.put(cluster("orders", generation + 1), Rank::InTurn, now);
         let due = later(&mut queue, now);
         gaps.push((due - now).as_secs());
         now = due;
@@ -145,7 +145,7 @@ fn the_gap_grows_while_an_object_is_written_again_and_again() {
     written(&mut queue, cluster("orders", 7), now);
     now += GAP_MAX * GAPS_OF_REST;
     written(&mut queue, cluster("orders", 8), now);
-    queue.put(cluster("orders", 9), now);
+    queue.put(cluster("orders", 9), Rank::InTurn, now);
     assert_eq!(later(&mut queue, now) - now, GAP, "it was left alone");
 }
 
@@ -167,11 +167,11 @@ fn ten_thousand_objects_cost_a_turn_no_more_than_one() {
     let now = Instant::now();
     for number in 0..objects {
         written(&mut queue, topic(&number.to_string(), 1), now);
-        queue.put(topic(&number.to_string(), 2), now);
+        queue.put(topic(&number.to_string(), 2), Rank::InTurn, now);
     }
     // Nothing is looked through: who waits for its gap is not among those whose turn it is.
     assert_eq!((queue.order.len(), queue.times.len()), (0, objects));
-    queue.put(topic("other", 1), now);
+    queue.put(topic("other", 1), Rank::InTurn, now);
     assert_eq!(next(&mut queue, now).0.2, "other");
 }
 
@@ -179,10 +179,10 @@ fn ten_thousand_objects_cost_a_turn_no_more_than_one() {
 fn the_first_word_on_a_new_topic_lets_others_pass_and_is_mostly_never_said() {
     let mut queue = Queue::default();
     let now = Instant::now();
-    queue.put(first_word("a", 1), now);
-    queue.put(first_word("b", 1), now);
-    queue.put(topic("c", 1), now);
-    queue.put(topic("b", 2), now);
+    queue.put(topic("a", 1), Rank::Behind, now);
+    queue.put(topic("b", 1), Rank::Behind, now);
+    queue.put(topic("c", 1), Rank::InTurn, now);
+    queue.put(topic("b", 2), Rank::InTurn, now);
     let order: Vec<_> = (0..3).map(|_| next(&mut queue, now)).collect();
     let order: Vec<_> = order.iter().map(|(key, write)| (key.2.as_str(), generation(write))).collect();
     assert_eq!(order, [("c", Some(1)), ("b", Some(2)), ("a", Some(1))]);
@@ -190,14 +190,14 @@ fn the_first_word_on_a_new_topic_lets_others_pass_and_is_mostly_never_said() {
 }
 
 #[test]
-fn the_first_word_on_a_new_topic_lets_others_pass_no_longer_than_half_a_minute() {
+fn the_first_word_on_a_new_topic_has_its_place_among_others_after_half_a_minute() {
     let mut queue = Queue::default();
     let mut now = Instant::now();
-    queue.put(first_word("new", 1), now);
+    queue.put(topic("new", 1), Rank::Behind, now);
     let until = now + LETS_PASS;
     for number in 0.. {
-        queue.put(topic(&format!("t{number}"), 1), now);
-        queue.put(topic(&format!("u{number}"), 1), now);
+        queue.put(topic(&format!("t{number}"), 1), Rank::InTurn, now);
+        queue.put(topic(&format!("u{number}"), 1), Rank::InTurn, now);
         if next(&mut queue, now).0.2 == "new" {
             break;
         }
@@ -212,9 +212,9 @@ fn the_first_word_on_a_new_topic_lets_others_pass_no_longer_than_half_a_minute()
 fn the_first_word_that_is_withdrawn_is_not_said() {
     let mut queue = Queue::default();
     let now = Instant::now();
-    queue.put(first_word("a", 1), now);
-    queue.withdraw(&first_word("a", 1).key());
+    queue.put(topic("a", 1), Rank::Behind, now);
+    queue.withdraw(&topic("a", 1).key());
     assert!(matches!(queue.turn(now), Turn::Never));
-    queue.put(topic("a", 2), now);
+    queue.put(topic("a", 2), Rank::InTurn, now);
     assert_eq!(generation(&next(&mut queue, now).1), Some(2));
 }

@@ -34,6 +34,7 @@ fn view(partitions: Vec<PartitionView>) -> View {
         reason: if ready { "" } else { "AwaitingReplicas" },
         message: if ready { String::new() } else { "waiting for broker 1".to_owned() },
         under_replicated: 1,
+        bereft: 0,
     };
     View { controller_epoch: 7, topics: [("orders".to_owned(), topic)].into(), ..View::default() }
 }

@@ -106,8 +106,10 @@ pub(crate) fn prepare(workspace: &Workspace, built: Built) -> Result<Ready> {
     let mut list = workspace.cargo("nextest");
     list.env("PATH", &path).args(["list", "--list-type", "binaries-only", "--message-format", "json"]);
     let binaries = write("binaries.json", process::output(list.args(built.selection()))?)?;
+    // Packages of other platforms are not asked for: they may not have been downloaded.
     let mut describe = workspace.cargo("metadata");
-    let metadata = write("cargo.json", process::output(describe.args(["--format-version=1", "--offline"]))?)?;
+    describe.args(["--format-version=1", "--offline", "--filter-platform", workspace.triple()]);
+    let metadata = write("cargo.json", process::output(&mut describe)?)?;
     Ok(Ready { binaries, metadata, path })
 }
 

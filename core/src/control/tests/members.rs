@@ -13,7 +13,16 @@ fn a_lost_volume_is_replaced_by_its_brokers_new_one() {
     world.run(2 * SECOND);
     world.kill(1);
     world.run(SECOND);
+    assert_eq!(world.topic("orders").bereft, 0, "it may come back");
     world.add_broker(1, 500);
+    let mut bereft = vec![0];
+    while !world.told("VolumeLost") || bereft.last() != Some(&0) {
+        assert!(bereft.len() < 600, "{bereft:?} partitions lack a replica for good");
+        world.run(SECOND / 20);
+        bereft.push(world.topic("orders").bereft);
+    }
+    let (most, last) = (bereft.iter().max(), world.topic("orders"));
+    assert_eq!((most, last.under_replicated), (Some(&30), 0), "it is told until each has its third replica");
     world.run(30 * SECOND);
     let new = ReplicaId { ordinal: Ordinal(1), incarnation: Incarnation(500) };
     for entry in world.entries().values() {

@@ -307,6 +307,22 @@ fn the_end_of_moves_is_told_though_the_table_is_lost_before_the_plan_that_finds_
 }
 
 #[test]
+fn moves_go_on_to_the_end_though_the_table_is_lost_while_none_is_under_way() {
+    let mut world = World::new(3, vec![wish("orders", 6)]);
+    world.desired.rebalance.moves_a_broker = 1;
+    world.wish();
+    world.run(2 * SECOND);
+    join(&mut world, 5);
+    run_until(&mut world, "what is left would be no reason to begin", |world| {
+        world.told("MovingReplicas") && skew(&loads(world)) == 2 && under_way(world) == 0
+    });
+    world.ledger.clear();
+    world.show(&world.ledger.clone());
+    run_until(&mut world, "the end is told", |world| world.told("ReplicasMoved"));
+    assert!(skew(&loads(&world)) <= 1, "{:?}", loads(&world));
+}
+
+#[test]
 fn below_the_floor_nothing_is_moved_and_nobody_may_go() {
     let mut world = World::new(4, vec![wish("orders", 6), wish("payments", 6)]);
     world.desired.topics[0].replication_factor = Some(4);

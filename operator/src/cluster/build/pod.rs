@@ -58,7 +58,7 @@ fn spec(wanted: &Wanted) -> PodSpec {
         containers: vec![container(wanted)],
         volumes: Some(volumes(wanted)),
         affinity: Some(apart(wanted)),
-        topology_spread_constraints: Some(vec![spread(wanted, &wanted.settings.zone_topology_key)]),
+        topology_spread_constraints: Some(vec![spread(wanted)]),
         node_selector: (!pod.node_selector.is_empty()).then(|| pod.node_selector.clone()),
         tolerations: tolerations(wanted),
         priority_class_name: pod.priority_class_name.clone(),
@@ -241,10 +241,10 @@ fn apart(wanted: &Wanted) -> Affinity {
 }
 
 /// Prefers to spread over zones, and does not insist: a broker in the wrong one is better than none.
-fn spread(wanted: &Wanted, topology_key: &str) -> TopologySpreadConstraint {
+fn spread(wanted: &Wanted) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         max_skew: 1,
-        topology_key: topology_key.to_owned(),
+        topology_key: wanted.settings.zone_topology_key.clone(),
         when_unsatisfiable: "ScheduleAnyway".to_owned(),
         label_selector: Some(selector(wanted)),
         ..TopologySpreadConstraint::default()
