@@ -96,7 +96,7 @@ async fn several_statuses_are_in_flight_at_once_but_never_two_of_one_object() {
     let objects = 100;
     for round in 0..3 {
         for number in 0..objects {
-            server.statuses.submit(cluster(&format!("c{number:03}"), round));
+            server.statuses.submit(cluster(&format!("c{number:03}"), round), Rank::InTurn);
         }
         server.until("some were written", |seen| seen.came() > objects / 4).await;
     }
@@ -112,7 +112,7 @@ async fn several_statuses_are_in_flight_at_once_but_never_two_of_one_object() {
 async fn an_api_server_that_refuses_is_given_a_rest_and_then_the_write() {
     let server = Server::start(Duration::ZERO, 2);
     for name in ["a", "b", "c"] {
-        server.statuses.submit(cluster(name, 1));
+        server.statuses.submit(cluster(name, 1), Rank::InTurn);
     }
     server.until("each was taken", |seen| seen.came() == 5 && seen.in_flight.is_empty()).await;
     let seen = server.seen.lock();
@@ -126,13 +126,13 @@ async fn an_api_server_that_refuses_is_given_a_rest_and_then_the_write() {
 async fn a_writer_that_was_ended_writes_nothing_more_not_even_what_is_in_flight() {
     let mut server = Server::start(Duration::from_mins(1), 0);
     for name in ["a", "b", "c"] {
-        server.statuses.submit(cluster(name, 1));
+        server.statuses.submit(cluster(name, 1), Rank::InTurn);
     }
     server.until("one is in flight", |seen| !seen.in_flight.is_empty()).await;
     server.writers.shutdown().await;
     assert!(server.seen.lock().in_flight.is_empty(), "given up");
     let came = server.seen.lock().came();
-    server.statuses.submit(cluster("d", 1));
+    server.statuses.submit(cluster("d", 1), Rank::InTurn);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(server.seen.lock().came(), came);
 }
