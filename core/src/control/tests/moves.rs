@@ -313,7 +313,7 @@ fn moves_go_on_to_the_end_though_the_table_is_lost_while_none_is_under_way() {
     world.wish();
     world.run(2 * SECOND);
     join(&mut world, 4);
-    run_until(&mut world, "the last but one is under way", |world| loads(world).get(3) == Some(&2));
+    run_until(&mut world, "the last but one is under way", |world| loads(world).get(3) == Some(&3));
     pause(&mut world, true);
     run_until(&mut world, "it has arrived", |world| under_way(world) == 0);
     assert_eq!(skew(&loads(&world)), 2, "{:?}: no reason to begin", loads(&world));
