@@ -131,6 +131,14 @@ impl Brokers {
         seen.with_context(|| self.describe(resource))
     }
 
+    /// An error unless the status is of the newest generation.
+    pub fn check_seen(&self, resource: &str) -> Result<()> {
+        let object = self.get(resource)?;
+        let (newest, seen) = (&object["metadata"]["generation"], &object["status"]["observedGeneration"]);
+        anyhow::ensure!(newest == seen, "the status of {resource} is of generation {seen}, not {newest}");
+        Ok(())
+    }
+
     /// A condition of a resource now, if it has it: status, reason and message.
     pub fn condition(&self, resource: &str, kind: &str) -> Result<Option<(String, String, String)>> {
         let object = self.get(resource)?;

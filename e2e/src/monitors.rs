@@ -75,7 +75,9 @@ impl Monitors {
         let pods: Vec<Pod> = list(self.environment, &["pods", "--all-namespaces"])?;
         let mut targets = Vec::new();
         for pod in pods {
-            if !is_selected(monitor, &pod.metadata)? {
+            // Prometheus leaves out who has no address yet, too.
+            let has_address = pod.status.as_ref().is_some_and(|status| status.pod_ip.is_some());
+            if !has_address || !is_selected(monitor, &pod.metadata)? {
                 continue;
             }
             let containers = pod.spec.iter().flat_map(|spec| &spec.containers);

@@ -86,6 +86,12 @@ impl Operator {
         self.proxy.kill();
     }
 
+    /// How often it was started, to be asked from anywhere.
+    pub fn counting(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let starts = Arc::clone(&self.starts);
+        move || starts.load(Ordering::Relaxed)
+    }
+
     /// How often it was started.
     pub fn starts(&self) -> u64 {
         self.starts.load(Ordering::Relaxed)

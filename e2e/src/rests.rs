@@ -22,6 +22,7 @@ pub struct Rests {
 struct Book {
     /// Nothing may be read.
     is_closed: bool,
+    process: u64,
     refused: BTreeMap<String, Refused>,
     too_soon: Vec<String>,
 }
@@ -38,6 +39,15 @@ impl Rests {
     /// Whatever may be read. Who comes while nothing may be is told to come back after so many seconds.
     pub fn new(seconds: u32) -> Self {
         Self { seconds, book: Mutex::default() }
+    }
+
+    /// Who asks is the process that was started as this one of many: one that was started anew knows nothing of what was said to another.
+    pub fn note_process(&self, number: u64) {
+        let mut book = unpoisoned(&self.book);
+        if book.process != number {
+            book.process = number;
+            book.refused.clear();
+        }
     }
 
     /// From now on nothing may be read.

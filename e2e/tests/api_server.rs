@@ -45,12 +45,12 @@ impl Day {
 
 /// For how long who reads is sent away on a day on which nothing may be read. Longer than the pause after which the watcher comes back by
 /// itself, 1.6 s at most after a list; API servers that stay busy name more and more of it, up to 32.
-const REST_SECONDS: u32 = 3;
+const REST_SECONDS: u32 = 2;
 
-/// Nothing may be read until all that is known of Topics was asked for so often, as it was to be, and in vain.
-const ASKED_IN_VAIN: u32 = 3;
+/// Nothing may be read until Topics were asked for so often, as they were to be, and in vain.
+const ASKED_IN_VAIN: u32 = 2;
 
-/// Three rests, or the watcher's own pauses where they are longer.
+/// Two rests, or the watcher's own pauses where they are longer.
 const ASKED_WITHIN: Duration = Duration::from_mins(1);
 
 /// One write of three.
@@ -111,10 +111,11 @@ async fn spend(
     let seed = 23;
     let (random, weather) = (Mutex::new(StdRng::seed_from_u64(seed)), day.weather);
     let rests = Arc::new(Rests::new(REST_SECONDS));
-    let book = Arc::clone(&rests);
-    operator
-        .proxy()
-        .let_it_be(move |asked| book.treat(asked, || weather(asked, &mut random.lock().unwrap())));
+    let (book, process) = (Arc::clone(&rests), operator.counting());
+    operator.proxy().let_it_be(move |asked| {
+        book.note_process(process());
+        book.treat(asked, || weather(asked, &mut random.lock().unwrap()))
+    });
     let _cutting = day.is_cutting.then(|| Cutting::start(operator.proxy()));
     let (starts, counted) = (operator.starts(), operator.proxy().counted());
     // It begins on such a day.

@@ -113,6 +113,8 @@ async fn replicas_are_in_as_many_zones_as_there_are_and_again_after_a_broker_cam
     let _node = Relabelled::new(&brokers.node(other).unwrap(), ZONE, &shared).unwrap();
     brokers.replace_pod(other).unwrap();
     let began = Instant::now();
+    let pod = brokers.get(&format!("pod/{}", Brokers::pod(other))).unwrap();
+    assert_eq!(pod["metadata"]["labels"][ZONE], shared);
     zones[other as usize].clone_from(&shared);
     let partitions = await_placed(&brokers, TOPIC, |all| are_spread(all, &zones)).await;
     println!("spread again {:?} after broker {other} came up in {shared}: {partitions:?}", began.elapsed());
@@ -128,11 +130,18 @@ async fn replicas_are_in_as_many_zones_as_there_are_and_again_after_a_broker_cam
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_get_another_label_while_brokers_run_there_have_their_replicas_spread_anew() {
-    let racks = [1, 2, 3]
-        .map(|number| Relabelled::new(&format!("node{number}"), RACK, &format!("rack-{number}")).unwrap());
+    let racks = [1, 2, 3].map(|number| Relabelled::new(&format!("node{number}"), RACK, "none").unwrap());
+    racks.iter().for_each(|rack| rack.set(None).unwrap());
     let yaml = format!("{}  zoneTopologyKey: {RACK}\n", cluster(3));
     let brokers = Brokers::apply("racks", &(yaml + &topic(TOPIC, PARTITIONS, TWO_REPLICAS))).unwrap();
     brokers.await_ready("flt/events").unwrap();
+    // Where no node says where it is, brokers are on different nodes all the same.
+    brokers.await_reason("flc/orders", "ZonesKnown", "False", "LabelMissing").unwrap();
+    let nodes: BTreeSet<String> = (0..3).map(|ordinal| brokers.node(ordinal).unwrap()).collect();
+    assert_eq!(nodes.len(), 3, "{nodes:?}");
+    for (number, rack) in (1..).zip(&racks) {
+        rack.set(Some(&format!("rack-{number}"))).unwrap();
+    }
     let message = brokers.await_reason("flc/orders", "ZonesKnown", "True", "Labelled").unwrap();
     assert!(message.ends_with(RACK), "{message}");
     let zones = zones(&brokers, RACK).unwrap();
@@ -177,14 +186,4 @@ async fn nodes_that_get_another_label_while_brokers_run_there_have_their_replica
         assert_eq!(&brokers.pod_uid(ordinal).unwrap(), pod, "and nobody was restarted for any of it");
     }
     acknowledged.compare(&brokers.client(third).await.unwrap(), TOPIC).await.unwrap();
-}
-
-#[test]
-fn brokers_are_on_nodes_of_their_own_where_no_node_says_which_zone_it_is_in() {
-    let yaml = format!("{}  zoneTopologyKey: fulmar.test/nowhere\n", cluster(3));
-    let brokers = Brokers::apply("unzoned", &yaml).unwrap();
-    brokers.await_reason("flc/orders", "ZonesKnown", "False", "LabelMissing").unwrap();
-    brokers.await_ready("flc/orders").unwrap();
-    let nodes: BTreeSet<String> = (0..3).map(|ordinal| brokers.node(ordinal).unwrap()).collect();
-    assert_eq!(nodes.len(), 3, "{nodes:?}");
 }
