@@ -131,7 +131,9 @@ async fn replicas_are_in_as_many_zones_as_there_are_and_again_after_a_broker_cam
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_get_another_label_while_brokers_run_there_have_their_replicas_spread_anew() {
     let racks = [1, 2, 3].map(|number| Relabelled::new(&format!("node{number}"), RACK, "none").unwrap());
-    racks.iter().for_each(|rack| rack.set(None).unwrap());
+    for rack in &racks {
+        rack.set(None).unwrap();
+    }
     let yaml = format!("{}  zoneTopologyKey: {RACK}\n", cluster(3));
     let brokers = Brokers::apply("racks", &(yaml + &topic(TOPIC, PARTITIONS, TWO_REPLICAS))).unwrap();
     brokers.await_ready("flt/events").unwrap();
