@@ -19,8 +19,11 @@ use crate::names::OPERATOR;
 /// So many may wait to be written; more are dropped and counted: an Event is a courtesy.
 const WAITING_MAX: usize = 256;
 
-/// So many may be written at once after a quiet time.
+/// So many may be written at once after a quiet time …
 const BURST: f64 = 50.0;
+
+/// … of which so many are kept for warnings: a Cluster to which much happens must not hide what another one's people should look at.
+const FOR_WARNINGS: f64 = 25.0;
 
 /// So many a second in the long run: etcd keeps each of them for an hour.
 const RATE: f64 = 1.0;
@@ -75,7 +78,7 @@ async fn write(
 ) {
     let mut allowance = Allowance::full(Instant::now());
     while let Some((about, event)) = waiting.recv().await {
-        if !allowance.take(Instant::now()) {
+        if !allowance.take(event.type_, Instant::now()) {
             metrics.events_dropped.inc();
             continue;
         }
@@ -160,11 +163,15 @@ impl Allowance {
         Self { left: BURST, at }
     }
 
-    fn take(&mut self, now: Instant) -> bool {
+    fn take(&mut self, type_: EventType, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at).max(Duration::ZERO);
         self.left = (self.left + passed.as_secs_f64() * RATE).min(BURST);
         self.at = now;
-        if self.left < 1.0 {
+        let kept = match type_ {
+            EventType::Normal => FOR_WARNINGS,
+            EventType::Warning => 0.0,
+        };
+        if self.left < kept + 1.0 {
             return false;
         }
         self.left -= 1.0;

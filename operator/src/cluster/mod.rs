@@ -126,6 +126,8 @@ pub struct Attendant {
     /// Something was changed by others after it was read: the watch is about to tell.
     behind: bool,
     mood: Mood,
+    /// The last pass came to that: until the status says so, too, others come to the same.
+    is_ready: bool,
     /// What Kubernetes refused of the volumes.
     volumes: Memory,
     /// And of those of brokers that were removed.
@@ -170,6 +172,7 @@ impl Attendant {
             story,
             behind: false,
             mood: Mood::new(Instant::now()),
+            is_ready: false,
             volumes: Memory::default(),
             released: Memory::default(),
             template_in_place: false,

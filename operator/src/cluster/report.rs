@@ -127,7 +127,9 @@ impl Attendant {
             Due::Later(left) if !counted => return Next::After(left),
             Due::Later(_) | Due::Now | Due::Behind => {}
         }
-        if is_true(&told.conditions, "Ready") && !is_true(&before.conditions, "Ready") {
+        let (is_ready, was_ready) =
+            (is_true(&told.conditions, "Ready"), is_true(&before.conditions, "Ready"));
+        if !std::mem::replace(&mut self.is_ready, is_ready) && is_ready && !was_ready {
             let note = format!("{} brokers serve", told.brokers_ready.as_deref().unwrap_or_default());
             self.context.events.normal(cluster.object_ref(&()), "Ready", note);
         }
