@@ -423,6 +423,11 @@ impl Observer {
         seen.decisions.range(from..).any(|(_, entry)| entry.members.contains(replica))
     }
 
+    /// Whether any term of it ever opened, without which there is no record.
+    pub(crate) fn has_opened(&self, key: PartitionKey) -> bool {
+        self.partitions.get(&key).is_some_and(|seen| !seen.opened.is_empty())
+    }
+
     /// Whether the last decision of all that were ever stored gives a replica a part.
     pub(crate) fn is_concerned(&self, key: PartitionKey, replica: ReplicaId) -> bool {
         let last = self.partitions.get(&key).and_then(|seen| seen.decisions.last_key_value());

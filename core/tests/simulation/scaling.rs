@@ -153,7 +153,7 @@ impl World {
                 self.totals.count("brokers taken away");
             }
             let id = self.nodes[node].id();
-            let holds = |key: &PartitionKey| self.observer.is_concerned(*key, id);
+            let holds = |key: &PartitionKey| self.observer.is_concerned(*key, id) && !self.is_nowhere(*key);
             if let Some(key) = self.observer.keys().into_iter().find(holds) {
                 self.violate(format!("broker {node} is taken away, and has a part in {key}"));
             }
@@ -170,6 +170,14 @@ impl World {
             }
         }
         self.desired.standing = self.desired.standing.min(stays);
+    }
+
+    /// Whether a partition went with its table before anybody had taken note of it: nothing of it is anywhere, nor was there ever a record.
+    fn is_nowhere(&self, key: PartitionKey) -> bool {
+        let is_named =
+            || self.ledger.pages().iter().flat_map(|page| &page.entries).any(|entry| entry.key == key);
+        let is_held = || self.nodes.iter().any(|node| node.disk.written.states.contains_key(&key));
+        !self.observer.has_opened(key) && !is_named() && !is_held()
     }
 
     /// Whether a broker of this number is to run: each that is wished, or not taken away yet.
