@@ -172,6 +172,14 @@ impl World {
         self.desired.standing = self.desired.standing.min(stays);
     }
 
+    /// Whether enough of a partition's volumes are there to commit: who leads it may still do so, for nothing.
+    fn has_quorum(&self, key: PartitionKey) -> bool {
+        let is_there = |replica| self.nodes.iter().any(|node| node.id() == replica);
+        let pages = self.ledger.pages();
+        let entry = pages.iter().flat_map(|page| &page.entries).find(|entry| entry.key == key);
+        entry.is_some_and(|entry| entry.acknowledged_by(is_there))
+    }
+
     /// Whether a partition went with its table before anybody had taken note of it: nothing of it is anywhere, nor was there ever a record.
     fn is_nowhere(&self, key: PartitionKey) -> bool {
         let is_named =
@@ -193,7 +201,9 @@ impl World {
         }
         // What nobody serves any more cannot be moved, and keeps its brokers until a person decides; of a topic that nobody wishes
         // none does.
-        let is_stuck = |key: &PartitionKey| !self.is_served(*key) && self.leader(*key).is_none();
+        let is_stuck = |key: &PartitionKey| {
+            !self.is_served(*key) && (self.leader(*key).is_none() || !self.has_quorum(*key))
+        };
         if self.ruins > 0 && self.observer.keys().iter().any(is_stuck) {
             return Ok(());
         }
