@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 /// … with up to so many Topics, and with more of them as much longer as a pass over them takes longer: while each of their statuses is written,
 /// and each write wakes the task again, passes are to take a small part of the time …
-const SETTLE_TOPICS: u32 = 2_000;
+const SETTLE_TOPICS: u32 = 1_000;
 
 /// … up to this: pods that come and go are told to the controller by passes, too.
 const SETTLE_MAX: Duration = Duration::from_secs(1);

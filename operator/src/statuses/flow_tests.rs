@@ -54,6 +54,27 @@ fn refusals_halve_it_down_to_one_and_each_is_followed_by_a_rest() {
 }
 
 #[test]
+fn who_is_late_makes_up_for_it_and_not_for_more() {
+    let start = Instant::now();
+    let mut flow = wide(start);
+    let late = Duration::from_millis(2);
+    let mut now = start;
+    for _ in 0..100 {
+        flow.begin(now);
+        now = flow.opens(0).unwrap().max(now) + late;
+    }
+    assert!(now - start <= PACE * 100 + late, "{:?}", now - start);
+    // After a quiet time a few begin at once.
+    now += Duration::from_mins(1);
+    let at_once = (0..100).take_while(|_| {
+        let opens = flow.opens(0).unwrap() <= now;
+        flow.begin(now);
+        opens
+    });
+    assert!((2..=6).contains(&at_once.count()));
+}
+
+#[test]
 fn nothing_begins_before_a_refusal_lets_it() {
     let now = Instant::now();
     let mut flow = wide(now);
