@@ -17,6 +17,9 @@ pub const OPERATIONS: &str = include_str!("../../docs/operations.md");
 /// What people type on it, each with a blank: the name alone is no command.
 const PROGRAMS: [&str; 5] = ["kubectl ", "helm ", "fulmar ", "fulmar-broker ", "curl "];
 
+/// A program beside a test prints at most so many lines, or is cut off: a watch prints one a change, and no test makes so many.
+const LINES_MAX: usize = 10_000;
+
 /// A command of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Command {
@@ -68,26 +71,9 @@ pub fn typed(start: &str, others: &[(&str, &str)]) -> Result<Vec<String>> {
     words(&typed)
 }
 
-/// The words that a shell makes of a line that has quotes and blanks, and no variables, escapes and pipes.
+/// The words that a shell makes of a line that has no variables and pipes.
 pub fn words(line: &str) -> Result<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    for letter in line.chars() {
-        match (letter, quote) {
-            (_, Some(open)) if letter == open => quote = None,
-            ('\'' | '"', None) => {
-                quote = Some(letter);
-                // Between quotes may be nothing at all, which is a word too.
-                word = Some(word.unwrap_or_default());
-            }
-            (' ', None) => words.extend(word.take()),
-            _ => word.get_or_insert_default().push(letter),
-        }
-    }
-    ensure!(quote.is_none(), "a quote is left open: {line}");
-    words.extend(word);
-    Ok(words)
+    shlex::split(line).with_context(|| format!("a quote is left open: {line}"))
 }
 
 impl Brokers {
@@ -130,7 +116,7 @@ impl Beside {
         let output = child.stdout.take().context("standard output was asked to be piped")?;
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
+            for line in BufReader::new(output).lines().map_while(Result::ok).take(LINES_MAX) {
                 let _nobody_waits = sender.send(line);
             }
         });

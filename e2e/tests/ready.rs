@@ -10,6 +10,7 @@ use fulmar_e2e::brokers::{Brokers, cluster, topic};
 use fulmar_e2e::clients::producer;
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::health::Health;
+use fulmar_e2e::wait;
 
 /// So long a lie would have to be kept up to be seen: many times what becoming Ready takes.
 const WATCHED: Duration = Duration::from_secs(8);
@@ -21,6 +22,15 @@ async fn a_topic_is_not_ready_before_a_stopped_broker_acknowledges() {
     for object in ["flc/orders", "flt/before"] {
         brokers.await_health(object, Health::Healthy).unwrap();
     }
+    // Passes that follow at once, before the watch shows what was written, tell it no second time.
+    wait::until_so(
+        "that it is Ready is told",
+        Duration::from_secs(30),
+        || Ok(brokers.events("Ready")?.1 > 0),
+    )
+    .unwrap();
+    let (notes, told) = brokers.events("Ready").unwrap();
+    assert_eq!((notes.len(), told), (1, 1), "{notes:?}");
     let environment = Environment::get().unwrap();
     // ackQuorum 3 of 3: every broker is needed, this one too.
     let frozen = environment.nodes().unwrap().freeze(brokers.process(2).unwrap()).unwrap();

@@ -5,13 +5,17 @@
 
 use std::time::Duration;
 
+use axum::BoxError;
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{Request, Response};
 use kube::Client;
-use kube::client::Body;
+use kube::client::ClientBuilder;
 use kube::core::Status;
 use kube::core::response::StatusDetails;
 use thiserror::Error;
+use tower::Service;
+use tower::util::AndThenLayer;
 
 /// How long one call may take. A call that hangs longer is given up, and what came of it is unknown.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,6 +23,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// No wish to wait is heeded for longer: API servers name no more (`maxRetryAfter` of apiserver's `dropped_requests_tracker.go`), but
 /// whatever stands in front of one may name anything.
 const REST_MAX: Duration = Duration::from_secs(32);
+
+/// The longest refusal that is read, in bytes. An API server's is a sentence with a few details; one that is longer is none of its own.
+const REFUSAL_MAX: usize = 64 * 1024;
 
 /// What came of a call that did not succeed.
 #[derive(Debug, Error)]
@@ -149,25 +156,30 @@ pub async fn client() -> anyhow::Result<Client> {
     // Whoever calls tries again, later and with what is true then. Tries within a call would take a budget's refusal of an eviction, or an API
     // server that has no time, for a call of unknown outcome.
     config.default_retry = false;
-    Ok(attentive(Client::try_from(config)?))
+    Ok(attentive(ClientBuilder::try_from(config)?))
 }
 
-/// The same client, whose errors say how long the API server asks to wait. It does so in a header, `Retry-After`, and mostly there alone: one
+/// A client whose errors say how long the API server asks to wait. It does so in a header, `Retry-After`, and mostly there alone: one
 /// that has too much to do (priority and fairness) answers with a plain sentence. kube's errors have the body and no header.
-pub(crate) fn attentive(client: Client) -> Client {
-    let namespace = client.default_namespace().to_owned();
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let client = client.clone();
-        async move { with_rest(client.send(request).await?).await }
-    });
-    Client::new(service, namespace)
+pub(crate) fn attentive<S, B>(builder: ClientBuilder<S>) -> Client
+where
+    S: Service<Request<kube::client::Body>, Response = Response<B>, Error: Into<BoxError>>,
+    S: Send + 'static,
+    S::Future: Send + 'static,
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    builder.with_layer(&AndThenLayer::new(with_rest::<B>)).build()
 }
 
 /// A refusal with what its header asks for in its body, too; every other answer as it is.
-async fn with_rest(answer: Response<Body>) -> kube::Result<Response<Body>> {
+async fn with_rest<B>(answer: Response<B>) -> Result<Response<Body>, BoxError>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let answer = answer.map(Body::new);
     let Some(seconds) = retry_after(&answer) else { return Ok(answer) };
     let (head, body) = answer.into_parts();
-    let body = body.collect_bytes().await?;
+    let body = to_bytes(body, REFUSAL_MAX).await?;
     let mut refusal: Status = serde_json::from_slice(&body).unwrap_or_else(|_| {
         let reason = head.status.canonical_reason().unwrap_or_default();
         Status::failure(String::from_utf8_lossy(&body).trim(), reason)
@@ -179,7 +191,7 @@ async fn with_rest(answer: Response<Body>) -> kube::Result<Response<Body>> {
 }
 
 /// In seconds, as API servers give it; a date is nothing that they say.
-fn retry_after(answer: &Response<Body>) -> Option<u32> {
+fn retry_after<B>(answer: &Response<B>) -> Option<u32> {
     let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
     answer.headers().get(RETRY_AFTER).filter(|_| is_refusal)?.to_str().ok()?.parse().ok()
 }

@@ -3,6 +3,7 @@ use std::convert::Infallible;
 use axum::http::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use kube::client::Body;
 
 use super::*;
 
@@ -14,7 +15,7 @@ async fn asked(code: StatusCode, retry_after: Option<&'static str>, text: &'stat
         let answer = answer.body(Body::from(text.as_bytes().to_vec()));
         async { Ok::<_, Infallible>(answer.expect("a status, a header and a text")) }
     });
-    let pods: Api<Pod> = Api::all(attentive(Client::new(service, "default")));
+    let pods: Api<Pod> = Api::all(attentive(ClientBuilder::new(service, "default")));
     let listed = call("list pods", pods.list(&kube::api::ListParams::default())).await;
     listed.expect_err("it was refused")
 }

@@ -95,7 +95,8 @@ async fn what_the_api_server_has_no_time_for_is_not_asked_for_again_before_it_sa
             };
             async { Ok::<_, Infallible>(answer.expect("a status, a header and a text")) }
         });
-        let topics: Api<Topic> = Api::all(api::attentive(Client::new(service, "default")));
+        let topics: Api<Topic> =
+            Api::all(api::attentive(kube::client::ClientBuilder::new(service, "default")));
         let following = tokio::spawn(async move { follow(topics, "", |_| ()).await });
         let mut times = Vec::new();
         for _ in 0..2 {
