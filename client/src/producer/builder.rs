@@ -21,8 +21,9 @@ const BATCH_BYTES_MAX_DEFAULT: usize = 60_000;
 /// Long enough to gather the records that come together, too short to be seen beside a disk's flush.
 const LINGER_DEFAULT: Duration = Duration::from_millis(1);
 
-/// A few round trips' worth; more only grows what has to be sent again.
-const IN_FLIGHT_MAX_DEFAULT: usize = 8;
+/// While a disk syncs what it has, as much again is on its way: with 8 a leader's journal waited for the producer in between, and with three
+/// replicas a third of the records a second was lost to that. More only grows what has to be sent again.
+const IN_FLIGHT_MAX_DEFAULT: usize = 32;
 
 /// Brokers remember 64 batches of a producer: beyond it a retry could not be told from news.
 const IN_FLIGHT_MAX_MAX: usize = 64;

@@ -107,11 +107,14 @@ impl Queue {
             return Err(SendError::Closed);
         }
         let Entering { record, bytes, permit, deadline } = entering;
+        // A record that joins a batch changes nothing about when that may go, unless it fills it: the lane need not be woken.
+        let mut is_news = true;
         let delivery = if let Some(open) = inner.batches.back_mut().filter(|open| self.fits(open, bytes)) {
             let index = open.records.len() as u64;
             open.records.push(record);
             open.bytes += bytes;
             open.waiter.permit.merge(permit);
+            is_news = open.bytes >= self.batch_bytes_max;
             Delivery::new(index, open.outcome.clone())
         } else {
             let (done, outcome) = oneshot::channel();
@@ -128,7 +131,9 @@ impl Queue {
             delivery
         };
         drop(inner);
-        self.changed.notify_one();
+        if is_news {
+            self.changed.notify_one();
+        }
         Ok(delivery)
     }
 
