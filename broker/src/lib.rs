@@ -16,6 +16,7 @@ mod readiness;
 pub mod replica;
 mod run;
 pub mod serve;
+mod shutdown;
 mod startup;
 mod stop;
 pub mod storage;
@@ -24,4 +25,5 @@ pub mod traces;
 
 pub use self::config::Config;
 pub use self::run::{RunError, run};
+pub use self::shutdown::shutdown;
 pub use self::startup::{Addresses, Broker, start};

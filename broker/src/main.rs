@@ -12,6 +12,9 @@ use fulmar_broker::Config;
 struct Line {
     #[command(subcommand)]
     command: Option<Command>,
+    /// Stop, as by SIGTERM, when standard input ends: with the process that started this one, whatever killed it
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
     #[command(flatten)]
     config: Option<Config>,
 }
@@ -55,7 +58,7 @@ fn main() -> ExitCode {
         (Some(Command::Inspect { data, output }), _) => inspect(&data, output),
         (Some(Command::SetAside { data }), _) => set_aside(&data),
         (Some(Command::LogLevel { ask, http_address }), _) => log_level(&ask, http_address),
-        (None, Some(config)) => run(config),
+        (None, Some(config)) => run(config, line.stop_with_stdin),
         (None, None) => Err("--name, --data and --tls are needed; see --help".to_owned()),
     };
     match ended {
@@ -64,19 +67,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: Config) -> Result<(), String> {
+fn run(config: Config, stop_with_stdin: bool) -> Result<(), String> {
     fulmar_logging::install(config.log_format.into(), config.log_level.clone(), &[]);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
     let ended = runtime.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        let shutdown = fulmar_broker::shutdown(stop_with_stdin)
             .map_err(|error| format!("SIGTERM cannot be listened for: {error}"))?;
-        let shutdown = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        };
         fulmar_broker::run(config, shutdown).await.map_err(|error| error.to_string())
     });
     // A thread that hangs in the disk must not hold the process.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::process;
+use crate::workspace::Measured;
 
 /// Each takes less than a second; a machine that is busy with other builds needs its time.
 pub(crate) const START_AT_MOST: Duration = Duration::from_mins(2);
@@ -82,12 +83,13 @@ pub(crate) struct Dev {
 
 impl Dev {
     /// Starts it with these resources in a folder, broker 0 on the ports from `base` on.
-    pub(crate) fn start(program: &Path, resources: &str, folder: &Path, base: u16) -> Result<Self> {
+    pub(crate) fn start(programs: &Measured, resources: &str, folder: &Path, base: u16) -> Result<Self> {
         make(folder)?;
         let file = folder.join("resources.yaml");
         write(&file, resources)?;
-        let mut command = bound(program);
+        let mut command = bound(&programs.program);
         command.arg("dev").arg("-f").arg(&file).arg("--data").arg(folder.join("data"));
+        command.arg("--broker-program").arg(&programs.broker);
         command.args(["--port-base", &base.to_string()]).stdout(Stdio::piped()).stderr(log(folder)?);
         let mut running = start(&mut command)?;
         let stdout = running.0.stdout.take().context("standard output was asked to be piped")?;

@@ -9,6 +9,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::process;
 
+/// What is measured.
+pub(crate) struct Measured {
+    /// `fulmar`: clients, and the controller of `fulmar dev`.
+    pub(crate) program: PathBuf,
+    /// `fulmar-broker`.
+    pub(crate) broker: PathBuf,
+}
+
 /// The checkout, and how cargo is called in it.
 pub(crate) struct Workspace {
     root: PathBuf,
@@ -65,9 +73,21 @@ impl Workspace {
         self.target.join(&self.triple).join("debug")
     }
 
-    /// The folder of the binaries that `cargo build --release` builds here.
-    pub(crate) fn release_binaries(&self) -> PathBuf {
-        self.target.join(&self.triple).join("release")
+    /// Builds what is measured: the broker as it is published, and beside it, quicker to build, what publishes and reads.
+    pub(crate) fn build_measured(&self) -> Result<Measured> {
+        process::run(self.cargo("build").args(["--release", "--package", "fulmar"]))?;
+        let broker = "fulmar-broker";
+        process::run(self.cargo("build").args(["--profile", "image", "--package", broker, "--bin", broker]))?;
+        let binaries = self.target.join(&self.triple);
+        Ok(Measured {
+            program: binaries.join("release").join("fulmar"),
+            broker: binaries.join("image").join(broker),
+        })
+    }
+
+    /// The same of the binaries that the tests use.
+    pub(crate) fn tested(&self) -> Measured {
+        Measured { program: self.binaries().join("fulmar"), broker: self.binaries().join("fulmar-broker") }
     }
 
     /// Whether binaries of this target run in an image that has nothing else in it.

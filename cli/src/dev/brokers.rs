@@ -1,4 +1,4 @@
-//! The brokers as processes: this very program again, with its hidden `broker` command.
+//! The brokers as processes: this very program again, with its hidden `broker run`, or another `fulmar-broker`.
 //!
 //! Owns starting, starting again after a death, and stopping them. Never looks inside: the controller does, by the
 //! network, as it would in Kubernetes.
@@ -43,6 +43,8 @@ const LOG_LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How to start one broker.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
+    /// A `fulmar-broker`; none: this program.
+    pub(crate) program: Option<PathBuf>,
     pub(crate) name: String,
     pub(crate) ordinal: u16,
     pub(crate) ports: BrokerPorts,
@@ -201,9 +203,15 @@ async fn run(mut child: Child, orders: &mut watch::Receiver<Order>) -> io::Resul
 fn spawn(plan: &Plan) -> io::Result<(Child, Option<ChildStdin>)> {
     let ports = plan.ports;
     let log = open_log(&plan.log)?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = if let Some(program) = &plan.program {
+        Command::new(program)
+    } else {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["broker", "run"]);
+        command
+    };
     command
-        .args(["broker", "run", "--stop-with-stdin", "--name", &plan.name])
+        .args(["--stop-with-stdin", "--name", &plan.name])
         .arg("--data")
         .arg(&plan.volume)
         .arg("--tls")

@@ -42,6 +42,9 @@ pub(crate) struct Dev {
     /// gRPC, 50052 internal, 8080 HTTP, 7946/udp gossip, 9001 TCP, and 10 more for each further broker]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port_base: Option<u16>,
+    /// Start this `fulmar-broker` for each broker, and not the one that is built in
+    #[arg(long, value_name = "PROGRAM", hide = true)]
+    broker_program: Option<PathBuf>,
     /// Start no brokers, attend those that run at these addresses, on the usual ports, with the certificates of the folder
     #[arg(long, value_name = "IP", value_delimiter = ',', hide = true, conflicts_with = "port_base")]
     brokers_at: Vec<IpAddr>,
@@ -61,6 +64,14 @@ impl Dev {
         let tls = certificates::prepare(&folder)?;
         folder.keep_applied(&manifest.documents)?;
         let saved = watch::watch(&self.files)?;
-        Session::start(self.files, folder, Where { ports, elsewhere }, tls, manifest).run(saved).await
+        Session::start(
+            self.files,
+            folder,
+            Where { ports, elsewhere, program: self.broker_program },
+            tls,
+            manifest,
+        )
+        .run(saved)
+        .await
     }
 }

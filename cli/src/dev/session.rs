@@ -30,6 +30,8 @@ pub(crate) struct Where {
     pub(crate) ports: Ports,
     /// Somebody else starts them.
     pub(crate) elsewhere: Option<Elsewhere>,
+    /// What is started for each, if not this program.
+    pub(crate) program: Option<PathBuf>,
 }
 
 /// See the module.
@@ -38,6 +40,7 @@ pub(crate) struct Session {
     folder: Folder,
     ports: Ports,
     elsewhere: Option<Elsewhere>,
+    program: Option<PathBuf>,
     manifest: Manifest,
     brokers: Brokers,
     happened: mpsc::Receiver<Happened>,
@@ -83,7 +86,7 @@ impl Session {
         tls: Credentials,
         manifest: Manifest,
     ) -> Self {
-        let Where { ports, elsewhere } = places;
+        let Where { ports, elsewhere, program } = places;
         let ledger = Arc::new(FileLedger::new(folder.table()));
         let mut steward = Steward::start(StewardConfig::new(tls), ledger);
         let (sender, happened) = mpsc::channel(HAPPENED_MAX);
@@ -100,6 +103,7 @@ impl Session {
             folder,
             ports,
             elsewhere,
+            program,
             brokers: Brokers::new(sender),
             happened,
             running: BTreeMap::new(),
@@ -154,6 +158,7 @@ impl Session {
         let seeds =
             (0..self.manifest.cluster.replicas).map(|one| loopback(self.ports.of(one).gossip).to_string());
         Plan {
+            program: self.program.clone(),
             ordinal,
             ports: self.ports.of(ordinal),
             seeds: seeds.collect::<Vec<_>>().join(","),

@@ -21,7 +21,7 @@ use crate::machine;
 use crate::ports::Block;
 use crate::process;
 use crate::tools;
-use crate::workspace::Workspace;
+use crate::workspace::{Measured, Workspace};
 
 const TOPIC: &str = "bench";
 
@@ -42,13 +42,13 @@ pub(crate) struct Arguments {
     work: Vec<String>,
 }
 
-/// Builds a release, measures, and prints the table.
+/// Builds what is published, measures, and prints the table.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::locate()?;
-    process::run(workspace.cargo("build").args(["--release", "--package", "fulmar"]))?;
+    let measured = workspace.build_measured()?;
     let run = Run {
         workspace: &workspace,
-        program: &workspace.release_binaries().join("fulmar"),
+        programs: &measured,
         replicas: arguments.replicas.parse().context("clap allows 1 and 3")?,
         rounds: arguments.rounds,
         duration: &arguments.duration,
@@ -63,20 +63,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// read back. Nothing is said of speed.
 pub(crate) fn check(workspace: &Workspace) -> Result<String> {
     images::build_binaries(workspace)?;
-    let run = Run {
-        workspace,
-        program: &workspace.binaries().join("fulmar"),
-        replicas: 1,
-        rounds: 1,
-        duration: "1s",
-        works: &[],
-    };
+    let run =
+        Run { workspace, programs: &workspace.tested(), replicas: 1, rounds: 1, duration: "1s", works: &[] };
     run.measured()?.check()
 }
 
 struct Run<'a> {
     workspace: &'a Workspace,
-    program: &'a Path,
+    programs: &'a Measured,
     replicas: u16,
     rounds: u32,
     duration: &'a str,
@@ -103,7 +97,8 @@ impl Run<'_> {
         let (ours, theirs) = (Block::take(), Block::take());
         let nats = tools::NATS_SERVER.file()?;
         let mut servers = Servers::default();
-        let fulmar = Fulmar { program: self.program, replicas: self.replicas, base: ours.base, topic: TOPIC };
+        let fulmar =
+            Fulmar { programs: self.programs, replicas: self.replicas, base: ours.base, topic: TOPIC };
         servers.start_fulmar(&fulmar, &data.join("fulmar"))?;
         for (number, sync) in [(0, None), (1, Some("always"))] {
             let base = theirs.base + 10 * number;
@@ -119,7 +114,7 @@ impl Run<'_> {
     }
 
     fn bench(&self, servers: &Servers) -> Command {
-        let mut command = Command::new(self.program);
+        let mut command = Command::new(&self.programs.program);
         command.args(["bench", TOPIC, "-o", "json", "--server", servers.fulmar(), "--http", servers.http()]);
         command.args(["--rounds", &self.rounds.to_string(), "--duration", self.duration]);
         for rival in servers.rivals() {

@@ -12,10 +12,11 @@ use anyhow::{Context, Result, bail};
 use crate::background::{self, Dev, Running, START_AT_MOST, bound, log, make, write};
 use crate::ports::Block;
 use crate::process;
+use crate::workspace::Measured;
 
 /// A `fulmar dev` with one topic.
 pub(super) struct Fulmar<'a> {
-    pub(super) program: &'a Path,
+    pub(super) programs: &'a Measured,
     pub(super) replicas: u16,
     pub(super) base: u16,
     pub(super) topic: &'a str,
@@ -68,7 +69,7 @@ impl Servers {
     }
 
     pub(super) fn start_fulmar(&mut self, fulmar: &Fulmar<'_>, folder: &Path) -> Result<()> {
-        let mut dev = Dev::start(fulmar.program, &fulmar.resources(), folder, fulmar.base)?;
+        let mut dev = Dev::start(fulmar.programs, &fulmar.resources(), folder, fulmar.base)?;
         dev.line(&format!("ready: {} brokers, 1 topics", fulmar.replicas))?;
         self.fulmars.push(dev);
         // `fulmar dev --help` says what stands where.

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use crate::background::{Dev, START_AT_MOST};
 use crate::ports::Block;
 use crate::process;
+use crate::workspace::Measured;
 
 /// Values of every record.
 pub(super) const VALUE_BYTES: usize = 1024;
@@ -32,7 +33,7 @@ const REST_WITHIN: Duration = Duration::from_mins(5);
 
 /// See the module.
 pub(super) struct Broker<'a> {
-    program: &'a Path,
+    programs: &'a Measured,
     dev: Dev,
     ports: Block,
     process: u32,
@@ -48,16 +49,16 @@ pub(super) struct Back {
 
 impl<'a> Broker<'a> {
     /// Starts one that is ready, with topics of so many partitions in all.
-    pub(super) fn start(program: &'a Path, folder: &Path, topics: &[u32]) -> Result<Self> {
+    pub(super) fn start(programs: &'a Measured, folder: &Path, topics: &[u32]) -> Result<Self> {
         let cluster =
             "apiVersion: fulmar.dev/v1alpha1\nkind: Cluster\nmetadata: {name: alone}\nspec: {replicas: 1}\n";
         let documents = topics.iter().zip(0..).map(|(partitions, number)| topic(number, *partitions));
         let resources = [cluster.to_owned()].into_iter().chain(documents).collect::<Vec<_>>().concat();
         let ports = Block::take();
-        let mut dev = Dev::start(program, &resources, folder, ports.base)?;
+        let mut dev = Dev::start(programs, &resources, folder, ports.base)?;
         let process = process_of(&dev.line(RUNS)?)?;
         dev.line(&format!("ready: 1 brokers, {} topics", topics.len()))?;
-        Ok(Self { program, dev, ports, process })
+        Ok(Self { programs, dev, ports, process })
     }
 
     /// The resident set: what counts for a memory limit, its program's own pages too.
@@ -97,7 +98,7 @@ impl<'a> Broker<'a> {
         rate: Option<u32>,
         mut look: impl FnMut() -> Result<()>,
     ) -> Result<Duration> {
-        let mut command = Command::new(self.program);
+        let mut command = Command::new(&self.programs.program);
         command.args(["publish", TOPIC, "--server", &format!("http://127.0.0.1:{}", self.ports.base)]);
         if let Some(rate) = rate {
             command.args(["--rate", &rate.to_string()]);

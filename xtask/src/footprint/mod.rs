@@ -15,9 +15,8 @@ use clap::Args;
 use self::broker::{Broker, VALUE_BYTES};
 use crate::background;
 use crate::machine;
-use crate::process;
 use crate::wish::Wish;
-use crate::workspace::Workspace;
+use crate::workspace::{Measured, Workspace};
 
 /// A broker that is ready has things to put in order for a moment.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -57,10 +56,10 @@ struct Row {
     wish: Option<Wish>,
 }
 
-/// Builds a release, measures, and prints the table.
+/// Builds what is published, measures, and prints the table.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::locate()?;
-    process::run(workspace.cargo("build").args(["--release", "--package", "fulmar"]))?;
+    let programs = workspace.build_measured()?;
     let extent = Extent {
         settle: SETTLE,
         restarts: 3,
@@ -73,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         partitions: 10_000,
     };
     let before = machine::load();
-    let rows = measured(&workspace, &workspace.release_binaries().join("fulmar"), &extent)?;
+    let rows = measured(&workspace, &programs, &extent)?;
     println!("{}; load {before} before, {} after\n\n{}", machine::described(), machine::load(), table(&rows));
     Ok(())
 }
@@ -91,25 +90,25 @@ pub(crate) fn check(workspace: &Workspace) -> Result<String> {
         log: 4 * 1024,
         partitions: 20,
     };
-    let rows = measured(workspace, &workspace.binaries().join("fulmar"), &extent)?;
+    let rows = measured(workspace, &workspace.tested(), &extent)?;
     for Row { what, figure, .. } in &rows {
         ensure!(figure.is_finite() && *figure > 0.0, "{what}: there is no figure");
     }
     Ok(format!("footprint: {} rows", rows.len()))
 }
 
-fn measured(workspace: &Workspace, program: &Path, extent: &Extent) -> Result<Vec<Row>> {
+fn measured(workspace: &Workspace, programs: &Measured, extent: &Extent) -> Result<Vec<Row>> {
     let folder = workspace.target().join("footprint");
     background::make_anew(&folder)?;
-    let mut rows = of_one_partition(program, &folder.join("one"), extent)?;
+    let mut rows = of_one_partition(programs, &folder.join("one"), extent)?;
     background::remove(&folder.join("one"))?;
-    rows.push(of_partitions(program, &folder.join("many"), extent)?);
+    rows.push(of_partitions(programs, &folder.join("many"), extent)?);
     background::remove(&folder)?;
     Ok(rows)
 }
 
-fn of_one_partition(program: &Path, folder: &Path, extent: &Extent) -> Result<Vec<Row>> {
-    let mut broker = Broker::start(program, folder, &[1])?;
+fn of_one_partition(programs: &Measured, folder: &Path, extent: &Extent) -> Result<Vec<Row>> {
+    let mut broker = Broker::start(programs, folder, &[1])?;
     thread::sleep(extent.settle);
     let mut rows =
         vec![row("memory at rest, one partition", mebibytes(broker.memory_bytes()?), "MiB", Some(15.0))];
@@ -147,11 +146,11 @@ fn of_one_partition(program: &Path, folder: &Path, extent: &Extent) -> Result<Ve
     Ok(rows)
 }
 
-fn of_partitions(program: &Path, folder: &Path, extent: &Extent) -> Result<Row> {
+fn of_partitions(programs: &Measured, folder: &Path, extent: &Extent) -> Result<Row> {
     let whole = extent.partitions / PARTITIONS_OF_TOPIC;
     let mut topics = vec![PARTITIONS_OF_TOPIC; whole as usize];
     topics.extend(Some(extent.partitions % PARTITIONS_OF_TOPIC).filter(|rest| *rest > 0));
-    let broker = Broker::start(program, folder, &topics)?;
+    let broker = Broker::start(programs, folder, &topics)?;
     thread::sleep(extent.settle);
     let what = format!("memory at rest, {} partitions", extent.partitions);
     Ok(row(&what, mebibytes(broker.memory_bytes()?), "MiB", Some(100.0)))
