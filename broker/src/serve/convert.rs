@@ -51,8 +51,11 @@ fn check_size(bytes: usize, topic: &TopicRecord) -> Result<(), Failure> {
 }
 
 /// Bytes of a produced batch, checked whole: the frame, each record (decompressed for that), and the topic's limit.
-pub fn batch_of(bytes: Bytes, topic: &TopicRecord) -> Result<ProducedBatch, Failure> {
-    let batch = ProducedBatch::parse(bytes).map_err(|error| Failure::corrupt(&error))?;
+///
+/// It is a copy, for it stays in memory for long: what it arrived in is up to twice as long, or has other batches in it.
+pub fn batch_of(bytes: &[u8], topic: &TopicRecord) -> Result<ProducedBatch, Failure> {
+    let batch =
+        ProducedBatch::parse(Bytes::copy_from_slice(bytes)).map_err(|error| Failure::corrupt(&error))?;
     check_size(batch.record_bytes_max(), topic)?;
     Ok(batch)
 }

@@ -46,8 +46,8 @@ fn headers_are_bounded_and_named() {
 fn each_record_of_a_batch_is_held_against_the_limit() {
     let record = |bytes: usize| Record { value: vec![0; bytes].into(), ..Record::default() };
     let batch = |records: &[Record]| ProducedBatch::build(records, None).unwrap().bytes().clone();
-    assert!(batch_of(batch(&vec![record(90); 10]), &topic(100)).is_ok());
-    let failure = batch_of(batch(&[record(90), record(101)]), &topic(100)).unwrap_err();
+    assert!(batch_of(&batch(&vec![record(90); 10]), &topic(100)).is_ok());
+    let failure = batch_of(&batch(&[record(90), record(101)]), &topic(100)).unwrap_err();
     assert_eq!(failure.reason, ErrorReason::RecordTooLarge);
 }
 

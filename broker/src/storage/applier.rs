@@ -1,4 +1,4 @@
-//! The applier's thread: takes durable groups and puts them into redb, some MiB or half a second at a time; sweeps what
+//! The applier's thread: takes durable groups and puts them into redb, some MiB or some seconds at a time; sweeps what
 //! retention left; watches the free space.
 //!
 //! Owns what may be reused of the journal: a group is released by the *second* commit that covers it, so that redb
@@ -18,6 +18,8 @@ use super::volume::Volume;
 
 /// The thread wakes at least so often.
 const BEAT: Duration = Duration::from_millis(100);
+/// What gives room back, or ends a log, waits no longer: others may be waiting for the room.
+const RELEASE_AFTER: Duration = Duration::from_millis(500);
 /// The free space is asked for so often: at 1 GB/s half a reserve of 512 MiB could go meanwhile.
 const ROOM_EVERY: Duration = Duration::from_millis(250);
 
@@ -72,7 +74,7 @@ struct Pending {
     end: Option<Position>,
     last_id: u64,
     permits: usize,
-    since: Option<Instant>,
+    due: Option<Instant>,
 }
 
 /// What the thread works with.
@@ -115,16 +117,15 @@ impl Applier {
         loop {
             self.shared.beat_applier();
             self.watch_room();
-            let wait = self
-                .pending
-                .since
-                .map_or(BEAT, |since| self.pace.after.saturating_sub(since.elapsed()).min(BEAT));
+            let until_due = |due: Instant| due.saturating_duration_since(Instant::now());
+            let wait = self.pending.due.map_or(BEAT, |due| until_due(due).min(BEAT));
             match groups.recv_timeout(wait) {
                 Ok(ToApplier::Group { ops, end, last_id, permits }) => {
                     let bytes: usize = ops.iter().map(Op::weight).sum();
                     if self.pending.bytes > 0 && self.pending.bytes + bytes > self.pace.bytes_max {
                         self.commit(false)?;
                     }
+                    self.pending.due = self.due_with(&ops);
                     self.pending.add(ops, bytes, end, last_id, permits);
                 }
                 Ok(ToApplier::Hurry) => self.hurry()?,
@@ -151,10 +152,17 @@ impl Applier {
         Ok(())
     }
 
+    /// When what waits is to be applied, with these operations behind it.
+    fn due_with(&self, ops: &[Op]) -> Option<Instant> {
+        let wait = |op: &Op| if op.adds() { self.pace.after } else { self.pace.after.min(RELEASE_AFTER) };
+        let due = ops.iter().map(wait).min().map(|wait| Instant::now() + wait);
+        self.pending.due.into_iter().chain(due).min()
+    }
+
     fn is_due(&self) -> bool {
-        let waited = self.pending.since.is_some_and(|since| since.elapsed() >= self.pace.after);
+        let waited = self.pending.due.is_some_and(|due| due <= Instant::now());
         // High watermarks alone are worth a transaction only when nothing else comes.
-        let noted = self.pending.since.is_none()
+        let noted = self.pending.due.is_none()
             && self.committed.elapsed() >= self.pace.after
             && self.shared.memory.lock().has_notes();
         waited || noted || self.pending.bytes >= self.pace.bytes_max
@@ -205,9 +213,6 @@ impl Applier {
 
 impl Pending {
     fn add(&mut self, ops: Vec<Op>, bytes: usize, end: Position, last_id: u64, permits: usize) {
-        if !ops.is_empty() {
-            self.since.get_or_insert_with(Instant::now);
-        }
         self.ops.extend(ops);
         self.bytes += bytes;
         self.end = Some(end);

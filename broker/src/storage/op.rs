@@ -77,6 +77,11 @@ impl Op {
         }
     }
 
+    /// Whether it adds batches, and changes nothing else.
+    pub(super) fn adds(&self) -> bool {
+        matches!(self, Op::Write(_, Write::Append(_) | Write::Mend(_)))
+    }
+
     /// The partition that it changes, if any.
     pub(super) fn key(&self) -> Option<PartitionKey> {
         match self {

@@ -25,8 +25,8 @@ const TOPIC: &str = "footprint";
 const LOOK_START: Duration = Duration::from_millis(1);
 const LOOK_WORK: Duration = Duration::from_millis(50);
 
-/// A disk is at rest that was not written to for so long: the applier writes every second at the latest.
-const REST: Duration = Duration::from_secs(3);
+/// A disk is at rest that was not written to for so long: the applier writes every five seconds at the latest.
+const REST: Duration = Duration::from_secs(8);
 
 /// What is kept in a table file goes on being written for as long as there is much to apply.
 const REST_WITHIN: Duration = Duration::from_mins(5);
@@ -68,7 +68,9 @@ impl<'a> Broker<'a> {
         Ok(kibibytes * 1024)
     }
 
-    /// What its process had written to disks since it started, as soon as nothing more comes.
+    /// What its process has written to files since it started, as soon as nothing more comes; some bytes for each answer to a program
+    /// are among them. (What the system has to write for that is a matter of its file system, and `write_bytes` of a kernel whose page
+    /// cache has large pages counts all of one for each byte in it.)
     pub(super) fn written_bytes(&self) -> Result<u64> {
         let started = Instant::now();
         let (mut written, mut since) = (self.written_now()?, Instant::now());
@@ -79,7 +81,8 @@ impl<'a> Broker<'a> {
                 (written, since) = (now, Instant::now());
             }
         }
-        Ok(written)
+        let io = self.of_proc("io")?;
+        number_of(&io, "wchar:").context("its io has no wchar")
     }
 
     fn written_now(&self) -> Result<u64> {

@@ -102,7 +102,7 @@ impl Door {
             0 => None,
             bytes => Some(self.admit(bytes).await?),
         };
-        let batch = batch_of(request.batch, topic)?;
+        let batch = batch_of(&request.batch, topic)?;
         let traced = self.shared.traces.of_batch(&topic.name, key.partition, &batch, began);
         drop(looked_through);
         let handed = self.hand_over(key, batch, traced.clone()).await;
