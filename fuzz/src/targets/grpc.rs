@@ -93,7 +93,7 @@ fn produced(body: &[u8]) {
     let Some(request) = request("/fulmar.v1.Log/Produce", body, |_: &ProduceRequest| 0) else { return };
     let _ = topic_id(&request.topic_id);
     for bytes in [request.batch.clone(), Bytes::copy_from_slice(body)] {
-        if let Ok(batch) = batch_of(bytes, &topic()) {
+        if let Ok(batch) = batch_of(&bytes, &topic()) {
             assert!(batch.record_bytes_max() <= 1024);
             let mut records = batch::stamped(batch).records().expect("a batch that was looked through");
             assert!(records.all(|record| record.value.len() <= 1024));
