@@ -78,6 +78,11 @@ impl Architecture {
         }
     }
 
+    /// The same without the system.
+    fn name(self) -> &'static str {
+        self.platform().trim_start_matches("linux/")
+    }
+
     /// The workspace that builds for it: this one, or one that crosses over.
     fn workspace(self, here: &Workspace) -> Result<Option<Workspace>> {
         if self == Self::HERE {
@@ -118,12 +123,22 @@ pub(crate) struct Arguments {
     /// For which machines; the others' are only written, to target/images/ARCH
     #[arg(long, default_value_t = Architecture::HERE, value_enum)]
     arch: Architecture,
+    /// As they are published, optimized as a whole, which takes ten minutes; only written, to target/images/published
+    #[arg(long, requires = "no_import", conflicts_with = "earlier")]
+    published: bool,
 }
+
+/// What the program of a published image may have, in bytes: a node that has to fetch it has it at once.
+const PUBLISHED_BYTES_MAX: u64 = 20_000_000;
 
 /// Builds, and imports into the developer's cluster.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::locate()?;
-    if let Some(other) = arguments.arch.workspace(&workspace)? {
+    let other = arguments.arch.workspace(&workspace)?;
+    if arguments.published {
+        return publish(other.as_ref().unwrap_or(&workspace), arguments.arch);
+    }
+    if let Some(other) = other {
         return cross(&other, arguments);
     }
     let cluster = kubernetes::developers(&workspace);
@@ -160,10 +175,29 @@ fn cross(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if !arguments.no_import || arguments.earlier {
         bail!("images for {} are only written: --no-import, and not --earlier", arch.platform());
     }
-    process::run(workspace.cargo("build").args(CROSSED).arg("--bins"))?;
-    let name = arch.platform().trim_start_matches("linux/");
-    let folder = workspace.target().join("images").join(name);
-    for archive in build_in(workspace, &CROSSED, &folder, arch)? {
+    process::run(workspace.cargo("build").args(PUBLISHED).arg("--bins"))?;
+    let folder = workspace.target().join("images").join(arch.name());
+    for archive in build_in(workspace, &PUBLISHED, (&workspace.binaries(), &folder), arch)? {
+        println!("{}", archive.display());
+    }
+    Ok(())
+}
+
+/// Builds what is published, and sees to its size.
+fn publish(workspace: &Workspace, arch: Architecture) -> Result<()> {
+    process::run(workspace.cargo("build").args(["--profile", "image"]).args(PUBLISHED).arg("--bins"))?;
+    let binaries = workspace.published_binaries();
+    for program in PROGRAMS {
+        let file = binaries.join(program);
+        let bytes =
+            fs::metadata(&file).with_context(|| format!("could not look at {}", file.display()))?.len();
+        println!("images: {program} for {}: {bytes} bytes", arch.platform());
+        if bytes > PUBLISHED_BYTES_MAX {
+            bail!("{program} is larger than {PUBLISHED_BYTES_MAX} bytes");
+        }
+    }
+    let folder = workspace.target().join("images").join("published").join(arch.name());
+    for archive in build_in(workspace, &PUBLISHED, (&binaries, &folder), arch)? {
         println!("{}", archive.display());
     }
     Ok(())
@@ -177,25 +211,24 @@ pub(crate) fn build_binaries(workspace: &Workspace) -> Result<()> {
 
 /// Builds the images' archives from the binaries that are there.
 pub(crate) fn build(workspace: &Workspace) -> Result<Vec<PathBuf>> {
-    build_in(workspace, &ALL, &workspace.target().join("images"), Architecture::HERE)
+    let folder = workspace.target().join("images");
+    build_in(workspace, &ALL, (&workspace.binaries(), &folder), Architecture::HERE)
 }
 
 /// What is compiled for this machine: see [`build_binaries`].
 const ALL: [&str; 1] = ["--workspace"];
 
-/// And for others, where nothing else is tested.
-const CROSSED: [&str; 4] = ["--package", PROGRAMS[0], "--package", PROGRAMS[1]];
+/// And where nothing else is tested.
+const PUBLISHED: [&str; 4] = ["--package", PROGRAMS[0], "--package", PROGRAMS[1]];
 
 fn build_in(
     workspace: &Workspace,
     packages: &[&str],
-    folder: &Path,
+    (binaries, folder): (&Path, &Path),
     architecture: Architecture,
 ) -> Result<Vec<PathBuf>> {
-    let binaries = workspace.binaries();
     let (dockerfiles, names) = (workspace.root(), &CURRENT);
-    let archives =
-        build_from(workspace, &Source { binaries: &binaries, dockerfiles, folder, names, architecture })?;
+    let archives = build_from(workspace, &Source { binaries, dockerfiles, folder, names, architecture })?;
     let materials = Materials::of(workspace, packages)?;
     for program in PROGRAMS {
         let bill = sbom::path(folder, program);

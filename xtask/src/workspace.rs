@@ -73,6 +73,11 @@ impl Workspace {
         self.target.join(&self.triple).join("debug")
     }
 
+    /// The folder of the binaries as they are published, built by the profile `image`.
+    pub(crate) fn published_binaries(&self) -> PathBuf {
+        self.target.join(&self.triple).join("image")
+    }
+
     /// Builds what is measured: the broker as it is published, and beside it, quicker to build, what publishes and reads.
     pub(crate) fn build_measured(&self) -> Result<Measured> {
         process::run(self.cargo("build").args(["--release", "--package", "fulmar"]))?;
@@ -81,7 +86,7 @@ impl Workspace {
         let binaries = self.target.join(&self.triple);
         Ok(Measured {
             program: binaries.join("release").join("fulmar"),
-            broker: binaries.join("image").join(broker),
+            broker: self.published_binaries().join(broker),
         })
     }
 

@@ -83,7 +83,7 @@ impl ProducerBuilder {
         self
     }
 
-    /// How many batches of one partition may be sent and not answered. Default: 8. From 1 to 64. Without idempotence
+    /// How many batches of one partition may be sent and not answered. Default: 32. From 1 to 64. Without idempotence
     /// always 1, to keep order.
     pub fn in_flight_max(mut self, batches: usize) -> Self {
         self.in_flight_max = batches;
