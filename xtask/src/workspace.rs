@@ -9,6 +9,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::process;
 
+/// The folder of this program's own manifest. Cargo says whose it is now: checkouts that share a target folder share the program, too, as long
+/// as its sources are the same.
+pub(crate) fn manifest() -> PathBuf {
+    env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+}
+
 /// What is measured.
 pub(crate) struct Measured {
     /// `fulmar`: clients, and the controller of `fulmar dev`.
@@ -29,7 +35,7 @@ pub(crate) struct Workspace {
 impl Workspace {
     /// Asks cargo and rustc; no file is written.
     pub(crate) fn locate() -> Result<Self> {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let manifest = manifest();
         let root = manifest.parent().context("xtask is a folder of the workspace")?.to_owned();
         let metadata = process::output(Command::new(cargo()).current_dir(&root).args([
             "metadata",
