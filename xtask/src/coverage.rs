@@ -46,6 +46,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 pub(crate) fn run_some(workspace: &Workspace, seeds: u64) -> Result<String> {
     let table = measure(workspace, 0, seeds)?;
     println!("{}", table.text());
+    if table.total().worlds == 0 {
+        bail!("no line of core was counted: what ran was compiled from other files than those here");
+    }
     Ok(format!("{:.1} % of core's lines by {seeds} worlds", table.total().percent_of_worlds()))
 }
 
