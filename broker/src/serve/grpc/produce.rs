@@ -103,6 +103,8 @@ impl Door {
             bytes => Some(self.admit(bytes).await?),
         };
         let batch = batch_of(&request.batch, topic)?;
+        // The batch is a copy: what it arrived in, which was counted, is not kept while it waits for its room.
+        drop(request);
         let traced = self.shared.traces.of_batch(&topic.name, key.partition, &batch, began);
         drop(looked_through);
         let handed = self.hand_over(key, batch, traced.clone()).await;
