@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,14 +16,38 @@ use crate::workspace::Measured;
 /// Each takes less than a second; a machine that is busy with other builds needs its time.
 pub(crate) const START_AT_MOST: Duration = Duration::from_mins(2);
 
+/// A broker hands its leaderships over and closes its files within seconds; one that has not is killed.
+const END_AT_MOST: Duration = Duration::from_secs(30);
+
+/// Between two looks at a program that was asked to end.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// A program that was started.
 pub(crate) struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended by itself; then there is nothing to end.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        if !self.is_ended_by_request() {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+impl Running {
+    /// Asks for its end first, and gives it time: what it started itself ends before it then, and writes no more to its folder.
+    fn is_ended_by_request(&mut self) -> bool {
+        let asked = Command::new("kill").args(["-s", "TERM", &self.0.id().to_string()]).status();
+        let until = Instant::now() + END_AT_MOST;
+        while asked.as_ref().is_ok_and(ExitStatus::success) && Instant::now() < until {
+            match self.0.try_wait() {
+                Ok(Some(_)) => return true,
+                Ok(None) => thread::sleep(LOOK),
+                Err(_) => return false,
+            }
+        }
+        false
     }
 }
 
