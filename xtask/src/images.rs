@@ -1,5 +1,5 @@
-//! `cargo xtask images`: the images of broker and operator from the binaries that the tests use, by the Dockerfiles that a user's
-//! `docker build` takes. The stage that compiles is not run here: binaries are given (`--target prebuilt`). Beside each image lies the
+//! `cargo xtask images`: the images of broker and operator by the Dockerfiles that a user's `docker build` takes, from the binaries that
+//! the tests use or from such as are published. The stage that compiles is not run here: binaries are given (`--target prebuilt`). Beside each image lies the
 //! bill of what is linked into its program (`sbom`).
 
 use std::fs;
@@ -123,34 +123,52 @@ pub(crate) struct Arguments {
     /// For which machines; the others' are only written, to target/images/ARCH
     #[arg(long, default_value_t = Architecture::HERE, value_enum)]
     arch: Architecture,
-    /// As they are published, optimized as a whole, which takes ten minutes; only written, to target/images/published
-    #[arg(long, requires = "no_import", conflicts_with = "earlier")]
+    /// Programs as they are published, optimized as a whole, which takes ten minutes; their archives are in target/images/published
+    #[arg(long)]
     published: bool,
 }
 
 /// What the program of a published image may have, in bytes: a node that has to fetch it has it at once.
 const PUBLISHED_BYTES_MAX: u64 = 20_000_000;
 
+/// One making of the images.
+pub(crate) struct Making<'a> {
+    /// That compiles for this architecture.
+    workspace: &'a Workspace,
+    architecture: Architecture,
+    programs: Programs,
+}
+
+/// How the programs in the images are compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Programs {
+    /// As for the tests.
+    Tested,
+    /// As they are published.
+    Published,
+}
+
 /// Builds, and imports into the developer's cluster.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let workspace = Workspace::locate()?;
-    let other = arguments.arch.workspace(&workspace)?;
-    if arguments.published {
-        return publish(other.as_ref().unwrap_or(&workspace), arguments.arch);
+    let here = Workspace::locate()?;
+    let other = arguments.arch.workspace(&here)?;
+    let programs = if arguments.published { Programs::Published } else { Programs::Tested };
+    let making =
+        Making { workspace: other.as_ref().unwrap_or(&here), architecture: arguments.arch, programs };
+    if other.is_some() && (!arguments.no_import || arguments.earlier) {
+        let platform = arguments.arch.platform();
+        bail!("images for {platform} are only written: --no-import, and not --earlier");
     }
-    if let Some(other) = other {
-        return cross(&other, arguments);
-    }
-    let cluster = kubernetes::developers(&workspace);
+    let cluster = kubernetes::developers(&here);
     if !arguments.no_import && !cluster.is_up() {
         bail!(
             "no cluster to import into: `cargo xtask kubernetes up` first, or --no-import for the archives alone"
         );
     }
     // First: where it cannot be made, that is said at once.
-    let earlier = arguments.earlier.then(|| Earlier::named_in(&workspace)?.make(&workspace)).transpose()?;
-    build_binaries(&workspace)?;
-    let mut archives = build(&workspace)?;
+    let earlier = arguments.earlier.then(|| Earlier::named_in(&here)?.make(&here)).transpose()?;
+    making.compile()?;
+    let mut archives = making.archives()?;
     let mut names = vec![CURRENT];
     if let Some(earlier) = earlier {
         archives.extend(earlier.archives());
@@ -169,73 +187,79 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Builds for machines of another sort; nobody here can run it.
-fn cross(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    let arch = arguments.arch;
-    if !arguments.no_import || arguments.earlier {
-        bail!("images for {} are only written: --no-import, and not --earlier", arch.platform());
-    }
-    process::run(workspace.cargo("build").args(PUBLISHED).arg("--bins"))?;
-    let folder = workspace.target().join("images").join(arch.name());
-    for archive in build_in(workspace, &PUBLISHED, (&workspace.binaries(), &folder), arch)? {
-        println!("{}", archive.display());
-    }
-    Ok(())
-}
-
-/// Builds what is published, and sees to its size.
-fn publish(workspace: &Workspace, arch: Architecture) -> Result<()> {
-    process::run(workspace.cargo("build").args(["--profile", "image"]).args(PUBLISHED).arg("--bins"))?;
-    let binaries = workspace.published_binaries();
-    for program in PROGRAMS {
-        let file = binaries.join(program);
-        let bytes =
-            fs::metadata(&file).with_context(|| format!("could not look at {}", file.display()))?.len();
-        println!("images: {program} for {}: {bytes} bytes", arch.platform());
-        if bytes > PUBLISHED_BYTES_MAX {
-            bail!("{program} is larger than {PUBLISHED_BYTES_MAX} bytes");
-        }
-    }
-    let folder = workspace.target().join("images").join("published").join(arch.name());
-    for archive in build_in(workspace, &PUBLISHED, (&binaries, &folder), arch)? {
-        println!("{}", archive.display());
-    }
-    Ok(())
-}
-
 /// Compiles every binary of the workspace, all at once: another selection of packages could choose other features of what they
 /// share, and compile that again.
 pub(crate) fn build_binaries(workspace: &Workspace) -> Result<()> {
     process::run(workspace.cargo("build").args(ALL).arg("--bins"))
 }
 
-/// Builds the images' archives from the binaries that are there.
-pub(crate) fn build(workspace: &Workspace) -> Result<Vec<PathBuf>> {
-    let folder = workspace.target().join("images");
-    build_in(workspace, &ALL, (&workspace.binaries(), &folder), Architecture::HERE)
-}
-
-/// What is compiled for this machine: see [`build_binaries`].
-const ALL: [&str; 1] = ["--workspace"];
+/// What is compiled for this machine's tests: see [`build_binaries`].
+const ALL: &[&str] = &["--workspace"];
 
 /// And where nothing else is tested.
-const PUBLISHED: [&str; 4] = ["--package", PROGRAMS[0], "--package", PROGRAMS[1]];
+const ALONE: &[&str] = &["--package", PROGRAMS[0], "--package", PROGRAMS[1]];
 
-fn build_in(
-    workspace: &Workspace,
-    packages: &[&str],
-    (binaries, folder): (&Path, &Path),
-    architecture: Architecture,
-) -> Result<Vec<PathBuf>> {
-    let (dockerfiles, names) = (workspace.root(), &CURRENT);
-    let archives = build_from(workspace, &Source { binaries, dockerfiles, folder, names, architecture })?;
-    let materials = Materials::of(workspace, packages)?;
-    for program in PROGRAMS {
-        let bill = sbom::path(folder, program);
-        let crates = materials.write(program, &binaries.join(program), &bill)?;
-        println!("images: {crates} crates are linked into {program}: {}", bill.display());
+impl<'a> Making<'a> {
+    /// For this machine.
+    pub(crate) fn here(workspace: &'a Workspace, programs: Programs) -> Self {
+        Self { workspace, architecture: Architecture::HERE, programs }
     }
-    Ok(archives)
+
+    /// Compiles the programs, and sees to the size of what is published.
+    pub(crate) fn compile(&self) -> Result<()> {
+        let mut build = self.workspace.cargo("build");
+        build.args(self.packages()).arg("--bins");
+        if self.programs == Programs::Tested {
+            return process::run(&mut build);
+        }
+        process::run(build.args(["--profile", "image"]))?;
+        for program in PROGRAMS {
+            let file = self.binaries().join(program);
+            let bytes =
+                fs::metadata(&file).with_context(|| format!("could not look at {}", file.display()))?.len();
+            println!("images: {program} for {}: {bytes} bytes", self.architecture.platform());
+            if bytes > PUBLISHED_BYTES_MAX {
+                bail!("{program} is larger than {PUBLISHED_BYTES_MAX} bytes");
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds the images' archives from the programs that are there, each with the bill of what is in it.
+    pub(crate) fn archives(&self) -> Result<Vec<PathBuf>> {
+        let (binaries, folder) = (&self.binaries(), &self.folder());
+        let (dockerfiles, names, architecture) = (self.workspace.root(), &CURRENT, self.architecture);
+        let source = Source { binaries, dockerfiles, folder, names, architecture };
+        let archives = build_from(self.workspace, &source)?;
+        let materials = Materials::of(self.workspace, self.packages())?;
+        for program in PROGRAMS {
+            let bill = sbom::path(folder, program);
+            let crates = materials.write(program, &binaries.join(program), &bill)?;
+            println!("images: {crates} crates are linked into {program}: {}", bill.display());
+        }
+        Ok(archives)
+    }
+
+    fn packages(&self) -> &'static [&'static str] {
+        let is_tested = self.programs == Programs::Tested && self.architecture == Architecture::HERE;
+        if is_tested { ALL } else { ALONE }
+    }
+
+    fn binaries(&self) -> PathBuf {
+        match self.programs {
+            Programs::Tested => self.workspace.binaries(),
+            Programs::Published => self.workspace.published_binaries(),
+        }
+    }
+
+    fn folder(&self) -> PathBuf {
+        let folder = self.workspace.target().join("images");
+        match (self.programs, self.architecture) {
+            (Programs::Tested, Architecture::HERE) => folder,
+            (Programs::Tested, other) => folder.join(other.name()),
+            (Programs::Published, architecture) => folder.join("published").join(architecture.name()),
+        }
+    }
 }
 
 /// Each has an image, and a bill.

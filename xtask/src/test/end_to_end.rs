@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::nextest::{self, Built, Ready, Tests};
 use super::parts::Parts;
 use crate::earlier::{Earlier, Made};
-use crate::images;
+use crate::images::{self, Making, Programs};
 use crate::kubernetes::choice::Cluster;
 use crate::kubernetes::context::Cleared;
 use crate::kubernetes::logs;
@@ -20,19 +20,22 @@ use crate::workspace::Workspace;
 const END_TO_END: &str = "package(fulmar-e2e)";
 const PART: &str = "end to end";
 
+/// What is run, and with which programs in the images.
+pub(crate) struct Wanted<'a> {
+    pub(crate) filter: Option<&'a str>,
+    /// At a time.
+    pub(crate) threads: u32,
+    pub(crate) programs: Programs,
+}
+
 /// Runs the part on the cluster that was resolved, or notes why it could not be.
-pub(crate) fn run(
-    workspace: &Workspace,
-    cluster: Result<Cluster>,
-    filter: Option<&str>,
-    threads: u32,
-    parts: &mut Parts,
-) {
-    let tests = Tests { within: END_TO_END, filter, threads: Some(threads) };
+pub(crate) fn run(workspace: &Workspace, cluster: Result<Cluster>, wanted: &Wanted<'_>, parts: &mut Parts) {
+    let tests = Tests { within: END_TO_END, filter: wanted.filter, threads: Some(wanted.threads) };
+    let making = Making::here(workspace, wanted.programs);
     let done = match cluster {
         Ok(Cluster::LeftOut) => return parts.left_out(PART),
-        Ok(Cluster::Own) => run_on_own(workspace, &tests, parts),
-        Ok(Cluster::Context(cleared)) => run_on_context(workspace, &cleared, &tests, parts),
+        Ok(Cluster::Own) => run_on_own(workspace, &making, &tests, parts),
+        Ok(Cluster::Context(cleared)) => run_on_context(workspace, &cleared, &making, &tests, parts),
         Err(error) => {
             parts.could_not(PART, format!("end-to-end did not run: {error:#}"));
             Some(())
@@ -60,14 +63,19 @@ pub(crate) fn run_on_developers_cluster(
     nextest::run_told(&mut inside(workspace, cluster, &ready, &tests, earlier.as_ref())?).map(drop)
 }
 
-fn run_on_own(workspace: &Workspace, tests: &Tests<'_>, parts: &mut Parts) -> Option<()> {
+fn run_on_own(
+    workspace: &Workspace,
+    making: &Making<'_>,
+    tests: &Tests<'_>,
+    parts: &mut Parts,
+) -> Option<()> {
     let own = Own::at(workspace, "test");
     parts.run_for("Kubernetes: its programs", || {
         let programs = own.programs()?;
         Ok(((), format!("in {}", programs.display())))
     })?;
     let ready = prepare(workspace, parts)?;
-    let mut archives = build(workspace, parts)?;
+    let mut archives = make(making, parts)?;
     let earlier = make_earlier(workspace, parts);
     archives.extend(earlier.iter().flat_map(Made::archives));
     let running: Running =
@@ -92,6 +100,7 @@ fn run_on_own(workspace: &Workspace, tests: &Tests<'_>, parts: &mut Parts) -> Op
 fn run_on_context(
     workspace: &Workspace,
     cleared: &Cleared,
+    making: &Making<'_>,
     tests: &Tests<'_>,
     parts: &mut Parts,
 ) -> Option<()> {
@@ -99,7 +108,7 @@ fn run_on_context(
     let ready = prepare(workspace, parts)?;
     let mut earlier = None;
     if !given {
-        let mut archives = build(workspace, parts)?;
+        let mut archives = make(making, parts)?;
         earlier = make_earlier(workspace, parts);
         archives.extend(earlier.iter().flat_map(Made::archives));
         parts.run_for("images: import", || {
@@ -134,9 +143,10 @@ fn prepare(workspace: &Workspace, parts: &mut Parts) -> Option<Ready> {
     })
 }
 
-fn build(workspace: &Workspace, parts: &mut Parts) -> Option<Vec<PathBuf>> {
+fn make(making: &Making<'_>, parts: &mut Parts) -> Option<Vec<PathBuf>> {
     parts.run_for("images: build", || {
-        let archives = images::build(workspace)?;
+        making.compile()?;
+        let archives = making.archives()?;
         let sizes: Result<Vec<String>> = archives.iter().map(|archive| described(archive)).collect();
         Ok((archives, format!("prebuilt binaries, {}", sizes?.join(", "))))
     })

@@ -14,7 +14,7 @@ use crate::bench;
 use crate::coverage;
 use crate::faults;
 use crate::footprint;
-use crate::images;
+use crate::images::{self, Programs};
 use crate::instructions;
 use crate::kubernetes::choice::{self, Choice, Cluster};
 use crate::process;
@@ -47,6 +47,9 @@ pub(crate) struct Arguments {
     /// End-to-end tests at a time
     #[arg(long, default_value_t = 1, value_name = "N")]
     test_threads: u32,
+    /// End-to-end tests with programs as they are published in the images: measures of many Topics, ten minutes to compile
+    #[arg(long)]
+    published: bool,
     /// Only these parts
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     only: Vec<Part>,
@@ -120,7 +123,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     if wanted(Part::EndToEnd) {
-        end_to_end::run(&workspace, cluster, filter, arguments.test_threads, &mut parts);
+        let programs = if arguments.published { Programs::Published } else { Programs::Tested };
+        let wanted = end_to_end::Wanted { filter, threads: arguments.test_threads, programs };
+        end_to_end::run(&workspace, cluster, &wanted, &mut parts);
     }
     parts.print();
     match parts.failed() {
