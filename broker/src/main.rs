@@ -72,8 +72,7 @@ fn run(config: Config, stop_with_stdin: bool) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime cannot start: {error}"))?;
     let ended = runtime.block_on(async {
-        let shutdown = fulmar_broker::shutdown(stop_with_stdin)
-            .map_err(|error| format!("SIGTERM cannot be listened for: {error}"))?;
+        let shutdown = fulmar_broker::shutdown(stop_with_stdin).map_err(|error| error.to_string())?;
         fulmar_broker::run(config, shutdown).await.map_err(|error| error.to_string())
     });
     // A thread that hangs in the disk must not hold the process.

@@ -11,7 +11,9 @@ use tokio::sync::oneshot;
 /// # Errors
 /// The system lets nobody listen for SIGTERM.
 pub fn shutdown(with_stdin: bool) -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
+    let listened = signal(SignalKind::terminate());
+    let mut terminate = listened
+        .map_err(|error| io::Error::new(error.kind(), format!("SIGTERM cannot be listened for: {error}")))?;
     let stdin = with_stdin.then(stdin_ended);
     Ok(async move {
         tokio::select! {

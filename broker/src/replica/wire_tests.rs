@@ -80,6 +80,27 @@ fn every_message_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_batch_shares_no_memory_with_what_it_came_in() {
+    let fetched = Message::Fetched { term: term(1), batches: vec![batch(4), batch(5)] };
+    let append = all().swap_remove(9);
+    for message in [fetched, append] {
+        let wire = to_proto(key(), message);
+        let came: Vec<Bytes> = match &wire.message {
+            Some(Kind::Fetched(fetched)) => fetched.batches.clone(),
+            Some(Kind::Append(append)) => append.batches.clone(),
+            other => panic!("{other:?} has no batches"),
+        };
+        let (Message::Fetched { batches, .. } | Message::Append { batches, .. }) =
+            from_proto(wire).unwrap().1
+        else {
+            panic!("it became something else");
+        };
+        assert_eq!(batches.len(), came.len());
+        assert!(batches.iter().zip(&came).all(|(batch, came)| batch.bytes().as_ptr() != came.as_ptr()));
+    }
+}
+
+#[test]
 fn a_flipped_bit_in_a_batch_is_refused() {
     let append = &all()[9];
     let mut wire = to_proto(key(), append.clone());

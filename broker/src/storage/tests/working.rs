@@ -41,6 +41,23 @@ fn what_is_written_is_read_at_once_and_after_a_restart() {
 }
 
 #[test]
+fn appends_wait_for_more_to_be_applied_and_what_gives_room_back_takes_them_along() {
+    let files = FaultyFiles::default();
+    let config = slow_to_apply();
+    let running = try_open(&files, &config).unwrap();
+    fill(&running, key(1), 3, &[100]);
+    // Longer than what gives room back waits, and much shorter than appends do.
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!running.storage.is_applied());
+    running.write(key(1), 4, Write::LogStart(Offset(2)));
+    let until = Instant::now() + config.apply_after / 2;
+    while !running.storage.is_applied() {
+        assert!(Instant::now() < until, "what gives room back waits as long as appends do");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
 fn small_neighbours_are_packed_and_one_is_found_from_any_offset() {
     let files = FaultyFiles::default();
     let running = open(&files);
