@@ -9,8 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Parts of the limit. What is not shared out here is for code, stacks, TLS and the connections' own buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shares {
-    /// The storage: the hot ring (which holds what is not applied), redb's cache, the journal's buffer. Half: a bigger ring
-    /// is what keeps followers and readers off the disk.
+    /// The storage: the hot ring (which holds what is not applied) and redb's cache. An eighth: what followers and readers ask for
+    /// behind that comes from redb's file, and thus from the system's page cache. Four times as much made nothing faster.
     pub storage: u64,
     /// Publishes that were received and are not in the storage yet. An eighth: at 512 Mi eight of the largest batches.
     pub publishes: usize,
@@ -41,7 +41,7 @@ impl Shares {
     pub fn of(limit: u64) -> Self {
         let part = |divisor: u64| usize::try_from(limit / divisor).unwrap_or(usize::MAX);
         Self {
-            storage: limit / 2,
+            storage: limit / 8,
             publishes: part(8),
             requests: part(16),
             connection_requests: part(32),

@@ -179,7 +179,11 @@ impl TermVector {
                 );
                 self.0.push(TermStart { term, start: base });
             }
-            None => self.0.push(TermStart { term, start: base }),
+            None => {
+                // Most logs have one term, and there are many logs.
+                self.0.reserve_exact(1);
+                self.0.push(TermStart { term, start: base });
+            }
         }
     }
 

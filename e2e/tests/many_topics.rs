@@ -15,7 +15,7 @@ use fulmar_e2e::environment::Environment;
 use fulmar_e2e::nodes::Process;
 use fulmar_e2e::{installation, wait};
 
-/// With `FULMAR_E2E_TOPICS=10000` the large one, by hand.
+/// With `FULMAR_E2E_TOPICS=10000` the large one, by hand, with programs as they are published (`--published`).
 const TOPICS: u64 = 500;
 
 /// After the last one was created.
@@ -28,7 +28,7 @@ const ALL_WITHIN: Duration = Duration::from_mins(8);
 const QUIET: Duration = Duration::from_secs(45);
 
 /// What a cluster that rests costs its operator.
-const MEMORY_MAX: u64 = 200 << 20;
+const MEMORY_MAX: u64 = 200_000_000;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

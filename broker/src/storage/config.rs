@@ -46,9 +46,10 @@ impl StorageConfig {
             dir,
             slot_bytes: 64 * MIB,
             slots: 3,
-            // Half of it is in redb's hands or on its way there; 64 MiB measured as enough to ride out a slow commit.
+            // Two transactions: one is in redb's hands, one gathers.
             unapplied_bytes_max: part(4, 16, 64),
-            hot_bytes_max: part(2, 24, 512),
+            // And some behind them, for who is at the tail.
+            hot_bytes_max: part(3, 24, 512),
             // More than 32 MiB made commits slower, not faster.
             cache_bytes: part(8, 8, 32),
             // The largest batch and its frame; a group beyond it gains nothing.

@@ -84,10 +84,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// As the volume has it, nothing hot.
-    pub(super) fn new<'a>(
-        replicas: impl Iterator<Item = (&'a PartitionKey, &'a Replica)>,
-        hot_bytes_max: usize,
-    ) -> Self {
+    pub(super) fn new(replicas: &BTreeMap<PartitionKey, Box<Replica>>, hot_bytes_max: usize) -> Self {
         let log = |replica: &Replica| Log {
             number: replica.row.number,
             turns: replica.turns,
@@ -98,7 +95,7 @@ impl Memory {
             stored_bytes: replica.row.bytes,
             ..Log::default()
         };
-        let logs = replicas.map(|(key, replica)| (*key, log(replica))).collect();
+        let logs = replicas.iter().map(|(key, replica)| (*key, log(replica))).collect();
         let mends = BTreeMap::new();
         Self {
             logs,
@@ -145,6 +142,10 @@ impl Memory {
                 self.last_id += 1;
                 log.vector.note(batch.term(), batch.base());
                 log.end = batch.end();
+                if log.hot.is_empty() {
+                    // Many logs have one batch here for a long time.
+                    log.hot.reserve_exact(1);
+                }
                 log.hot.push_back(Hot { id: self.last_id, batch: batch.clone() });
                 self.hot_bytes += batch.size();
                 self.order.push_back(Entry { key: *key, id: self.last_id });
@@ -234,10 +235,14 @@ impl Memory {
             if !over || first.id > self.applied_id {
                 return;
             }
-            let log = self.logs.get_mut(&first.key);
             // A cut or a reset may have taken it already.
-            if let Some(gone) = log.and_then(|log| log.hot.pop_front_if(|hot| hot.id == first.id)) {
+            if let Some(log) = self.logs.get_mut(&first.key)
+                && let Some(gone) = log.hot.pop_front_if(|hot| hot.id == first.id)
+            {
                 self.hot_bytes -= gone.batch.size();
+                if log.hot.is_empty() {
+                    log.hot = VecDeque::new();
+                }
             }
             self.order.pop_front();
         }

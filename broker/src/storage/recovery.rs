@@ -64,7 +64,7 @@ pub(super) fn open(
     let start = Start {
         files,
         dir: dir.to_owned(),
-        memory: Memory::new(volume.replicas.iter(), config.hot_bytes_max),
+        memory: Memory::new(&volume.replicas, config.hot_bytes_max),
         permits_max: config.unapplied_bytes_max,
         op_bytes_max: writer.body_bytes_max(),
         database: Arc::clone(&volume.database),

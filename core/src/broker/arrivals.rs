@@ -61,7 +61,7 @@ impl Broker {
         peer: ReplicaId,
         out: &mut Vec<(PartitionKey, Effect)>,
     ) {
-        if self.replicas.get(&key).is_some_and(Replica::does_without_more) {
+        if self.replicas.get(&key).is_some_and(|replica| replica.does_without_more()) {
             self.arrivals.waiting.insert((key, peer));
         } else {
             self.introduce(now, key, peer, out);

@@ -77,7 +77,8 @@ pub enum Input {
 #[derive(Debug)]
 pub struct Broker {
     pub(super) identity: Identity,
-    pub(super) replicas: BTreeMap<PartitionKey, Replica>,
+    /// Boxed: a tree's nodes are half empty where keys come in their order, and a replica is large.
+    pub(super) replicas: BTreeMap<PartitionKey, Box<Replica>>,
     /// Which process of each peer, by how many connections: while one replaces another both are there.
     pub(super) connected: BTreeMap<ReplicaId, (Process, u32)>,
     /// The last process that was seen of each life of each broker's volume.
@@ -134,7 +135,7 @@ impl Broker {
         };
         for (key, recovered) in recovered {
             let (me, process) = (broker.identity.replica(), broker.identity.process());
-            broker.replicas.insert(key, Replica::new(me, process, key, recovered)?);
+            broker.replicas.insert(key, Box::new(Replica::new(me, process, key, recovered)?));
             broker.changed.insert(key);
             broker.dirty.insert(key);
         }
@@ -186,12 +187,12 @@ impl Broker {
 
     /// A replica, for reading.
     pub fn replica(&self, key: PartitionKey) -> Option<&Replica> {
-        self.replicas.get(&key)
+        self.replicas.get(&key).map(AsRef::as_ref)
     }
 
     /// All replicas, tombstones included.
     pub fn replicas(&self) -> impl Iterator<Item = &Replica> {
-        self.replicas.values()
+        self.replicas.values().map(AsRef::as_ref)
     }
 
     /// [`wanted_peers`](Self::wanted_peers), if they may be others than those that were told last.
@@ -400,7 +401,7 @@ impl Broker {
             return;
         }
         let Ok(replica) = Replica::new(me, process, entry.key, Recovered::default()) else { return };
-        self.replicas.insert(entry.key, replica);
+        self.replicas.insert(entry.key, Box::new(replica));
         if self.confirmed {
             self.deliver(now, entry.key, partition::Input::Confirmed, out);
         }

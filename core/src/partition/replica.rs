@@ -251,6 +251,10 @@ impl Replica {
         while let Some((_, parked)) = self.parked.pop_front_if(|(seq, _)| *seq <= self.synced) {
             self.unpark(now, parked);
         }
+        if self.parked.is_empty() {
+            // Most of the time nothing waits, and there are many replicas.
+            self.parked = VecDeque::new();
+        }
         match self.role {
             Role::Leading(_) => self.advance_commit(),
             Role::Following(_) => self.learn_commit(),

@@ -36,7 +36,7 @@ pub(super) struct Changes<'a> {
     peers: Table<'a, &'static peers::KeyBytes, &'static [u8]>,
     marks: Table<'a, &'static garbage::KeyBytes, ()>,
     copies: Table<'a, &'static aside::KeyBytes, &'static [u8]>,
-    replicas: &'a mut BTreeMap<PartitionKey, Replica>,
+    replicas: &'a mut BTreeMap<PartitionKey, Box<Replica>>,
     garbage: &'a mut BTreeMap<(PartitionKey, u32), u64>,
     aside: &'a mut BTreeMap<(PartitionKey, u32), LogRow>,
     retired: &'a mut BTreeSet<PartitionKey>,

@@ -102,7 +102,8 @@ pub(super) struct Note {
 #[derive(Debug)]
 pub(super) struct Volume {
     pub(super) database: Arc<Database>,
-    pub(super) replicas: BTreeMap<PartitionKey, Replica>,
+    /// Boxed, for there are many, and a tree's nodes are half empty.
+    pub(super) replicas: BTreeMap<PartitionKey, Box<Replica>>,
     pub(super) applied: Position,
     journal: [u8; 16],
     /// What waits to be swept, with its bytes; none for what an earlier process left.

@@ -40,13 +40,13 @@ impl View {
     pub(in super::super) fn replicas(
         &self,
         expected: u64,
-    ) -> Result<BTreeMap<PartitionKey, Replica>, VolumeError> {
-        let mut replicas: BTreeMap<PartitionKey, Replica> = BTreeMap::new();
+    ) -> Result<BTreeMap<PartitionKey, Box<Replica>>, VolumeError> {
+        let mut replicas: BTreeMap<PartitionKey, Box<Replica>> = BTreeMap::new();
         for found in self.0.open_table(logs::TABLE)?.iter()? {
             let (key, value) = found?;
             let body = sealed::open(key.value(), value.value()).map_err(row("logs"))?;
             let replica = Replica { row: LogRow::decode(&body).map_err(row("logs"))?, ..Replica::default() };
-            replicas.insert(partition_of(key.value()), replica);
+            replicas.insert(partition_of(key.value()), Box::new(replica));
         }
         let missing = |table| VolumeError::Row { table, what: "a replica is missing" };
         if replicas.len() as u64 != expected {
@@ -72,7 +72,7 @@ impl View {
         Ok(replicas)
     }
 
-    fn unnoted(&self, replicas: &mut BTreeMap<PartitionKey, Replica>) -> Result<(), VolumeError> {
+    fn unnoted(&self, replicas: &mut BTreeMap<PartitionKey, Box<Replica>>) -> Result<(), VolumeError> {
         let table = match self.0.open_table(unnoted::TABLE) {
             // Made by the first transaction after an upgrade.
             Err(TableError::TableDoesNotExist(_)) => return Ok(()),
