@@ -9,8 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Parts of the limit. What is not shared out here is for code, stacks, TLS and the connections' own buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shares {
-    /// The storage: the hot ring (which holds what is not applied) and redb's cache. An eighth: what followers and readers ask for
-    /// behind that comes from redb's file, and thus from the system's page cache. Four times as much made nothing faster.
+    /// The storage: the hot ring (which holds what is not applied) and redb's cache. An eighth, but at least what the storage needs:
+    /// what followers and readers ask for behind that comes from redb's file, and thus from the system's page cache. Four times as much
+    /// made nothing faster.
     pub storage: u64,
     /// Publishes that were received and are not in the storage yet. An eighth: at 512 Mi eight of the largest batches.
     pub publishes: usize,

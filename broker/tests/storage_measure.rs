@@ -42,7 +42,7 @@ struct Bench {
 impl Bench {
     fn new(dir: PathBuf, bytes: usize, in_flight: usize) -> Self {
         let (sender, events) = channel();
-        let config = StorageConfig::for_memory(dir, 256 << 20);
+        let config = StorageConfig::for_memory(dir, 64 << 20);
         let expectations = Expectations { ordinal: Ordinal(0), cluster: None };
         let tell = move |event| drop(sender.send(event));
         let (storage, _) = Storage::open(&config, &expectations, tell).unwrap();

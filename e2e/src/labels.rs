@@ -1,5 +1,5 @@
-//! Labels of nodes that a test changes, such as the zone that they are in. They are as they were when the guard is dropped, so that a
-//! failed test leaves the next one the zones that it counts on.
+//! Labels and taints of nodes that a test changes, such as the zone that they are in. They are as they were when the guard is dropped, so
+//! that a failed test leaves the next one the nodes that it counts on.
 
 use anyhow::Result;
 
@@ -46,6 +46,41 @@ impl Drop for Relabelled {
             eprintln!("{} keeps another {}, the next tests will suffer: {error:#}", self.node, self.key);
         }
     }
+}
+
+/// The only key of taints that tests give to nodes.
+pub const DEDICATED: &str = "dedicated";
+
+/// A node that is dedicated to pods that tolerate it, until this is dropped.
+#[derive(Debug)]
+pub struct Tainted {
+    environment: &'static Environment,
+    node: String,
+}
+
+impl Tainted {
+    /// No pod comes to this node that does not tolerate `dedicated=VALUE`. Only in xtask's own cluster.
+    pub fn new(node: &str, value: &str) -> Result<Self> {
+        let environment = Environment::get()?;
+        environment.nodes()?;
+        let tainted = Self { environment, node: node.to_owned() };
+        let taint = format!("{DEDICATED}={value}:NoSchedule");
+        environment.kubectl(&["taint", "node", node, &taint, "--overwrite"])?;
+        Ok(tainted)
+    }
+}
+
+impl Drop for Tainted {
+    fn drop(&mut self) {
+        if let Err(error) = untaint(self.environment, &self.node) {
+            eprintln!("{} stays dedicated, the next tests will suffer: {error:#}", self.node);
+        }
+    }
+}
+
+/// Takes the taint away, which must be there.
+pub(crate) fn untaint(environment: &Environment, node: &str) -> Result<()> {
+    environment.kubectl(&["taint", "node", node, &format!("{DEDICATED}-")]).map(drop)
 }
 
 /// A label of a node, if it has it.

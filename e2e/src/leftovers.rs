@@ -20,16 +20,20 @@ pub(crate) fn put_right(environment: &Environment) -> Result<()> {
     for component in nodes.start_all()? {
         println!("left by an earlier test, and mended: {component} was down");
     }
-    // One question for both: it is asked before every test.
-    let node = "{.metadata.name},{.spec.unschedulable},{.metadata.labels.topology\\.kubernetes\\.io/zone}";
+    // One question for all: it is asked before every test.
+    let node = "{.metadata.name},{.spec.unschedulable},{.metadata.labels.topology\\.kubernetes\\.io/zone},{.spec.taints[*].key}";
     let template = format!("jsonpath={{range .items[*]}}{node}{{\"\\n\"}}{{end}}");
     for line in environment.kubectl(&["get", "nodes", "-o", &template])?.lines() {
-        let [node, cordoned, zone] = line.split(',').collect::<Vec<_>>()[..] else {
+        let [node, cordoned, zone, taints] = line.split(',').collect::<Vec<_>>()[..] else {
             bail!("kubectl said {line:?} of a node");
         };
         if cordoned == "true" {
             println!("left by an earlier test, and mended: {node} took no pods");
             environment.kubectl(&["uncordon", node])?;
+        }
+        if taints.split(' ').any(|key| key == labels::DEDICATED) {
+            println!("left by an earlier test, and mended: {node} was dedicated");
+            labels::untaint(environment, node)?;
         }
         if zone != labels::home(node) {
             println!("left by an earlier test, and mended: {node} was in zone {zone:?}");

@@ -66,6 +66,7 @@ async fn an_image_that_never_comes_is_said_and_costs_a_cluster_that_serves_nothi
     let new = cluster(1).replace("name: orders", "name: new") + &format!("  image: {NO_IMAGE}\n");
     let of_new = topic("of-new", 1, "").replace("clusterRef: {name: orders}", "clusterRef: {name: new}");
     Environment::get().unwrap().apply(brokers.namespace(), &(new + &of_new)).unwrap();
+    let before = uids(&brokers).unwrap();
     let image = format!(r#"{{"spec":{{"image":"{NO_IMAGE}"}}}}"#);
     brokers.kubectl(&["patch", "flc/orders", "--type=merge", "--patch", &image]).unwrap();
 
@@ -90,6 +91,8 @@ async fn an_image_that_never_comes_is_said_and_costs_a_cluster_that_serves_nothi
     brokers.await_pods().unwrap();
     producer.publish(Record::new("and after")).await.unwrap();
     let tried = uids(&brokers).unwrap();
+    let untouched = before.iter().filter(|uid| tried.contains(uid)).count();
+    assert_eq!((before.len(), untouched), (3, 2), "it stops at the first broker: {before:?}, {tried:?}");
 
     let good = r#"[{"op":"remove","path":"/spec/image"}]"#;
     for one in ["flc/new", "flc/orders"] {
@@ -103,8 +106,8 @@ async fn an_image_that_never_comes_is_said_and_costs_a_cluster_that_serves_nothi
     assert_eq!(uids(&brokers).unwrap(), tried, "brokers of the good template are not made anew");
 }
 
-#[test]
-fn a_quota_that_denies_a_pod_is_said_with_where_to_look() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_that_denies_a_pod_is_said_with_where_to_look_and_the_others_serve() {
     let quota = "{apiVersion: v1, kind: ResourceQuota, metadata: {name: two}, spec: {hard: {pods: '2'}}}";
     let brokers = Brokers::apply("quota", quota).unwrap();
     // Until it was counted for the first time, it denies nothing.
@@ -112,7 +115,8 @@ fn a_quota_that_denies_a_pod_is_said_with_where_to_look() {
         Ok(brokers.get("resourcequota/two")?["status"]["hard"]["pods"] == "2")
     })
     .unwrap();
-    Environment::get().unwrap().apply(brokers.namespace(), &cluster(3)).unwrap();
+    let yaml = cluster(3) + &topic("events", 1, "replicationFactor: 2");
+    Environment::get().unwrap().apply(brokers.namespace(), &yaml).unwrap();
     wait::until_so("the quota has let two brokers in", BACK_WITHIN, || Ok(uids(&brokers)?.len() == 2))
         .unwrap();
     wait::until_so("the third is said to be missing", BACK_WITHIN, || {
@@ -127,6 +131,9 @@ fn a_quota_that_denies_a_pod_is_said_with_where_to_look() {
         Ok(brokers.kubectl(&["describe", "statefulset", "orders"])?.contains("exceeded quota: two"))
     })
     .unwrap();
+    brokers.await_ready("flt/events").unwrap();
+    let producer = producer(&brokers.client_of_service().await.unwrap(), "events").await.unwrap();
+    producer.publish(Record::new("served meanwhile")).await.unwrap();
     // A quota may be raised at any moment.
     brokers.check_health("flc/orders", Health::Progressing).unwrap();
     brokers.kubectl(&["delete", "resourcequota", "two"]).unwrap();

@@ -25,6 +25,10 @@ const PARTITIONS: u32 = 20;
 /// Without records: they make it last long enough to be turned back half-way.
 const BALLAST: u32 = 80;
 
+/// Two topics grow while brokers come: each from one partition to so many.
+const GROWN: u32 = 4;
+const GROWING: [&str; 2] = ["left", "right"];
+
 /// Some hundred moves, of which twelve or so go on at once, on a machine that does other things too.
 const MOVED_WITHIN: Duration = Duration::from_mins(6);
 
@@ -57,7 +61,8 @@ fn is_spread(loads: &[(String, u64)]) -> bool {
         zones.entry(zone).or_default().push(*load);
     }
     let is_even = |loads: &Vec<u64>| loads.iter().max().unwrap_or(&0) - loads.iter().min().unwrap_or(&0) <= 1;
-    let is_whole = |loads: &Vec<u64>| loads.iter().sum::<u64>() == u64::from(PARTITIONS + BALLAST);
+    let is_whole =
+        |loads: &Vec<u64>| loads.iter().sum::<u64>() == u64::from(PARTITIONS + BALLAST + 2 * GROWN);
     zones.values().all(is_even) && (zones.len() != 3 || zones.values().all(is_whole))
 }
 
@@ -189,7 +194,8 @@ fn kill_operator() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_brokers_become_five_and_three_again_under_load() {
-    let yaml = cluster(3) + &topic(TOPIC, PARTITIONS, "") + &topic("ballast", BALLAST, "");
+    let growing = GROWING.map(|name| topic(name, 1, "")).concat();
+    let yaml = cluster(3) + &topic(TOPIC, PARTITIONS, "") + &topic("ballast", BALLAST, "") + &growing;
     let brokers = Brokers::apply("scaled", &yaml).unwrap();
     brokers.await_ready(&format!("flt/{TOPIC}")).unwrap();
     brokers.await_ready("flt/ballast").unwrap();
@@ -197,6 +203,10 @@ async fn three_brokers_become_five_and_three_again_under_load() {
     let load = Load::start(&writing, &reading, TOPIC, PARTITIONS, 17).await.unwrap();
 
     let began = scale(&brokers, TO_FIVE);
+    for name in GROWING {
+        let more = format!(r#"{{"spec":{{"partitions":{GROWN}}}}}"#);
+        brokers.kubectl(&["patch", &format!("flt/{name}"), "--type=merge", "--patch", &more]).unwrap();
+    }
     let (gone, back, before) = kill_api_server(&brokers, &load).await;
     // No watch outlives its API server. Most moves are left now.
     let mut watched = watch(&brokers);
@@ -207,6 +217,9 @@ async fn three_brokers_become_five_and_three_again_under_load() {
     let moved = loads(&brokers).unwrap();
     assert!(moved.len() == 5 && moved.iter().all(|(_, load)| *load > 0), "they have their part: {moved:?}");
     await_spread(&brokers, 5);
+    for name in GROWING {
+        brokers.await_ready(&format!("flt/{name}")).unwrap();
+    }
     let after = arrived(&entries(&brokers).unwrap());
     assert!(before < after, "all {after} replicas had arrived before the API server died");
     for reason in ["MovingReplicas", "ReplicasMoved"] {

@@ -11,6 +11,7 @@ use fulmar_client::Record;
 use fulmar_e2e::brokers::{Brokers, cluster, topic};
 use fulmar_e2e::clients::producer;
 use rcgen::{CertificateParams, KeyPair};
+use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -26,24 +27,29 @@ async fn plain_text_a_foreign_ca_and_garbage_get_nowhere() {
     };
     println!("plain text: {said}");
 
-    // A certificate with the operator's very name, of a CA of our own.
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["operator.fulmar.internal".to_owned()])
-        .unwrap()
-        .self_signed(&key)
-        .unwrap();
-    let template = "go-template={{index .data \"ca.crt\" | base64decode}}";
-    let ca = brokers.kubectl(&["get", "secret", "orders-tls", "-o", template]).unwrap();
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(ca))
-        .domain_name("broker.fulmar.internal")
-        .identity(Identity::from_pem(certificate.pem(), key.serialize_pem()));
-    let forged = Channel::from_shared(format!("https://{ip}:50052")).unwrap().tls_config(tls).unwrap();
-    let said = match forged.connect().await {
-        Ok(channel) => attend(channel).await.unwrap_err().to_string(),
-        Err(error) => error.to_string(),
-    };
-    println!("forged operator: {said}");
+    // A broker's own certificate is believed, and is no operator's.
+    let of_brokers = Identity::from_pem(pem(&brokers, "tls.crt"), pem(&brokers, "tls.key"));
+    let said = attend(connect(&brokers, &ip, of_brokers).await.unwrap()).await.unwrap_err();
+    assert_eq!(said.code(), Code::PermissionDenied, "{said}");
+
+    // Certificates with the very names, of a CA of our own: nobody gets as far as to be told who he is not.
+    for name in ["operator.fulmar.internal", "broker.fulmar.internal"] {
+        let key = KeyPair::generate().unwrap();
+        let forged = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        let forged = Identity::from_pem(forged.pem(), key.serialize_pem());
+        let said = match connect(&brokers, &ip, forged.clone()).await {
+            Ok(channel) => attend(channel).await.unwrap_err(),
+            Err(error) => tonic::Status::from_error(error.into()),
+        };
+        println!("forged {name}, to attend: {said}");
+        assert_ne!(said.code(), Code::PermissionDenied, "{name}: {said}");
+        let said = match connect(&brokers, &ip, forged).await {
+            Ok(channel) => follow(channel).await.unwrap_err(),
+            Err(error) => tonic::Status::from_error(error.into()),
+        };
+        println!("forged {name}, to follow: {said}");
+        assert_ne!(said.code(), Code::PermissionDenied, "{name}: {said}");
+    }
 
     for port in [50051, 50052, 8080, 9001] {
         let mut stream = TcpStream::connect((ip.as_str(), port)).unwrap();
@@ -68,6 +74,31 @@ async fn plain_text_a_foreign_ca_and_garbage_get_nowhere() {
         "jsonpath={.status.containerStatuses[0].restartCount}",
     ]);
     assert_eq!(restarts.unwrap(), "0");
+}
+
+fn pem(brokers: &Brokers, key: &str) -> String {
+    let template = format!("go-template={{{{index .data {key:?} | base64decode}}}}");
+    brokers.kubectl(&["get", "secret", "orders-tls", "-o", &template]).unwrap()
+}
+
+/// A connection to a broker's internal port by this certificate.
+async fn connect(
+    brokers: &Brokers,
+    ip: &str,
+    identity: Identity,
+) -> Result<Channel, tonic::transport::Error> {
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(pem(brokers, "ca.crt")))
+        .domain_name("broker.fulmar.internal")
+        .identity(identity);
+    Channel::from_shared(format!("https://{ip}:50052")).unwrap().tls_config(tls)?.connect().await
+}
+
+async fn follow(channel: Channel) -> Result<(), tonic::Status> {
+    use fulmar_proto::internal::v1::replica_client::ReplicaClient;
+    let mut client = ReplicaClient::new(channel);
+    let mut answers = client.follow(tokio_stream::pending()).await?.into_inner();
+    answers.message().await.map(drop)
 }
 
 async fn attend(channel: Channel) -> Result<(), tonic::Status> {

@@ -271,15 +271,18 @@ fn a_class_that_cannot_grow_is_a_condition_and_the_change_can_be_taken_back() {
     brokers.await_condition("flc/orders", "Stalled", "False", SOON).unwrap();
 }
 
-#[test]
-fn a_quota_that_denies_a_volume_is_a_condition_and_the_others_go_on() {
-    let brokers = Brokers::apply("short-volumes", &cluster(1)).unwrap();
-    brokers.await_ready("flc/orders").unwrap();
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_that_denies_a_volume_is_a_condition_and_the_others_go_on() {
+    let yaml = cluster(1) + &topic(TOPIC, 1, "replicationFactor: 1");
+    let brokers = Brokers::apply("short-volumes", &yaml).unwrap();
+    brokers.await_ready("flt/events").unwrap();
     brokers.kubectl(&["create", "quota", "little", "--hard=requests.storage=1Gi"]).unwrap();
     brokers.kubectl(&["scale", "flc/orders", "--replicas=2"]).unwrap();
     let message = brokers.await_reason("flc/orders", "Stalled", "True", "QuotaExceeded").unwrap();
     assert!(message.contains("data-orders-1 does not get 1Gi"), "{message}");
     println!("{message}");
+    let producer = producer(&brokers.client(0).await.unwrap(), TOPIC).await.unwrap();
+    producer.publish(Record::new("served meanwhile")).await.unwrap();
     brokers.kubectl(&["delete", "quota", "little"]).unwrap();
     brokers.await_ready("flc/orders").unwrap();
     brokers.await_condition("flc/orders", "Stalled", "False", SOON).unwrap();

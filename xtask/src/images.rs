@@ -120,7 +120,7 @@ pub(crate) struct Arguments {
     /// Also those of the earlier version that e2e/earlier-version names
     #[arg(long)]
     earlier: bool,
-    /// For which machines; the others' are only written, to target/images/ARCH
+    /// For which machines; the others' are only written, to target/images/ARCH or target/images/published/ARCH
     #[arg(long, default_value_t = Architecture::HERE, value_enum)]
     arch: Architecture,
     /// Programs as they are published, optimized as a whole, which takes ten minutes; their archives are in target/images/published
@@ -203,6 +203,14 @@ impl<'a> Making<'a> {
     /// For this machine.
     pub(crate) fn here(workspace: &'a Workspace, programs: Programs) -> Self {
         Self { workspace, architecture: Architecture::HERE, programs }
+    }
+
+    /// Which programs, for people.
+    pub(crate) fn described(&self) -> &'static str {
+        match self.programs {
+            Programs::Tested => "prebuilt binaries",
+            Programs::Published => "binaries as they are published",
+        }
     }
 
     /// Compiles the programs, and sees to the size of what is published.

@@ -20,6 +20,8 @@ use super::volume::Volume;
 const BEAT: Duration = Duration::from_millis(100);
 /// What gives room back, or ends a log, waits no longer: others may be waiting for the room.
 const RELEASE_AFTER: Duration = Duration::from_millis(500);
+/// Writers that find no room wait for transactions of at least such a part of it: smaller ones cost more than they give.
+const AWAITED_PARTS: usize = 4;
 /// The free space is asked for so often: at 1 GB/s half a reserve of 512 MiB could go meanwhile.
 const ROOM_EVERY: Duration = Duration::from_millis(250);
 
@@ -119,6 +121,7 @@ impl Applier {
             self.watch_room();
             let until_due = |due: Instant| due.saturating_duration_since(Instant::now());
             let wait = self.pending.due.map_or(BEAT, |due| until_due(due).min(BEAT));
+            let mut is_quiet = false;
             match groups.recv_timeout(wait) {
                 Ok(ToApplier::Group { ops, end, last_id, permits }) => {
                     let bytes: usize = ops.iter().map(Op::weight).sum();
@@ -129,10 +132,10 @@ impl Applier {
                     self.pending.add(ops, bytes, end, last_id, permits);
                 }
                 Ok(ToApplier::Hurry) => self.hurry()?,
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => is_quiet = true,
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
-            if self.is_due() {
+            if self.is_due() || self.is_awaited(is_quiet) {
                 self.commit(false)?;
             }
             if self.volume.has_garbage() {
@@ -166,6 +169,12 @@ impl Applier {
             && self.committed.elapsed() >= self.pace.after
             && self.shared.memory.lock().has_notes();
         waited || noted || self.pending.bytes >= self.pace.bytes_max
+    }
+
+    /// Whether somebody waits for the room that this takes: a good part of all there is, or no more comes while they wait.
+    fn is_awaited(&self, is_quiet: bool) -> bool {
+        let is_much = self.pending.permits >= self.shared.permits_max / AWAITED_PARTS;
+        self.pending.end.is_some() && self.shared.is_awaited() && (is_much || is_quiet)
     }
 
     fn finish(&mut self) -> Result<(), super::volume::VolumeError> {

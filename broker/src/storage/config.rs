@@ -46,9 +46,9 @@ impl StorageConfig {
             dir,
             slot_bytes: 64 * MIB,
             slots: 3,
-            // Two transactions: one is in redb's hands, one gathers.
-            unapplied_bytes_max: part(4, 16, 64),
-            // And some behind them, for who is at the tail.
+            // What two turns of the replicas write, each with a largest batch at its end: one is being applied, one comes in.
+            unapplied_bytes_max: part(2, 16, 64),
+            // As a rule some of it was applied, and is there for who is at the tail.
             hot_bytes_max: part(3, 24, 512),
             // More than 32 MiB made commits slower, not faster.
             cache_bytes: part(8, 8, 32),

@@ -43,6 +43,13 @@ struct Log {
 }
 
 impl Log {
+    /// What was busy once, and is no more, keeps no room for it.
+    fn tidy(&mut self) {
+        if self.hot.is_empty() {
+            self.hot = VecDeque::new();
+        }
+    }
+
     /// Below this redb is right; at or above it only memory is.
     fn hot_from(&self) -> Offset {
         self.hot.front().map_or(self.end, |hot| hot.batch.base())
@@ -156,6 +163,7 @@ impl Memory {
                 while let Some(hot) = log.hot.pop_back_if(|hot| hot.batch.end() > *to) {
                     self.hot_bytes -= hot.batch.size();
                 }
+                log.tidy();
                 log.end = log.end.min(*to);
                 log.vector.cut(*to);
                 log.high_watermark = log.high_watermark.min(*to);
@@ -173,6 +181,7 @@ impl Memory {
                 {
                     self.hot_bytes -= hot.batch.size();
                 }
+                log.tidy();
             }
             Write::Mend(batch) => {
                 if batch.base() >= log.start && batch.end() <= log.end {
@@ -240,9 +249,7 @@ impl Memory {
                 && let Some(gone) = log.hot.pop_front_if(|hot| hot.id == first.id)
             {
                 self.hot_bytes -= gone.batch.size();
-                if log.hot.is_empty() {
-                    log.hot = VecDeque::new();
-                }
+                log.tidy();
             }
             self.order.pop_front();
         }

@@ -210,7 +210,7 @@ impl Storage {
 
     async fn queue(&self, ops: Vec<Op>, told: Vec<Told>) -> Result<(), WriteError> {
         let permits = self.needed(&ops)?;
-        let held = self.shared().permits.acquire_many(permits).await.map_err(|_| self.shared().stopped())?;
+        let held = self.shared().acquire(permits).await?;
         self.enqueue(ops, told, held)
     }
 
@@ -240,9 +240,10 @@ impl Storage {
         let last = ops.len().saturating_sub(1);
         let queued = ops.into_iter().zip(told).enumerate().map(|(at, (op, told))| {
             let id = memory.take(&op);
-            // The last one gives back for all.
-            let permits = if at == last { std::mem::take(&mut permits) } else { 0 };
-            Queued { op, told, id, permits }
+            // Each gives back its own, for they may be applied in several steps.
+            let own = if at == last { permits } else { op.weight().min(permits) };
+            permits -= own;
+            Queued { op, told, id, permits: own }
         });
         if !shared.queue.push(queued) {
             return Err(shared.stopped());

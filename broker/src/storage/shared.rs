@@ -1,12 +1,12 @@
 //! What the handle and both threads share.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use redb::Database;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 
 use super::committer::Queue;
 use super::error::WriteError;
@@ -26,6 +26,8 @@ pub(super) struct Shared {
     /// Bytes that may still be queued before something is applied.
     pub(super) permits: Semaphore,
     pub(super) permits_max: usize,
+    /// Calls that wait for some of them.
+    waiters: AtomicUsize,
     /// The largest operation that one group of the journal takes.
     pub(super) op_bytes_max: usize,
     /// Gone once the volume is closed.
@@ -39,6 +41,22 @@ pub(super) struct Shared {
     keeps_copies: AtomicBool,
     journal_beats: AtomicU64,
     applier_beats: AtomicU64,
+}
+
+/// One who waits, until it is dropped.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn begin(waiters: &'a AtomicUsize) -> Self {
+        waiters.fetch_add(1, Ordering::Relaxed);
+        Self(waiters)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -73,6 +91,7 @@ impl Shared {
             queue: Queue::default(),
             permits: Semaphore::new(start.permits_max),
             permits_max: start.permits_max,
+            waiters: AtomicUsize::new(0),
             op_bytes_max: start.op_bytes_max,
             database: Mutex::new(Some(start.database)),
             identity: Mutex::new(start.identity),
@@ -85,6 +104,23 @@ impl Shared {
             journal_beats: AtomicU64::new(0),
             applier_beats: AtomicU64::new(0),
         }
+    }
+
+    /// So many bytes, as soon as that much is applied. What is gathered for a transaction does not wait for more meanwhile.
+    pub(super) async fn acquire(&self, bytes: u32) -> Result<SemaphorePermit<'_>, WriteError> {
+        match self.permits.try_acquire_many(bytes) {
+            Ok(held) => Ok(held),
+            Err(TryAcquireError::NoPermits) => {
+                let _waits = Waits::begin(&self.waiters);
+                self.permits.acquire_many(bytes).await.map_err(|_| self.stopped())
+            }
+            Err(TryAcquireError::Closed) => Err(self.stopped()),
+        }
+    }
+
+    /// Whether somebody waits for something to be applied.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.waiters.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn tell(&self, event: StorageEvent) {

@@ -148,7 +148,7 @@ fn make(making: &Making<'_>, parts: &mut Parts) -> Option<Vec<PathBuf>> {
         making.compile()?;
         let archives = making.archives()?;
         let sizes: Result<Vec<String>> = archives.iter().map(|archive| described(archive)).collect();
-        Ok((archives, format!("prebuilt binaries, {}", sizes?.join(", "))))
+        Ok((archives, format!("{}, {}", making.described(), sizes?.join(", "))))
     })
 }
 

@@ -43,7 +43,7 @@ fn config() -> StorageConfig {
     }
 }
 
-/// The applier commits only when the journal has no slot left.
+/// The applier commits only when somebody waits for it: writers for room, the journal for a slot.
 fn slow_to_apply() -> StorageConfig {
     let mebibyte = 1024 * 1024;
     StorageConfig {

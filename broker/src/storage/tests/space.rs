@@ -58,6 +58,24 @@ fn a_full_disk_ends_the_storage_and_nothing_durable_is_lost() {
 }
 
 #[test]
+fn writers_that_wait_for_room_do_not_wait_for_a_transaction_to_be_due() {
+    let files = FaultyFiles::default();
+    // Slots that are not all used up before the room is.
+    let config = StorageConfig { slot_bytes: 4 << 20, ..slow_to_apply() };
+    let running = try_open(&files, &config).unwrap();
+    // Nearly all the room in one call, of which the journal makes many groups; then twice as much again.
+    let began = Instant::now();
+    for call in 0..3 {
+        let batches = (call * 18..(call + 1) * 18)
+            .map(|at| (key(1), WriteSeq(at + 1), Write::Append(batch_of(key(1), at, 1, 50_000, term(1)))));
+        running.storage.write_blocking(batches.collect()).unwrap();
+    }
+    running.durable(key(1), 54);
+    let took = began.elapsed();
+    assert!(took < config.apply_after / 2, "{took:?}");
+}
+
+#[test]
 fn room_is_told_below_the_reserve_and_comes_back_a_quarter_above_it() {
     let files = FaultyFiles::default();
     let running = open(&files);
