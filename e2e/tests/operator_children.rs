@@ -12,7 +12,7 @@ use fulmar_e2e::clients::producer;
 use fulmar_e2e::environment::Environment;
 use fulmar_e2e::labels::{DEDICATED, Relabelled, Tainted};
 use fulmar_e2e::records::Acknowledged;
-use fulmar_e2e::wait;
+use fulmar_e2e::{installation, wait};
 use fulmar_proto::internal::v1::control_client::ControlClient;
 use serde_json::json;
 use tonic::Code;
@@ -226,9 +226,11 @@ impl Pod {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn brokers_run_where_and_as_whom_a_cluster_says() {
+    let environment = Environment::get().unwrap();
+    installation::ensure(environment).unwrap();
     // One node alone has this label, and nobody else is let in there.
-    let dedicated =
-        (Relabelled::new("node2", DEDICATED, "fulmar").unwrap(), Tainted::new("node2", "fulmar").unwrap());
+    let labelled = Relabelled::new("node2", DEDICATED, "fulmar").unwrap();
+    let _tainted = Tainted::new("node2", "fulmar").unwrap();
     let pod = "
   pod:
     labels: {team: shop}
@@ -239,14 +241,14 @@ async fn brokers_run_where_and_as_whom_a_cluster_says() {
     securityContext: {runAsUser: 10001, runAsGroup: 10002, fsGroup: 10003, supplementalGroups: [10004]}
     terminationGracePeriodSeconds: 60
 ";
-    let brokers =
-        Brokers::apply("pods", &(cluster(1).trim_end().to_owned() + pod + &topic("events", 1, ""))).unwrap();
+    let yaml = cluster(1).trim_end().to_owned() + pod + &topic("events", 1, "");
+    let brokers = Brokers::apply_to_installed(environment, "pods", &yaml).unwrap();
     brokers.await_ready("flt/events").unwrap();
     let live = brokers.get(&format!("pod/{}", Brokers::pod(0))).unwrap();
     let (metadata, spec) = (&live["metadata"], &live["spec"]);
     assert_eq!(metadata["labels"]["team"], "shop");
     assert_eq!(metadata["annotations"]["example.com/note"], "a note");
-    assert_eq!(spec["nodeName"], dedicated.0.node());
+    assert_eq!(spec["nodeName"], labelled.node());
     assert_eq!(spec["imagePullSecrets"], json!([{"name": "registry"}]));
     assert_eq!(spec["terminationGracePeriodSeconds"], 60);
     let who = &spec["securityContext"];
