@@ -9,7 +9,7 @@ use fulmar_e2e::installation;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-/// With and without what has a default, and as people may write it: a quantity and a duration in other words than ours.
+/// What has a default is said, and a quantity in other words than Kubernetes' own; `plain` says nothing of it.
 const MORE: &str =
     "retention: {time: 168h, bytesPerPartition: 1024Mi}\n  replicationFactor: 3\n  ackQuorum: 2";
 
@@ -30,7 +30,7 @@ fn kubectl_diff_finds_nothing_in_a_cluster_and_topics_that_are_ready() {
 #[test]
 fn kubectl_diff_finds_nothing_in_what_the_chart_installed() {
     let environment = Environment::get().unwrap();
-    let brokers = Brokers::apply("in-sync-chart", &(cluster(1))).unwrap();
+    let brokers = Brokers::apply("in-sync-chart", &cluster(1)).unwrap();
     brokers.await_ready("flc/orders").unwrap();
     let installed = ["get", "manifest", "fulmar", "--namespace", installation::NAMESPACE];
     let manifest = environment.helm(&installed).unwrap();

@@ -1,6 +1,6 @@
 //! `cargo xtask images`: the images of broker and operator by the Dockerfiles that a user's `docker build` takes, from the binaries that
-//! the tests use or from such as are published. The stage that compiles is not run here: binaries are given (`--target prebuilt`). Beside each image lies the
-//! bill of what is linked into its program (`sbom`).
+//! the tests use or from such as are published. The stage that compiles is not run here: binaries are given (`--target prebuilt`).
+//! Beside each image lies the bill of what is linked into its program (`sbom`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
