@@ -2,18 +2,19 @@
 //!
 //! Owns connections until they are HTTP, or somebody else's. Never knows what is served on them.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::Response;
-use axum::{Extension, Router};
-use fulmar_logging::Ends;
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use fulmar_logging::Ends as Sockets;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,16 +23,12 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::util::MapResponseLayer;
 use tower_http::cors::CorsLayer;
 use tracing::{debug, warn};
 
 use super::handshakes::{Handshakes, UNDER_WAY_MAX};
-use super::inflow::Inflow;
-use super::metered::metered;
 use super::outflow::Outflow;
-use super::unread;
-use super::web::{self, Spoken};
+use super::reception::{Ends, Reception};
 use crate::memory::Budget;
 use crate::tls::{self, Tls};
 
@@ -225,12 +222,9 @@ async fn plain(
         return;
     }
     let caller = Caller { address, is_broker: false, is_operator: false };
-    let router = match socket.local_addr() {
-        Ok(local) => router.layer(Extension(Ends { local, peer: address })),
-        // It is refused what only loopback may ask.
-        Err(_) => router,
-    };
-    http(socket, caller, limits, router, stop).await;
+    // Without it, it is refused what only loopback may ask.
+    let sockets = socket.local_addr().ok().map(|local| Sockets { local, peer: address });
+    http(socket, Ends { caller, sockets }, limits, router, stop).await;
 }
 
 async fn sealed(
@@ -264,7 +258,7 @@ async fn sealed(
         debug!(port = limits.port, %address, "a connection that says nothing is closed");
         return;
     }
-    http(stream, caller, limits, router, stop).await;
+    http(stream, Ends { caller, sockets: None }, limits, router, stop).await;
 }
 
 /// Whether the connection is still there.
@@ -318,35 +312,24 @@ async fn speaks(socket: &TcpStream) -> std::io::Result<()> {
     }
 }
 
-async fn http<S>(socket: S, caller: Caller, limits: &Limits, router: Router, stop: CancellationToken)
+async fn http<S>(socket: S, ends: Ends, limits: &Limits, router: Router, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let builder = builder(limits);
-    let mut router = router;
-    if let Some(Requests { all, connection_bytes, message_bytes_max }) = limits.requests.clone() {
-        let inflow = Inflow::new(all, connection_bytes, message_bytes_max);
-        router = router.layer(from_fn_with_state(inflow, received));
-    }
-    if let Some(cors) = limits.cors.clone() {
-        router = router.layer(cors);
-    }
-    // An answer is counted as it is written: behind its translation.
-    router = router.layer(Extension(caller)).layer(MapResponseLayer::new(metered));
     let outflow = limits.answer_bytes.map(Outflow::new);
-    if let Some(outflow) = outflow.clone() {
-        router = router.layer(Extension(outflow));
-    }
-    if !limits.http2_only {
-        router = router.layer(from_fn(unread::heard_out));
-    }
+    let address = ends.caller.address;
+    let reception = Arc::new(Reception::new(ends, outflow.clone(), limits, router));
     let is_cut = async {
         match &outflow {
             Some(outflow) => outflow.is_cut().await,
             None => std::future::pending().await,
         }
     };
-    let service = TowerToHyperService::new(router);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let reception = reception.clone();
+        async move { Ok::<_, Infallible>(reception.answer(request.map(Body::new)).await) }
+    });
     let connection = builder.serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
     let age = limits.age_max.map(|age| age.mul_f64(rand::random_range(0.9..1.1)));
@@ -371,26 +354,8 @@ where
         () = is_cut => return,
     };
     if let Err(error) = ended {
-        debug!(port = limits.port, address = %caller.address, %error, "a connection broke");
+        debug!(port = limits.port, %address, %error, "a connection broke");
     }
-}
-
-/// Counts the messages of a request while they arrive: as gRPC frames them, so behind the translation of what browsers send.
-async fn received(State(inflow): State<Inflow>, request: Request, next: Next) -> Response {
-    match web::spoken(&request) {
-        Spoken::Grpc => counted(inflow, request, next).await,
-        Spoken::Web => {
-            web::translated(request, move |request| counted(inflow.clone(), request, next.clone())).await
-        }
-        Spoken::Neither(answer) => *answer,
-    }
-}
-
-async fn counted(inflow: Inflow, request: Request, next: Next) -> Response {
-    let (request, received) = inflow.counted(request);
-    let answer = next.run(request).await;
-    received.answered();
-    answer
 }
 
 fn builder(limits: &Limits) -> Builder<TokioExecutor> {

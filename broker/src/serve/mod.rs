@@ -24,6 +24,7 @@ pub mod outflow;
 mod publish;
 mod pull;
 mod read;
+mod reception;
 mod subscribe;
 pub mod tcp;
 mod unread;

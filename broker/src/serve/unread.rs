@@ -11,7 +11,6 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::{Version, header};
-use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use fulmar_core::batch::BATCH_BYTES_MAX;
@@ -28,14 +27,17 @@ const REST_BYTES_MIN: u64 = 64 * 1024;
 const REST_TIME_MAX: Duration = Duration::from_secs(8);
 
 /// Reads what is left of a request before its answer is written.
-pub(super) async fn heard_out(request: Request, next: Next) -> Response {
+pub(super) async fn heard_out<F>(request: Request, serve: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     if !may_be_left(&request) {
-        return next.run(request).await;
+        return serve(request).await;
     }
     let (give_back, mut left) = oneshot::channel();
     let waits = request.headers().contains_key(header::EXPECT);
     let request = request.map(|inner| Body::new(Lent { inner, waits, give_back: Some(give_back) }));
-    let answer = next.run(request).await;
+    let answer = serve(request).await;
     // A stream of answers may go on reading: then it is not given back yet, and not read here.
     if let Ok(rest) = left.try_recv() {
         // Too slow or too much: the connection is closed on it.
@@ -44,8 +46,8 @@ pub(super) async fn heard_out(request: Request, next: Next) -> Response {
     answer
 }
 
-/// One that says that it sends more than is read is left alone.
-fn may_be_left(request: &Request) -> bool {
+/// Whether some of it may be unread when it is answered. One that says that it sends more than is read is left alone.
+pub(super) fn may_be_left(request: &Request) -> bool {
     let says = request.body().size_hint().upper();
     request.version() < Version::HTTP_2
         && says.is_none_or(|bytes| (REST_BYTES_MIN..=REST_BYTES_MAX).contains(&bytes))

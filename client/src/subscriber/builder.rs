@@ -8,19 +8,17 @@ use fulmar_core::pattern::Pattern;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
+use super::Subscriber;
 use super::beginning::Beginning;
+use super::chunk::{CHUNKS_MAX, Chunk};
 use super::credit::Credit;
 use super::family::{self, Family};
 use super::fetch::{Order, Reader};
-use super::{Chunk, Subscriber};
 use crate::connection::Connections;
 use crate::error::SubscribeError;
 use crate::metadata::Metadata;
 
 const BUFFER_BYTES_MAX_DEFAULT: usize = 16 * 1024 * 1024;
-
-/// Batches that wait for the program beside what the credit allows: enough that reading and using overlap.
-const CHUNKS_MAX: usize = 16;
 
 /// Where to begin, in each partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

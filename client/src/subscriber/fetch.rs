@@ -7,19 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use fulmar_core::batch::{Batch, Compression};
 use fulmar_core::id::{PartitionKey, TopicId};
 use fulmar_proto::v1::{ErrorReason, FetchRequest, FetchResponse};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+use super::chunk::{Batched, Chunk, Gathered, Room};
 use super::credit::Credit;
 use super::position::Position;
 use super::trouble::Troubles;
-use super::{Batched, Chunk};
 use crate::admin::list_offsets;
 use crate::connection::Connections;
 use crate::error::{DescribeError, Failure, SubscribeError, Verdict};
@@ -71,13 +72,23 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// Credit bounds what is under way; what comes out of compressed batches may be far more.
-    async fn room_for(&self, batch: &Batch) -> Option<OwnedSemaphorePermit> {
-        if batch.compression() == Compression::None {
-            return None;
+    /// Credit bounds what is under way; what comes out of compressed batches may be far more. `None`: there is no room for it now.
+    fn room_now(&self, batch: &Batch) -> Option<Room> {
+        match self.room_bytes_of(batch) {
+            0 => Some(None),
+            bytes => Arc::clone(&self.room).try_acquire_many_owned(bytes).ok().map(Some),
         }
-        let bytes = u32::try_from(batch.plain_size()).unwrap_or(u32::MAX).min(self.room_bytes);
-        Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
+    }
+
+    async fn room_for(&self, batch: &Batch) -> Room {
+        Arc::clone(&self.room).acquire_many_owned(self.room_bytes_of(batch)).await.ok()
+    }
+
+    fn room_bytes_of(&self, batch: &Batch) -> u32 {
+        if batch.compression() == Compression::None {
+            return 0;
+        }
+        u32::try_from(batch.plain_size()).unwrap_or(u32::MAX).min(self.room_bytes)
     }
 }
 
@@ -447,29 +458,12 @@ impl Session {
         if !answer.term.is_empty() {
             self.positions[at].term = answer.term;
         }
-        for bytes in answer.batches {
-            let read = match self.positions[at].parse(bytes) {
-                Ok(batch) => {
-                    let room = self.order.room_for(&batch).await;
-                    let messages = self.positions[at].read(&self.order.topic, &batch);
-                    messages.map(|messages| messages.map(|messages| Batched { messages, room }))
-                }
-                Err(failure) => Err(failure),
-            };
-            let batched = match read {
-                Ok(batched) => batched,
-                Err(failure) if self.positions[at].garbled < GARBLED_MAX => return Err(End::Failed(failure)),
-                Err(failure) => {
-                    let position = self.positions.swap_remove(at);
-                    return self.give_up(position, failure).await;
-                }
-            };
-            self.progressed = true;
-            let Some(batched) = batched else { continue };
-            if self.order.chunks.send(Ok(batched)).await.is_err() {
-                self.positions.clear();
-                return Err(End::Done);
+        if let Some(failure) = self.deliver(at, answer.batches).await? {
+            if self.positions[at].garbled < GARBLED_MAX {
+                return Err(End::Failed(failure));
             }
+            let position = self.positions.swap_remove(at);
+            return self.give_up(position, failure).await;
         }
         if let Some(error) = answer.error {
             return self.refused(at, Failure::from_error(error)).await;
@@ -480,6 +474,52 @@ impl Session {
         } else if self.positions[at].uncredited * 2 >= self.order.credit.each() as usize {
             self.positions[at].uncredited = 0;
             let _ = requests.send(self.request(&self.positions[at])).await;
+        }
+        Ok(())
+    }
+
+    /// Hands over the messages of batches, whatever comes behind them; gives why one of them cannot be read.
+    async fn deliver(&mut self, at: usize, batches: Vec<Bytes>) -> Result<Option<Failure>, End> {
+        let mut gathered = Gathered::default();
+        let mut failure = None;
+        for bytes in batches {
+            match self.gather(at, bytes, &mut gathered).await {
+                Ok(()) if gathered.is_full() => self.hand_over(&mut gathered).await?,
+                Ok(()) => {}
+                Err(End::Failed(why)) => {
+                    failure = Some(why);
+                    break;
+                }
+                Err(End::Done) => return Err(End::Done),
+            }
+        }
+        self.hand_over(&mut gathered).await?;
+        Ok(failure)
+    }
+
+    async fn gather(&mut self, at: usize, bytes: Bytes, gathered: &mut Gathered) -> Result<(), End> {
+        let batch = self.positions[at].parse(bytes).map_err(End::Failed)?;
+        let room = match self.order.room_now(&batch) {
+            Some(room) => room,
+            None => {
+                // What is gathered may hold the room, and gives it back to nobody before it is taken.
+                self.hand_over(gathered).await?;
+                self.order.room_for(&batch).await
+            }
+        };
+        let messages = self.positions[at].read(&self.order.topic, &batch).map_err(End::Failed)?;
+        self.progressed = true;
+        if let Some(messages) = messages {
+            gathered.push(Batched { messages, room }, batch.size());
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, gathered: &mut Gathered) -> Result<(), End> {
+        let Some(batches) = gathered.take() else { return Ok(()) };
+        if self.order.chunks.send(Ok(batches)).await.is_err() {
+            self.positions.clear();
+            return Err(End::Done);
         }
         Ok(())
     }

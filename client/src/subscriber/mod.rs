@@ -2,11 +2,12 @@
 //! program wants to begin.
 //!
 //! Owns the bound on what was read ahead, and the end of the stream ([`beginning`] finds where, [`family`] which topics
-//! fit, [`known`] which of them are read, [`fetch`] talks to leaders, [`credit`] says how far ahead, [`position`] keeps where
-//! each partition stands, [`trouble`] since when one cannot be read). Never acknowledges: who reads keeps the offsets.
+//! fit, [`known`] which of them are read, [`fetch`] talks to leaders, [`credit`] says how far ahead, [`chunk`] what is handed over at
+//! once, [`position`] keeps where each partition stands, [`trouble`] since when one cannot be read). Never acknowledges: who reads keeps the offsets.
 
 mod beginning;
 mod builder;
+mod chunk;
 mod credit;
 mod family;
 mod fetch;
@@ -18,31 +19,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures::Stream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 pub use self::builder::{Start, SubscriberBuilder};
+use self::chunk::{Batched, Chunk};
 use self::position::Messages;
 use crate::error::SubscribeError;
 use crate::record::Message;
-
-/// What readers hand over: the messages of one batch, or why a partition ends.
-type Chunk = Result<Batched, SubscribeError>;
-
-/// The messages of one batch.
-#[derive(Debug)]
-struct Batched {
-    messages: Messages,
-    /// What they take beyond the bytes that came; given back when the program takes them.
-    room: Option<OwnedSemaphorePermit>,
-}
-
-impl Batched {
-    fn take(self) -> Messages {
-        drop(self.room);
-        self.messages
-    }
-}
 
 /// Follows one topic, or those that fit a pattern: a [`Stream`] of messages. Reconnects, follows changes of leaders and goes on where it was; an error
 /// it yields is final for that partition. Ends (`None`) only when every partition has come to the end that was asked for
@@ -50,13 +34,15 @@ impl Batched {
 #[derive(Debug)]
 pub struct Subscriber {
     chunks: mpsc::Receiver<Chunk>,
+    /// What was handed over and not begun.
+    batches: std::vec::IntoIter<Batched>,
     current: Option<Messages>,
     reader: JoinHandle<()>,
 }
 
 impl Subscriber {
     fn new(chunks: mpsc::Receiver<Chunk>, reader: JoinHandle<()>) -> Self {
-        Self { chunks, current: None, reader }
+        Self { chunks, batches: Vec::new().into_iter(), current: None, reader }
     }
 
     /// The next message; waits for one. Cancelling the wait loses nothing.
@@ -69,7 +55,8 @@ impl Subscriber {
         if let Some(left) = self.current.take().filter(|left| left.len() > 0) {
             return Some(Ok(left.collect()));
         }
-        self.chunks.recv().await.map(|chunk| chunk.map(|batched| batched.take().collect()))
+        let next = std::future::poll_fn(|context| self.poll_batch(context)).await;
+        next.map(|batch| batch.map(Iterator::collect))
     }
 
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message, SubscribeError>>> {
@@ -78,8 +65,21 @@ impl Subscriber {
                 return Poll::Ready(Some(Ok(message)));
             }
             self.current = None;
+            match std::task::ready!(self.poll_batch(context)) {
+                Some(Ok(messages)) => self.current = Some(messages),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn poll_batch(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Messages, SubscribeError>>> {
+        loop {
+            if let Some(batched) = self.batches.next() {
+                return Poll::Ready(Some(Ok(batched.take())));
+            }
             match std::task::ready!(self.chunks.poll_recv(context)) {
-                Some(Ok(batched)) => self.current = Some(batched.take()),
+                Some(Ok(batches)) => self.batches = batches.into_iter(),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
             }

@@ -180,21 +180,25 @@ impl ProducedBatch {
         sequence: Option<ProducerSequence>,
     ) -> Result<Self, BatchError> {
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
-        let mut bytes = BytesMut::zeroed(HEADER_BYTES);
         let base_timestamp = records.first().map_or(0, |record| record.timestamp_ms);
+        // Asked for once, and no more than it is: it stays for as long as the batch is read from memory.
+        let size: usize = records.iter().map(|record| record::size(record, base_timestamp)).sum();
+        let mut bytes = BytesMut::with_capacity(HEADER_BYTES + size);
+        bytes.resize(HEADER_BYTES, 0);
         for record in records {
             record::encode(record, base_timestamp, &mut bytes);
         }
-        let plain_length = u32::try_from(bytes.len() - HEADER_BYTES).unwrap_or(u32::MAX);
-        let Some(smaller) = compression.compress(&bytes[HEADER_BYTES..], PLAIN_LENGTH_BYTES) else {
-            header::frame(&mut bytes, kind::RECORDS, Compression::None, count, base_timestamp, sequence);
-            return Self::parse(bytes.freeze());
-        };
         let record_bytes_max = record::check(&bytes, count)?;
-        bytes.truncate(HEADER_BYTES);
-        bytes.extend_from_slice(&plain_length.to_le_bytes());
-        bytes.extend_from_slice(&smaller);
-        header::frame(&mut bytes, kind::RECORDS, compression, count, base_timestamp, sequence);
+        let plain_length = u32::try_from(bytes.len() - HEADER_BYTES).unwrap_or(u32::MAX);
+        let smaller = compression.compress(&bytes[HEADER_BYTES..], PLAIN_LENGTH_BYTES);
+        let used = if smaller.is_some() { compression } else { Compression::None };
+        if let Some(smaller) = smaller {
+            bytes.truncate(HEADER_BYTES);
+            bytes.extend_from_slice(&plain_length.to_le_bytes());
+            bytes.extend_from_slice(&smaller);
+        }
+        header::frame(&mut bytes, kind::RECORDS, used, count, base_timestamp, sequence);
+        // Its checksum is of these bytes: it was computed a moment ago.
         let header = header::parse(&bytes)?;
         Ok(Self { bytes: bytes.freeze(), header, record_bytes_max })
     }

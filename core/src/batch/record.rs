@@ -37,6 +37,11 @@ fn put_varint(mut value: u64, out: &mut BytesMut) {
     out.put_u8(u8::try_from(value).expect("seven bits"));
 }
 
+/// Seven bits a byte; zero takes one, too.
+fn varint_size(value: u64) -> usize {
+    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
+
 fn zigzag(value: i64) -> u64 {
     (value.cast_unsigned() << 1) ^ (value >> 63).cast_unsigned()
 }
@@ -48,6 +53,20 @@ fn unzigzag(value: u64) -> i64 {
 fn put_bytes(bytes: &[u8], out: &mut BytesMut) {
     put_varint(bytes.len() as u64, out);
     out.put_slice(bytes);
+}
+
+fn bytes_size(bytes: &[u8]) -> usize {
+    varint_size(bytes.len() as u64) + bytes.len()
+}
+
+/// How many bytes [`encode`] writes.
+pub(super) fn size(record: &Record, base_timestamp_ms: i64) -> usize {
+    let timestamp = varint_size(zigzag(record.timestamp_ms.wrapping_sub(base_timestamp_ms)));
+    let key = record.key.as_ref().map_or(1, |key| varint_size(key.len() as u64 + 1) + key.len());
+    let headers = record.headers.iter();
+    let headers: usize =
+        headers.map(|header| bytes_size(header.name.as_bytes()) + bytes_size(&header.value)).sum();
+    timestamp + key + bytes_size(&record.value) + varint_size(record.headers.len() as u64) + headers
 }
 
 /// Timestamp, key, value, headers, as `FORMAT.md` lays them out.

@@ -83,6 +83,9 @@ proptest! {
         prop_assert_eq!(batch.records().unwrap().collect::<Vec<_>>(), records.clone());
         prop_assert_eq!(batch.sequence(), produced.sequence());
         let plain = ProducedBatch::build(&records, produced.sequence()).unwrap();
+        let base_timestamp_ms = records[0].timestamp_ms;
+        let sizes = records.iter().map(|one| record::size(one, base_timestamp_ms));
+        prop_assert_eq!(HEADER_BYTES + sizes.sum::<usize>(), plain.size());
         prop_assert_eq!((batch.plain_size(), produced.record_bytes_max()), (plain.size(), plain.record_bytes_max()));
         prop_assert!(batch.size() <= plain.size());
         prop_assert_eq!((batch.base(), batch.term(), batch.append_time_ms()), (Offset(42), stamp().term, stamp().append_time_ms));

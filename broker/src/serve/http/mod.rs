@@ -13,7 +13,7 @@ mod query;
 mod stream;
 mod topics;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::body::Body;
@@ -22,7 +22,6 @@ use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use fulmar_proto::v1::ErrorReason;
-use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::Door;
@@ -44,20 +43,23 @@ pub enum Phase {
 
 /// What HTTP serves: probes from the first moment, the rest once there is a door.
 #[derive(Debug, Clone)]
-pub struct Http {
-    door: Arc<RwLock<Option<Door>>>,
+pub struct Http(Arc<Served>);
+
+#[derive(Debug)]
+struct Served {
+    door: OnceLock<Door>,
     phase: watch::Receiver<Phase>,
 }
 
 impl Http {
     /// Without a door yet.
     pub fn new(phase: watch::Receiver<Phase>) -> Self {
-        Self { door: Arc::default(), phase }
+        Self(Arc::new(Served { door: OnceLock::new(), phase }))
     }
 
-    /// From now on publishes are taken.
+    /// From now on publishes are taken, by the first door that it is given.
     pub fn open(&self, door: Door) {
-        *self.door.write() = Some(door);
+        let _only_one = self.0.door.set(door);
     }
 
     /// The routes. `origins`: whose pages browsers let use what is for programs.
@@ -90,12 +92,12 @@ impl Http {
     fn door(&self) -> Result<Door, Failure> {
         let starting =
             || Failure::new(ErrorReason::NotServing, "this broker is starting; nothing was appended");
-        self.door.read().clone().ok_or_else(starting)
+        self.0.door.get().cloned().ok_or_else(starting)
     }
 }
 
 async fn metrics(State(http): State<Http>) -> Response {
-    let text = http.door.read().as_ref().map(|door| {
+    let text = http.0.door.get().map(|door| {
         let states: Vec<_> =
             door.shared.replicas.states().all().into_iter().map(|(_, state)| state).collect();
         let is_attached = *door.shared.attached.borrow();
@@ -108,7 +110,7 @@ async fn metrics(State(http): State<Http>) -> Response {
 }
 
 async fn ready(State(http): State<Http>) -> Response {
-    let phase = *http.phase.borrow();
+    let phase = *http.0.phase.borrow();
     match phase {
         Phase::Ready => (StatusCode::OK, "ok\n").into_response(),
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
