@@ -499,13 +499,12 @@ impl Session {
 
     async fn gather(&mut self, at: usize, bytes: Bytes, gathered: &mut Gathered) -> Result<(), End> {
         let batch = self.positions[at].parse(bytes).map_err(End::Failed)?;
-        let room = match self.order.room_now(&batch) {
-            Some(room) => room,
-            None => {
-                // What is gathered may hold the room, and gives it back to nobody before it is taken.
-                self.hand_over(gathered).await?;
-                self.order.room_for(&batch).await
-            }
+        let room = if let Some(room) = self.order.room_now(&batch) {
+            room
+        } else {
+            // What is gathered may hold the room, and gives none of it back before it is taken.
+            self.hand_over(gathered).await?;
+            self.order.room_for(&batch).await
         };
         let messages = self.positions[at].read(&self.order.topic, &batch).map_err(End::Failed)?;
         self.progressed = true;
