@@ -103,3 +103,7 @@ impl Budget {
 pub fn keep(permit: &mut OwnedSemaphorePermit, bytes: usize) {
     drop(permit.split(permit.num_permits().saturating_sub(bytes.div_ceil(1024))));
 }
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

@@ -14,6 +14,7 @@ mod evidence;
 pub mod floor;
 pub mod gossip;
 pub mod health;
+pub mod identities;
 pub mod installation;
 pub mod labels;
 mod leftovers;

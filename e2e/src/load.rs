@@ -127,12 +127,31 @@ impl Load {
 }
 
 impl Outcome {
+    /// How long every publish took, of all partitions, the shortest first.
+    pub fn sorted(&self) -> Vec<Duration> {
+        let mut all: Vec<Duration> = self.waits.iter().flatten().map(|(_, took)| *took).collect();
+        all.sort_unstable();
+        all
+    }
+
     /// The longest wait of a partition's publishes that was under way at some time between two moments.
     pub fn longest(&self, partition: u32, from: Instant, to: Instant) -> Duration {
         let waits = self.waits.get(partition as usize).into_iter().flatten();
         let within = waits.filter(|(began, took)| *began + *took >= from && *began < to);
         within.map(|(_, took)| *took).max().unwrap_or_default()
     }
+}
+
+/// What so many percent of sorted times do not exceed.
+pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(at).copied().unwrap_or_default()
+}
+
+/// Sorted times, for people.
+pub fn told(sorted: &[Duration]) -> String {
+    let at = |percent| percentile(sorted, percent).as_millis();
+    format!("p50 {} ms, p99 {} ms, longest {} ms", at(50), at(99), at(100))
 }
 
 async fn write(

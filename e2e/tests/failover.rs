@@ -11,7 +11,7 @@ use fulmar_client::Record;
 use fulmar_e2e::brokers::{Brokers, READY_WITHIN, cluster, topic};
 use fulmar_e2e::clients::producer;
 use fulmar_e2e::environment::Environment;
-use fulmar_e2e::load::Load;
+use fulmar_e2e::load::{Load, told};
 use fulmar_e2e::nodes::Signal;
 use fulmar_e2e::volumes::Eviction;
 use fulmar_e2e::{installation, wait};
@@ -237,10 +237,4 @@ async fn evictions_in_turn_cost_no_publish_an_error_and_planned_moves_stall_250_
     }
     println!("{} publishes, no error", outcome.acknowledged.count());
     assert!(best <= STALL_MAX, "{best:?} in the best of three rounds");
-}
-
-/// Sorted times, for people.
-fn told(took: &[Duration]) -> String {
-    let at = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)].as_millis();
-    format!("p50 {} ms, p99 {} ms, longest {} ms", at(50), at(99), at(100))
 }

@@ -10,13 +10,12 @@ use fulmar_client::Record;
 use fulmar_e2e::brokers::{Brokers, SOON, cluster, topic};
 use fulmar_e2e::clients::producer;
 use fulmar_e2e::environment::Environment;
+use fulmar_e2e::identities::{Asks, Comes};
 use fulmar_e2e::labels::{DEDICATED, Relabelled, Tainted};
 use fulmar_e2e::records::Acknowledged;
 use fulmar_e2e::{installation, wait};
-use fulmar_proto::internal::v1::control_client::ControlClient;
 use serde_json::json;
-use tonic::Code;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+use tonic::transport::Identity;
 
 /// The operator watches: what is changed by hand is put right at once, not only when it looks again by itself, each minute.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(40);
@@ -92,7 +91,7 @@ async fn a_lost_ca_is_replaced_and_nothing_stops_meanwhile() {
     let tls = || brokers.get("secret/orders-tls");
     let signer = |tls: &serde_json::Value| tls["metadata"]["annotations"]["fulmar.dev/signed-by"].clone();
     let (old, uids) = (tls().unwrap(), brokers.kubectl(&["get", "pods", "-o", UIDS]).unwrap());
-    let old_identity = identity(&brokers);
+    let old_identity = brokers.identity().unwrap();
     let started = Instant::now();
     brokers.kubectl(&["delete", "secret/orders-ca"]).unwrap();
     let (mut seed, mut steps) = (0, vec![old.clone()]);
@@ -121,7 +120,7 @@ async fn a_lost_ca_is_replaced_and_nothing_stops_meanwhile() {
     assert_ne!(steps[3]["data"]["ca.crt"], old["data"]["ca.crt"]);
     assert_eq!(steps[3]["data"]["gossip.key"], old["data"]["gossip.key"]);
     // The last step arrives too: every broker believes the CA that all use now, and the old one no more.
-    let (ca, new_identity) = (pem(&brokers, "ca.crt"), identity(&brokers));
+    let (ca, new_identity) = (brokers.pem("tls", "ca.crt").unwrap(), brokers.identity().unwrap());
     for ordinal in 0..3 {
         while !believes(&brokers, ordinal, &ca, &new_identity).await
             || believes(&brokers, ordinal, &ca, &old_identity).await
@@ -139,30 +138,11 @@ async fn a_lost_ca_is_replaced_and_nothing_stops_meanwhile() {
     assert_eq!(brokers.kubectl(&["get", "pods", "-o", UIDS]).unwrap(), uids, "nothing was restarted");
 }
 
-/// Whether a broker believes this certificate. It is a broker's: who is believed is told, in words, that only the operator
-/// attends; who is not gets no answer.
+/// Whether a broker believes this certificate, which is a broker's.
 async fn believes(brokers: &Brokers, ordinal: u32, ca: &str, identity: &Identity) -> bool {
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(ca))
-        .domain_name("broker.fulmar.internal")
-        .identity(identity.clone());
-    let Ok(ip) = brokers.pod_ip(ordinal) else { return false };
-    let address = format!("https://{ip}:50052");
-    let Ok(channel) = Channel::from_shared(address).unwrap().tls_config(tls).unwrap().connect().await else {
-        return false;
-    };
-    let said = ControlClient::new(channel).attend(tokio_stream::pending()).await.map(drop).unwrap_err();
-    said.code() == Code::PermissionDenied
-}
-
-/// The certificate of the brokers now, with its key.
-fn identity(brokers: &Brokers) -> Identity {
-    Identity::from_pem(pem(brokers, "tls.crt"), pem(brokers, "tls.key"))
-}
-
-fn pem(brokers: &Brokers, key: &str) -> String {
-    let template = format!("go-template={{{{index .data {key:?} | base64decode}}}}");
-    brokers.kubectl(&["get", "secret", "orders-tls", "-o", &template]).unwrap()
+    // Its pod may have no address for a moment.
+    let comes = brokers.comes(ordinal, (ca, identity), Asks::ToAttend).await;
+    comes.is_ok_and(|comes| comes == Comes::Known)
 }
 
 const HASTENED: &str = "jsonpath={.items[*].metadata.annotations.fulmar\\.dev/certificates}";

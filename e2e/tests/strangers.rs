@@ -10,9 +10,9 @@ use std::time::Duration;
 use fulmar_client::Record;
 use fulmar_e2e::brokers::{Brokers, cluster, topic};
 use fulmar_e2e::clients::producer;
-use rcgen::{CertificateParams, KeyPair};
-use tonic::Code;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+use fulmar_e2e::identities::{Asks, BROKER, Comes, OPERATOR};
+use fulmar_proto::internal::v1::control_client::ControlClient;
+use tonic::transport::Channel;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_text_a_foreign_ca_and_garbage_get_nowhere() {
@@ -22,33 +22,26 @@ async fn plain_text_a_foreign_ca_and_garbage_get_nowhere() {
 
     // The broker may close it before it seems to be open.
     let said = match Channel::from_shared(format!("http://{ip}:50052")).unwrap().connect().await {
-        Ok(channel) => attend(channel).await.unwrap_err().to_string(),
+        Ok(channel) => {
+            let attending = ControlClient::new(channel).attend(tokio_stream::pending()).await;
+            attending.map(drop).unwrap_err().to_string()
+        }
         Err(error) => error.to_string(),
     };
     println!("plain text: {said}");
 
-    // A broker's own certificate is believed, and is no operator's.
-    let of_brokers = Identity::from_pem(pem(&brokers, "tls.crt"), pem(&brokers, "tls.key"));
-    let said = attend(connect(&brokers, &ip, of_brokers).await.unwrap()).await.unwrap_err();
-    assert_eq!(said.code(), Code::PermissionDenied, "{said}");
-
-    // Certificates with the very names, of a CA of our own: nobody gets as far as to be told who he is not.
-    for name in ["operator.fulmar.internal", "broker.fulmar.internal"] {
-        let key = KeyPair::generate().unwrap();
-        let forged = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
-        let forged = Identity::from_pem(forged.pem(), key.serialize_pem());
-        let said = match connect(&brokers, &ip, forged.clone()).await {
-            Ok(channel) => attend(channel).await.unwrap_err(),
-            Err(error) => tonic::Status::from_error(error.into()),
-        };
-        println!("forged {name}, to attend: {said}");
-        assert_ne!(said.code(), Code::PermissionDenied, "{name}: {said}");
-        let said = match connect(&brokers, &ip, forged).await {
-            Ok(channel) => follow(channel).await.unwrap_err(),
-            Err(error) => tonic::Status::from_error(error.into()),
-        };
-        println!("forged {name}, to follow: {said}");
-        assert_ne!(said.code(), Code::PermissionDenied, "{name}: {said}");
+    // The same certificates but for the signature: who is of the Cluster is let in where he belongs, and is told where he does not;
+    // who is not gets no answer at all.
+    let ca = brokers.pem("tls", "ca.crt").unwrap();
+    for (name, belongs) in [(OPERATOR, Asks::ToAttend), (BROKER, Asks::ToFollow)] {
+        let (signed, forged) = (brokers.signed(name).unwrap(), brokers.forged(name).unwrap());
+        for asks in [Asks::ToAttend, Asks::ToFollow] {
+            let comes = brokers.comes(0, (&ca, &signed), asks).await.unwrap();
+            assert_eq!(comes, if asks == belongs { Comes::In } else { Comes::Known }, "{name} {asks:?}");
+            let comes = brokers.comes(0, (&ca, &forged), asks).await.unwrap();
+            println!("forged {name}, {asks:?}: {comes:?}");
+            assert!(matches!(comes, Comes::Nowhere(_)), "forged {name}, {asks:?}: {comes:?}");
+        }
     }
 
     for port in [50051, 50052, 8080, 9001] {
@@ -74,36 +67,4 @@ async fn plain_text_a_foreign_ca_and_garbage_get_nowhere() {
         "jsonpath={.status.containerStatuses[0].restartCount}",
     ]);
     assert_eq!(restarts.unwrap(), "0");
-}
-
-fn pem(brokers: &Brokers, key: &str) -> String {
-    let template = format!("go-template={{{{index .data {key:?} | base64decode}}}}");
-    brokers.kubectl(&["get", "secret", "orders-tls", "-o", &template]).unwrap()
-}
-
-/// A connection to a broker's internal port by this certificate.
-async fn connect(
-    brokers: &Brokers,
-    ip: &str,
-    identity: Identity,
-) -> Result<Channel, tonic::transport::Error> {
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(pem(brokers, "ca.crt")))
-        .domain_name("broker.fulmar.internal")
-        .identity(identity);
-    Channel::from_shared(format!("https://{ip}:50052")).unwrap().tls_config(tls)?.connect().await
-}
-
-async fn follow(channel: Channel) -> Result<(), tonic::Status> {
-    use fulmar_proto::internal::v1::replica_client::ReplicaClient;
-    let mut client = ReplicaClient::new(channel);
-    let mut answers = client.follow(tokio_stream::pending()).await?.into_inner();
-    answers.message().await.map(drop)
-}
-
-async fn attend(channel: Channel) -> Result<(), tonic::Status> {
-    use fulmar_proto::internal::v1::control_client::ControlClient;
-    let mut client = ControlClient::new(channel);
-    let mut answers = client.attend(tokio_stream::pending()).await?.into_inner();
-    answers.message().await.map(drop)
 }

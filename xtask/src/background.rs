@@ -39,6 +39,9 @@ impl Running {
     /// Asks for its end first, and gives it time: what it started itself ends before it then, and writes no more to its folder.
     fn is_ended_by_request(&mut self) -> bool {
         let asked = Command::new("kill").args(["-s", "TERM", &self.0.id().to_string()]).status();
+        if let Err(error) = &asked {
+            eprintln!("a program is killed, for it cannot be asked to end: {error}");
+        }
         let until = Instant::now() + END_AT_MOST;
         while asked.as_ref().is_ok_and(ExitStatus::success) && Instant::now() < until {
             match self.0.try_wait() {
