@@ -5,6 +5,7 @@
 // What it says to the person who typed the command is its output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod alone;
 mod background;
 mod bench;
 mod coverage;
@@ -22,6 +23,8 @@ mod machine;
 mod ports;
 mod process;
 mod report;
+mod rows;
+mod saturate;
 mod sbom;
 mod simulate;
 mod test;
@@ -60,6 +63,8 @@ enum Command {
     Bench(bench::Arguments),
     /// What one broker takes, alone on this machine: memory, time to start, bytes written (Linux)
     Footprint(footprint::Arguments),
+    /// Publish to one broker of little memory all that it takes, for long: it goes on as it began (Linux, root)
+    Saturate(saturate::Arguments),
     /// Parsers of bytes that others wrote get bytes that libFuzzer makes (a C++ compiler)
     Fuzz(fuzz::Arguments),
     /// How many instructions the hot path takes, by callgrind, beside what was recorded (Linux, AMD64)
@@ -78,6 +83,7 @@ fn main() -> ExitCode {
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Footprint(arguments) => footprint::run(&arguments),
+        Command::Saturate(arguments) => saturate::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Instructions(arguments) => instructions::run(&arguments),
         Command::Images(arguments) => images::run(&arguments),

@@ -7,7 +7,7 @@ pub(crate) mod nextest;
 mod parts;
 mod units;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::bench;
@@ -18,6 +18,7 @@ use crate::images::{self, Programs};
 use crate::instructions;
 use crate::kubernetes::choice::{self, Choice, Cluster};
 use crate::process;
+use crate::saturate;
 use crate::simulate;
 use crate::workspace::Workspace;
 use parts::Parts;
@@ -74,6 +75,10 @@ enum Part {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::locate()?;
     let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
+    ensure!(
+        !arguments.published || wanted(Part::EndToEnd),
+        "--published is of end-to-end tests, which --only leaves out: add end-to-end to it"
+    );
     // Said at once and not after twenty minutes: an unknown context, a confirmation that names another. `auto` has named nothing,
     // so the other parts are run first.
     let cluster = if wanted(Part::EndToEnd) {
@@ -120,6 +125,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         // What a process takes is read from Linux.
         if cfg!(target_os = "linux") {
             parts.run_for("footprint of one broker", || Ok(((), footprint::check(&workspace)?)));
+            parts.run_for("saturation of one broker", || Ok(((), saturate::check(&workspace)?)));
         }
     }
     if wanted(Part::EndToEnd) {

@@ -16,10 +16,19 @@ use crate::process;
 use crate::workspace::Measured;
 
 /// Values of every record.
-pub(super) const VALUE_BYTES: usize = 1024;
+pub(crate) const VALUE_BYTES: usize = 1024;
 
 /// The topic of each measurement but that of many partitions.
 const TOPIC: &str = "footprint";
+
+/// So many lines are made, and written at a time.
+const LINES: u64 = 256;
+
+/// A broker that does not answer for so long is gone.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Of a broker's metrics, which are far less.
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Between two looks at a broker that starts, and at one that works.
 const LOOK_START: Duration = Duration::from_millis(1);
@@ -31,8 +40,50 @@ const REST: Duration = Duration::from_secs(8);
 /// What is kept in a table file goes on being written for as long as there is much to apply.
 const REST_WITHIN: Duration = Duration::from_mins(5);
 
+/// What it is to be.
+#[derive(Default)]
+pub(crate) struct Resources<'a> {
+    /// Topics of so many partitions; the first one is what is published to.
+    pub(crate) partitions: &'a [u32],
+    /// More of the Cluster's spec.
+    pub(crate) cluster: &'a str,
+    /// More of the spec of each Topic.
+    pub(crate) topic: &'a str,
+}
+
+impl Resources<'_> {
+    fn yaml(&self) -> String {
+        let Self { cluster, topic: more, .. } = self;
+        let mut yaml = format!(
+            "apiVersion: fulmar.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: alone}}\nspec: {{replicas: 1{cluster}}}\n"
+        );
+        for (partitions, number) in self.partitions.iter().zip(0..) {
+            yaml.push_str(&topic(number, *partitions, more));
+        }
+        yaml
+    }
+}
+
+/// How much is published.
+#[derive(Clone, Copy)]
+pub(crate) enum Much {
+    /// So many records.
+    Records(u64),
+    /// All that goes until then.
+    Until(Instant),
+}
+
+impl Much {
+    fn is_reached(self, records: u64) -> bool {
+        match self {
+            Self::Records(all) => records >= all,
+            Self::Until(end) => Instant::now() >= end,
+        }
+    }
+}
+
 /// See the module.
-pub(super) struct Broker<'a> {
+pub(crate) struct Broker<'a> {
     programs: &'a Measured,
     dev: Dev,
     ports: Block,
@@ -40,29 +91,35 @@ pub(super) struct Broker<'a> {
 }
 
 /// How a broker came back.
-pub(super) struct Back {
+pub(crate) struct Back {
     /// From the start of its process until it accepts connections.
-    pub(super) listening: Duration,
+    pub(crate) listening: Duration,
     /// Until it has acknowledged a record.
-    pub(super) serving: Duration,
+    pub(crate) serving: Duration,
 }
 
 impl<'a> Broker<'a> {
-    /// Starts one that is ready, with topics of so many partitions in all.
-    pub(super) fn start(programs: &'a Measured, folder: &Path, topics: &[u32]) -> Result<Self> {
-        let cluster =
-            "apiVersion: fulmar.dev/v1alpha1\nkind: Cluster\nmetadata: {name: alone}\nspec: {replicas: 1}\n";
-        let documents = topics.iter().zip(0..).map(|(partitions, number)| topic(number, *partitions));
-        let resources = [cluster.to_owned()].into_iter().chain(documents).collect::<Vec<_>>().concat();
+    /// Starts one that is ready.
+    pub(crate) fn start(programs: &'a Measured, folder: &Path, resources: &Resources<'_>) -> Result<Self> {
         let ports = Block::take();
-        let mut dev = Dev::start(programs, &resources, folder, ports.base)?;
+        let mut dev = Dev::start(programs, &resources.yaml(), folder, ports.base)?;
         let process = process_of(&dev.line(RUNS)?)?;
-        dev.line(&format!("ready: 1 brokers, {} topics", topics.len()))?;
+        dev.line(&format!("ready: 1 brokers, {} topics", resources.partitions.len()))?;
         Ok(Self { programs, dev, ports, process })
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.process
+    }
+
+    /// Where it takes records by HTTP.
+    pub(crate) fn http(&self) -> Http {
+        Http { port: self.ports.base + 2 }
+    }
+
     /// The resident set: what counts for a memory limit, its program's own pages too.
-    pub(super) fn memory_bytes(&self) -> Result<u64> {
+    pub(crate) fn memory_bytes(&self) -> Result<u64> {
         let status = self.of_proc("status")?;
         let kibibytes = number_of(&status, "VmRSS:").context("its status has no VmRSS")?;
         Ok(kibibytes * 1024)
@@ -71,7 +128,7 @@ impl<'a> Broker<'a> {
     /// What its process has written to files since it started, as soon as nothing more comes; some bytes for each answer to a program
     /// are among them. (What the system has to write for that is a matter of its file system, and `write_bytes` of a kernel whose page
     /// cache has large pages counts all of one for each byte in it.)
-    pub(super) fn written_bytes(&self) -> Result<u64> {
+    pub(crate) fn written_bytes(&self) -> Result<u64> {
         let started = Instant::now();
         let (mut written, mut since) = (self.written_now()?, Instant::now());
         while since.elapsed() < REST && started.elapsed() < REST_WITHIN {
@@ -94,10 +151,10 @@ impl<'a> Broker<'a> {
         fs::read_to_string(&path).with_context(|| format!("could not read {path}"))
     }
 
-    /// Publishes so many records, at most `rate` a second; looks at it again and again meanwhile. Gives how long it took.
-    pub(super) fn publish(
+    /// Publishes so much, at most `rate` records a second; looks at it again and again meanwhile. Gives how long it took.
+    pub(crate) fn publish(
         &self,
-        records: u64,
+        much: Much,
         rate: Option<u32>,
         mut look: impl FnMut() -> Result<()>,
     ) -> Result<Duration> {
@@ -111,7 +168,7 @@ impl<'a> Broker<'a> {
         let mut child =
             command.spawn().with_context(|| format!("could not start {}", process::line(&command)))?;
         let lines = BufWriter::with_capacity(1 << 18, child.stdin.take().context("it is piped")?);
-        let writing = thread::spawn(move || write_lines(lines, records));
+        let writing = thread::spawn(move || write_lines(lines, much));
         let status = loop {
             if let Some(status) = child.try_wait().context("could not wait for fulmar publish")? {
                 break status;
@@ -127,7 +184,7 @@ impl<'a> Broker<'a> {
     }
 
     /// Kills it, and waits until it is back.
-    pub(super) fn killed(&mut self) -> Result<Back> {
+    pub(crate) fn killed(&mut self) -> Result<Back> {
         let killed = Command::new("kill").args(["-s", "KILL", &self.process.to_string()]).status();
         ensure!(killed.context("could not start kill")?.success(), "the broker has ended by itself");
         let line = self.dev.line(RUNS)?;
@@ -135,7 +192,7 @@ impl<'a> Broker<'a> {
         self.process = process_of(&line)?;
         self.until(started, || TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.base)).is_ok())?;
         let listening = started.elapsed();
-        self.until(started, || self.is_published().unwrap_or(false))?;
+        self.until(started, || self.http().publish().unwrap_or(false))?;
         Ok(Back { listening, serving: started.elapsed() })
     }
 
@@ -146,25 +203,43 @@ impl<'a> Broker<'a> {
         }
         Ok(())
     }
+}
 
-    /// One record, by HTTP.
-    fn is_published(&self) -> Result<bool> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.base + 2))?;
-        let request =
-            format!("GET /publish?topic={TOPIC}&msg=x HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n");
+/// A broker's port for HTTP.
+#[derive(Clone, Copy)]
+pub(crate) struct Http {
+    port: u16,
+}
+
+impl Http {
+    /// Whether one record is acknowledged, on a connection of its own.
+    pub(crate) fn publish(self) -> Result<bool> {
+        let answer = self.get(&format!("/publish?topic={TOPIC}&msg=x"))?;
+        Ok(answer.starts_with("HTTP/1.1 200 "))
+    }
+
+    /// One of its counters.
+    pub(crate) fn counter(self, name: &str) -> Result<u64> {
+        let text = self.get("/metrics")?;
+        number_of(&text, &format!("{name} ")).with_context(|| format!("its metrics have no {name}"))
+    }
+
+    fn get(self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes())?;
         let mut answer = Vec::new();
-        stream.take(64 * 1024).read_to_end(&mut answer)?;
-        Ok(answer.starts_with(b"HTTP/1.1 200 "))
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 }
 
-/// The first one is what is published to.
-fn topic(number: usize, partitions: u32) -> String {
+fn topic(number: usize, partitions: u32, more: &str) -> String {
     let name = if number == 0 { TOPIC.to_owned() } else { format!("{TOPIC}-{number}") };
     format!(
         "---\napiVersion: fulmar.dev/v1alpha1\nkind: Topic\nmetadata: {{name: {name}}}\n\
-         spec: {{clusterRef: {{name: alone}}, partitions: {partitions}}}\n"
+         spec: {{clusterRef: {{name: alone}}, partitions: {partitions}{more}}}\n"
     )
 }
 
@@ -182,21 +257,33 @@ fn number_of(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Lines of letters that nothing compresses much.
-fn write_lines(mut lines: impl Write, records: u64) -> std::io::Result<()> {
-    let mut line = [b'\n'; VALUE_BYTES + 1];
+/// Lines of letters that nothing compresses much: some, again and again, so that making them takes no time from who is measured.
+fn write_lines(mut lines: impl Write, much: Much) -> std::io::Result<()> {
+    let (block, mut records) = (lines_of_letters(), 0);
+    while !much.is_reached(records) {
+        let left = match much {
+            Much::Records(all) => all - records,
+            Much::Until(_) => LINES,
+        };
+        let now = usize::try_from(left.min(LINES)).unwrap_or(usize::MAX);
+        lines.write_all(&block[..now * (VALUE_BYTES + 1)])?;
+        records += now as u64;
+    }
+    lines.flush()
+}
+
+fn lines_of_letters() -> Vec<u8> {
+    let mut block = Vec::new();
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for _ in 0..records {
-        for bytes in line[..VALUE_BYTES].chunks_mut(8) {
+    for _ in 0..LINES {
+        for _ in 0..VALUE_BYTES / 8 {
             // Marsaglia's xorshift64.
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            for (byte, random) in bytes.iter_mut().zip(state.to_le_bytes()) {
-                *byte = b'a' + random % 26;
-            }
+            block.extend(state.to_le_bytes().map(|random| b'a' + random % 26));
         }
-        lines.write_all(&line)?;
+        block.push(b'\n');
     }
-    lines.flush()
+    block
 }

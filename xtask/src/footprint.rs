@@ -2,9 +2,6 @@
 //!
 //! Owns what is measured, what is wished of it, and the table of `docs/performance.md`.
 
-mod broker;
-
-use std::fmt::Write as _;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -12,10 +9,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use self::broker::{Broker, VALUE_BYTES};
+use crate::alone::{Broker, Much, Resources, VALUE_BYTES};
 use crate::background;
 use crate::machine;
-use crate::wish::Wish;
+use crate::rows::{Row, float, mebibytes, milliseconds, row, table};
 use crate::workspace::{Measured, Workspace};
 
 /// A broker that is ready has things to put in order for a moment.
@@ -46,14 +43,6 @@ struct Extent {
     load_rate: u32,
     log: u64,
     partitions: u32,
-}
-
-/// One figure.
-struct Row {
-    what: String,
-    figure: f64,
-    unit: &'static str,
-    wish: Option<Wish>,
 }
 
 /// Builds what is published, measures, and prints the table.
@@ -108,7 +97,8 @@ fn measured(workspace: &Workspace, programs: &Measured, extent: &Extent) -> Resu
 }
 
 fn of_one_partition(programs: &Measured, folder: &Path, extent: &Extent) -> Result<Vec<Row>> {
-    let mut broker = Broker::start(programs, folder, &[1])?;
+    let mut broker =
+        Broker::start(programs, folder, &Resources { partitions: &[1], ..Resources::default() })?;
     thread::sleep(extent.settle);
     let mut rows =
         vec![row("memory at rest, one partition", mebibytes(broker.memory_bytes()?), "MiB", Some(15.0))];
@@ -129,7 +119,7 @@ fn of_one_partition(programs: &Measured, folder: &Path, extent: &Extent) -> Resu
     rows.push(row("bytes written for each of the payload, batches", batches, "×", Some(2.5)));
 
     let mut most = 0;
-    let took = broker.publish(extent.load, Some(extent.load_rate), || {
+    let took = broker.publish(Much::Records(extent.load), Some(extent.load_rate), || {
         most = most.max(broker.memory_bytes()?);
         Ok(())
     })?;
@@ -137,7 +127,7 @@ fn of_one_partition(programs: &Measured, folder: &Path, extent: &Extent) -> Resu
     let what = format!("memory at most, {rate:.0} of {} records of 1 KiB a second", extent.load_rate);
     rows.push(row(&what, mebibytes(most.max(broker.memory_bytes()?)), "MiB", Some(64.0)));
 
-    broker.publish(extent.log, None, || Ok(()))?;
+    broker.publish(Much::Records(extent.log), None, || Ok(()))?;
     let published = extent.trickle + extent.batches + extent.load + extent.log;
     let gigabytes = float(published * VALUE_BYTES as u64) / 1e9;
     let back = broker.killed()?;
@@ -150,7 +140,7 @@ fn of_partitions(programs: &Measured, folder: &Path, extent: &Extent) -> Result<
     let whole = extent.partitions / PARTITIONS_OF_TOPIC;
     let mut topics = vec![PARTITIONS_OF_TOPIC; whole as usize];
     topics.extend(Some(extent.partitions % PARTITIONS_OF_TOPIC).filter(|rest| *rest > 0));
-    let broker = Broker::start(programs, folder, &topics)?;
+    let broker = Broker::start(programs, folder, &Resources { partitions: &topics, ..Resources::default() })?;
     thread::sleep(extent.settle);
     let what = format!("memory at rest, {} partitions", extent.partitions);
     Ok(row(&what, mebibytes(broker.memory_bytes()?), "MiB", Some(100.0)))
@@ -159,38 +149,7 @@ fn of_partitions(programs: &Measured, folder: &Path, extent: &Extent) -> Result<
 /// Bytes written to disks for each byte of values that was published.
 fn ratio(broker: &Broker<'_>, records: u64, rate: Option<u32>) -> Result<f64> {
     let before = broker.written_bytes()?;
-    broker.publish(records, rate, || Ok(()))?;
+    broker.publish(Much::Records(records), rate, || Ok(()))?;
     let written = broker.written_bytes()? - before;
     Ok(float(written) / float(records * VALUE_BYTES as u64))
-}
-
-fn row(what: &str, figure: f64, unit: &'static str, at_most: Option<f64>) -> Row {
-    Row { what: what.to_owned(), figure, unit, wish: at_most.map(Wish::AtMost) }
-}
-
-fn mebibytes(bytes: u64) -> f64 {
-    float(bytes) / f64::from(1 << 20)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "bytes of petabytes change no figure")]
-fn float(number: u64) -> f64 {
-    number as f64
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-/// In Markdown.
-fn table(rows: &[Row]) -> String {
-    let mut text = "| what | figure | goal |\n| --- | --- | --- |\n".to_owned();
-    for Row { what, figure, unit, wish } in rows {
-        let goal = wish.as_ref().map_or_else(String::new, |wish| {
-            let met = if wish.is_met(*figure) { "met" } else { "**missed**" };
-            format!("{}, {met}", wish.shown())
-        });
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "| {what} | {figure:.1} {unit} | {goal} |");
-    }
-    text
 }
