@@ -397,6 +397,31 @@ async fn a_retained_topic_that_comes_back_is_followed_from_what_is_kept_and_ends
     assert_eq!(told, [said("orders.new", "later"), said("orders.old", "kept"), said("orders.old", "later")]);
 }
 
+/// By one step in each of its rounds this would take minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_beyond_a_topics_bytes_goes_within_a_minute_however_much_it_is() {
+    const MESSAGES: u64 = 300;
+    const KEPT_BYTES: u64 = 1 << 20;
+    let brokers = Brokers::start(1);
+    let operator = brokers.operator(0, CLUSTER).await;
+    let mut old = named(&operator, 1, "orders.old");
+    operator.push(&old, 1).await;
+    operator.leads(old.entries[0].key, epoch(1)).await;
+    let value = "x".repeat(1_000_000);
+    for _ in 0..MESSAGES {
+        publish_value(&brokers, "orders.old", &value).await;
+    }
+    (old.topics[0].retention_bytes, old.topics[0].changed) = (Some(KEPT_BYTES), epoch(2));
+    operator.push(&old, 2).await;
+    operator.holds(old.number, 2).await;
+    eventually("what is beyond its bytes is gone", async || {
+        let told = offsets(&brokers, "orders.old").await;
+        told.high_watermark - told.log_start <= 2
+    })
+    .await;
+    publish_value(&brokers, "orders.old", "kept").await;
+}
+
 /// Lets retention take everything that is in `orders.old`, and none of what comes later.
 async fn trimmed(brokers: &Brokers, keep: &mut impl AsyncFnMut(Option<u64>)) {
     publish_value(brokers, "orders.old", "gone").await;

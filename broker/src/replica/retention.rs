@@ -1,32 +1,44 @@
 //! Asks the storage now and then what may go, for the partitions that this broker leads.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fulmar_core::id::PartitionKey;
-use fulmar_core::offset::Offset;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Command, Replicas};
 use crate::clock::wall_ms;
 use crate::directory::{Changing, Directory};
-use crate::storage::ReadError;
+use crate::storage::{LetGo, ReadError};
 
-/// Retention is measured in minutes and gigabytes; a step takes at most some megabytes, so a long backlog takes many.
+/// Retention is measured in minutes and gigabytes.
 const EVERY: Duration = Duration::from_secs(10);
+
+/// A step lets go of some megabytes. Where there is more, the next one follows as soon as the storage may have swept them: a disk is
+/// filled at hundreds of megabytes a second, and a limit that is lowered leaves a backlog of any size.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Runs until the actor ends.
 pub async fn retain(replicas: Replicas, directory: Changing) {
-    let mut every = tokio::time::interval(EVERY);
+    let mut unfinished = BTreeSet::new();
+    let mut all_at = Instant::now();
     loop {
-        every.tick().await;
         let now = directory.borrow().clone();
+        let is_round = Instant::now() >= all_at;
+        if is_round {
+            all_at = Instant::now() + EVERY;
+        }
         let leading = replicas.states().all().into_iter().filter(|(_, state)| state.serving.is_some());
-        for (key, _) in leading {
+        let wanted = leading.map(|(key, _)| key).filter(|key| is_round || unfinished.contains(key));
+        let mut left = BTreeSet::new();
+        for key in wanted {
             let Some(limits) = limits(&now, key) else { continue };
             match candidate(&replicas, key, limits).await {
-                Ok(None) => {}
-                Ok(Some(offset)) => {
-                    if replicas.send(Command::Retain(key, offset)).await.is_err() {
+                Ok(LetGo { start, is_more }) => {
+                    left.extend(is_more.then_some(key));
+                    let Some(start) = start else { continue };
+                    if replicas.send(Command::Retain(key, start)).await.is_err() {
                         return;
                     }
                 }
@@ -34,6 +46,9 @@ pub async fn retain(replicas: Replicas, directory: Changing) {
                 Err(error) => warn!(partition = %key, %error, "retention could not look at the partition"),
             }
         }
+        let next = if left.is_empty() { all_at } else { all_at.min(Instant::now() + AGAIN) };
+        unfinished = left;
+        tokio::time::sleep_until(next).await;
     }
 }
 
@@ -48,11 +63,7 @@ fn limits(directory: &Directory, key: PartitionKey) -> Option<Limits> {
         .then_some((older_than_ms, topic.retention_bytes))
 }
 
-async fn candidate(
-    replicas: &Replicas,
-    key: PartitionKey,
-    limits: Limits,
-) -> Result<Option<Offset>, ReadError> {
+async fn candidate(replicas: &Replicas, key: PartitionKey, limits: Limits) -> Result<LetGo, ReadError> {
     let storage = replicas.storage().clone();
     let looking = tokio::task::spawn_blocking(move || storage.retention_candidate(key, limits.0, limits.1));
     looking.await.map_err(|_| ReadError::Failed("the look was cancelled".to_owned()))?

@@ -14,7 +14,7 @@ use super::journal::Position;
 use super::op::Op;
 use super::room::Room;
 use super::shared::Shared;
-use super::volume::Volume;
+use super::volume::{SWEEP_BYTES_MAX, Volume};
 
 /// The thread wakes at least so often.
 const BEAT: Duration = Duration::from_millis(100);
@@ -121,10 +121,11 @@ impl Applier {
             self.watch_room();
             let until_due = |due: Instant| due.saturating_duration_since(Instant::now());
             let wait = self.pending.due.map_or(BEAT, |due| until_due(due).min(BEAT));
-            let mut is_quiet = false;
+            let (mut is_quiet, mut came) = (false, 0);
             match groups.recv_timeout(wait) {
                 Ok(ToApplier::Group { ops, end, last_id, permits }) => {
                     let bytes: usize = ops.iter().map(Op::weight).sum();
+                    came = bytes as u64;
                     if self.pending.bytes > 0 && self.pending.bytes + bytes > self.pace.bytes_max {
                         self.commit(false)?;
                     }
@@ -138,8 +139,11 @@ impl Applier {
             if self.is_due() || self.is_awaited(is_quiet) {
                 self.commit(false)?;
             }
-            if self.volume.has_garbage() {
-                self.sweep()?;
+            // Faster than it comes: what retention takes from a log must not grow while that log does.
+            for _ in 0..=came * 2 / SWEEP_BYTES_MAX {
+                if self.volume.has_garbage() {
+                    self.sweep()?;
+                }
             }
         }
     }

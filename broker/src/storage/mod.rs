@@ -51,6 +51,7 @@ use self::committer::{Queued, Told};
 pub use self::config::{Expectations, SLOT_BYTES_MIN, StorageConfig};
 pub use self::error::{ADVICE, OpenError, ReadError, RotKind, TryWriteError, WriteError};
 use self::op::Op;
+pub use self::reading::LetGo;
 pub use self::room::Fullness;
 use self::seam::Files;
 use self::shared::Shared;
@@ -288,14 +289,14 @@ impl Storage {
     }
 
     /// Where the log should start for records older than `older_than_ms` (append time, since 1970) to go, and for it to
-    /// keep at most `bytes_max`; `None` if nothing has to go. Never above the stored high watermark. Goes in
-    /// steps: ask again after [`Write::LogStart`]. Blocks.
+    /// keep at most `bytes_max`. Never above the stored high watermark. Goes in steps: ask again after
+    /// [`Write::LogStart`], soon if there is more. Blocks.
     pub fn retention_candidate(
         &self,
         key: PartitionKey,
         older_than_ms: Option<u64>,
         bytes_max: Option<u64>,
-    ) -> Result<Option<Offset>, ReadError> {
+    ) -> Result<LetGo, ReadError> {
         self.shared().retention_candidate(key, older_than_ms, bytes_max)
     }
 

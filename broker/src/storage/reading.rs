@@ -17,8 +17,17 @@ use super::tables::batches::{self, LogName, Wanted};
 /// A read that meets a cut or a sweep looks again, at most so often.
 const ATTEMPTS_MAX: usize = 16;
 
-/// Rows of a log that one question about its size goes through: 16 MiB of values, twice what a sweep deletes.
-const SIZE_ROWS_MAX: usize = 256;
+/// Rows of a log that one question about its size goes through: 32 MiB of values, four times what a sweep deletes.
+const SIZE_ROWS_MAX: usize = 512;
+
+/// What retention is to let go of next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LetGo {
+    /// Where the log should start; absent: where it does.
+    pub start: Option<Offset>,
+    /// There is more to let go of: ask again, when some of it has been swept.
+    pub is_more: bool,
+}
 
 type Values = ReadOnlyTable<&'static batches::KeyBytes, &'static [u8]>;
 
@@ -187,26 +196,35 @@ impl Shared {
         key: PartitionKey,
         older_than_ms: Option<u64>,
         bytes_max: Option<u64>,
-    ) -> Result<Option<Offset>, ReadError> {
+    ) -> Result<LetGo, ReadError> {
         let place = self.place(key)?;
-        let mut candidate = place.start;
+        let (mut candidate, mut is_more) = (place.start, false);
         if let Some(older_than_ms) = older_than_ms {
             let first_young = self.offset_at_time(key, older_than_ms)?;
             candidate = candidate.max(first_young.map_or(place.end, |(base, _)| base));
         }
         if let Some(bytes_max) = bytes_max.filter(|bytes_max| place.stored_bytes > *bytes_max) {
-            candidate = candidate.max(self.start_for_bytes(key, place, bytes_max)?);
+            let start;
+            (start, is_more) = self.start_for_bytes(key, place, bytes_max)?;
+            candidate = candidate.max(start);
         }
         let candidate = candidate.min(place.high_watermark);
-        Ok((candidate > place.start).then_some(candidate))
+        Ok(LetGo { start: (candidate > place.start).then_some(candidate), is_more })
     }
 
-    /// The oldest value that stays if at most `bytes_max` do. The last value always stays.
-    fn start_for_bytes(&self, key: PartitionKey, place: Place, bytes_max: u64) -> Result<Offset, ReadError> {
+    /// The oldest value that stays if at most `bytes_max` do, and whether more than that stays all the same: what was let go of is
+    /// still among the rows until it is swept, and of those only some are looked at. The last value always stays.
+    fn start_for_bytes(
+        &self,
+        key: PartitionKey,
+        place: Place,
+        bytes_max: u64,
+    ) -> Result<(Offset, bool), ReadError> {
         let log = LogName { key, number: place.number };
         let rows = self.with_values(|values| {
             batches::sizes(values, log, SIZE_ROWS_MAX).map_err(|error| ReadError::Failed(error.to_string()))
         })?;
+        let are_all = rows.len() < SIZE_ROWS_MAX;
         let mut left = place.stored_bytes;
         let mut start = place.start;
         for (base, bytes) in rows {
@@ -216,6 +234,6 @@ impl Shared {
             }
             left = left.saturating_sub(bytes);
         }
-        Ok(start.min(place.hot_from))
+        Ok((start.min(place.hot_from), left > bytes_max && !are_all))
     }
 }

@@ -181,7 +181,7 @@ fn retention_by_time_goes_past_a_damaged_batch_that_nobody_mends() {
     // Each batch is 20 ms younger than the one before.
     let candidate = |batch: usize| {
         let older_than = written[batch].append_time_ms();
-        running.storage.retention_candidate(key(1), Some(older_than), None).unwrap()
+        running.storage.retention_candidate(key(1), Some(older_than), None).unwrap().start
     };
     assert_eq!(candidate(5), Some(written[5].base()));
     assert_eq!(candidate(15), Some(written[15].base()));

@@ -247,7 +247,7 @@ fn time_and_size_say_where_retention_may_cut() {
     assert_eq!(running.storage.offset_at_time(key(1), at(71).1).unwrap(), Some(at(71)));
     assert_eq!(running.storage.offset_at_time(key(1), at(71).1 + 1).unwrap(), Some(at(72)));
     assert_eq!(running.storage.offset_at_time(key(1), u64::MAX).unwrap(), None);
-    let candidate = |older, bytes| running.storage.retention_candidate(key(1), older, bytes).unwrap();
+    let candidate = |older, bytes| running.storage.retention_candidate(key(1), older, bytes).unwrap().start;
     assert_eq!(candidate(Some(u64::MAX), None), None, "nothing is known to be committed");
     running.storage.note_high_watermark(key(1), Offset(300));
     assert_eq!(candidate(Some(at(100).1), None), Some(at(100).0));
@@ -260,6 +260,8 @@ fn time_and_size_say_where_retention_may_cut() {
     running.durable(key(1), 201);
     eventually("what retention took is swept", || running.storage.log_bytes(key(1)) <= half + 65_536);
     assert_eq!(candidate(None, Some(half + 65_536)), None);
+    let is_more = running.storage.retention_candidate(key(1), None, Some(half + 65_536)).unwrap().is_more;
+    assert!(!is_more, "there is nothing more to let go of");
     assert!(matches!(
         running.storage.read(key(1), Offset(0), Offset(9), 1),
         Err(ReadError::BelowStart { .. })

@@ -35,7 +35,7 @@ use super::tables::{garbage, logs, partition_bytes, sealed};
 pub(super) const FILE: &str = "records.redb";
 
 /// One sweep deletes about so much: larger ones hold up the next transaction (8 MB: 6 ms, 64 MB: 38 ms).
-const SWEEP_BYTES_MAX: u64 = 8 * 1024 * 1024;
+pub(super) const SWEEP_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// Batches are read back in such pieces to bring a producers' table up to date.
 const CATCH_UP_BYTES: usize = 4 * 1024 * 1024;
