@@ -1,6 +1,5 @@
 //! Asks the storage now and then what may go, for the partitions that this broker leads.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fulmar_core::id::PartitionKey;
@@ -12,8 +11,12 @@ use crate::clock::wall_ms;
 use crate::directory::{Changing, Directory};
 use crate::storage::{LetGo, ReadError};
 
-/// Retention is measured in minutes and gigabytes.
+/// What is too old is looked for so often: retention is measured in minutes.
 const EVERY: Duration = Duration::from_secs(10);
+
+/// Whether there is too much is known without a look at the disk, and asked so often where there are limits: some hundred megabytes
+/// may come in that time.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A step lets go of some megabytes. Where there is more, the next one follows as soon as the storage may have swept them: a disk is
 /// filled at hundreds of megabytes a second, and a limit that is lowered leaves a backlog of any size.
@@ -21,22 +24,25 @@ const AGAIN: Duration = Duration::from_millis(50);
 
 /// Runs until the actor ends.
 pub async fn retain(replicas: Replicas, directory: Changing) {
-    let mut unfinished = BTreeSet::new();
-    let mut all_at = Instant::now();
+    let (mut all_at, mut are_some_limited) = (Instant::now(), false);
     loop {
         let now = directory.borrow().clone();
         let is_round = Instant::now() >= all_at;
         if is_round {
-            all_at = Instant::now() + EVERY;
+            (all_at, are_some_limited) = (Instant::now() + EVERY, false);
         }
+        let mut is_unfinished = false;
         let leading = replicas.states().all().into_iter().filter(|(_, state)| state.serving.is_some());
-        let wanted = leading.map(|(key, _)| key).filter(|key| is_round || unfinished.contains(key));
-        let mut left = BTreeSet::new();
-        for key in wanted {
+        for (key, _) in leading {
             let Some(limits) = limits(&now, key) else { continue };
+            are_some_limited |= limits.1.is_some();
+            let is_too_much = limits.1.is_some_and(|bytes_max| replicas.storage().log_bytes(key) > bytes_max);
+            if !is_round && !is_too_much {
+                continue;
+            }
             match candidate(&replicas, key, limits).await {
                 Ok(LetGo { start, is_more }) => {
-                    left.extend(is_more.then_some(key));
+                    is_unfinished |= is_more;
                     let Some(start) = start else { continue };
                     if replicas.send(Command::Retain(key, start)).await.is_err() {
                         return;
@@ -46,9 +52,8 @@ pub async fn retain(replicas: Replicas, directory: Changing) {
                 Err(error) => warn!(partition = %key, %error, "retention could not look at the partition"),
             }
         }
-        let next = if left.is_empty() { all_at } else { all_at.min(Instant::now() + AGAIN) };
-        unfinished = left;
-        tokio::time::sleep_until(next).await;
+        let soon = Instant::now() + if is_unfinished { AGAIN } else { LOOK };
+        tokio::time::sleep_until(if are_some_limited { soon } else { all_at }).await;
     }
 }
 

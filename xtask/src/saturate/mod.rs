@@ -52,6 +52,8 @@ struct Extent {
 /// One span of time.
 struct Span {
     bytes_per_second: f64,
+    /// What the data folder takes of its disk.
+    files: u64,
     /// What single publishes took, the shortest first.
     took: Vec<Duration>,
 }
@@ -107,7 +109,7 @@ fn measured(workspace: &Workspace, programs: &Measured, extent: &Extent) -> Resu
         }
         let now = taken(&broker)?;
         let bytes_per_second = float(now - before) / since.elapsed().as_secs_f64();
-        let took = probe.sorted()?;
+        let (took, files) = (probe.sorted()?, on_disk(&folder.join("data"))?);
         println!(
             "| {} s | {:.1} | {:.1} | {:.1} | {:.1} | {:.0} | {:.0} |",
             started.elapsed().as_secs(),
@@ -116,9 +118,9 @@ fn measured(workspace: &Workspace, programs: &Measured, extent: &Extent) -> Resu
             at(&took, 0.99),
             at(&took, 0.999),
             mebibytes(broker.memory_bytes()?),
-            mebibytes(on_disk(&folder.join("data"))?)
+            mebibytes(files)
         );
-        spans.push(Span { bytes_per_second, took });
+        spans.push(Span { bytes_per_second, files, took });
         (since, before) = (Instant::now(), now);
         Ok(())
     })?;
@@ -140,6 +142,7 @@ fn told(spans: &[Span], most: u64, cage: Option<&Cage>) -> Result<String> {
     let mut all: Vec<Duration> = spans.iter().flat_map(|span| span.took.iter().copied()).collect();
     all.sort_unstable();
     ensure!(!all.is_empty(), "no single publish was acknowledged");
+    let files = spans.iter().map(|span| span.files).max().unwrap_or(0);
     let mut rows = vec![
         row("batches, median of the spans", median, "MB/s", None),
         row("the furthest span from it", furthest, "%", Some(10.0)),
@@ -147,6 +150,7 @@ fn told(spans: &[Span], most: u64, cage: Option<&Cage>) -> Result<String> {
         row("p99", at(&all, 0.99), "ms", None),
         row("p99.9", at(&all, 0.999), "ms", None),
         row("resident at most", mebibytes(most), "MiB", None),
+        row("files at most", mebibytes(files), "MiB", None),
     ];
     if let Some(cage) = cage {
         rows.push(row("killed for want of memory", float(cage.kills()?), "times", Some(0.0)));
