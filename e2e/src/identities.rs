@@ -57,6 +57,13 @@ impl Brokers {
         sign(name, &self.pem("ca", "ca.crt")?, KeyPair::generate()?)
     }
 
+    /// One that its holder has signed himself.
+    pub fn self_signed(name: &str) -> Result<Identity> {
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new([name.to_owned()])?.self_signed(&key)?;
+        Ok(Identity::from_pem(certificate.pem(), key.serialize_pem()))
+    }
+
     /// How far one comes at a broker who believes this CA of it, and shows this certificate.
     pub async fn comes(&self, ordinal: u32, (ca, shown): (&str, &Identity), asks: Asks) -> Result<Comes> {
         let tls = ClientTlsConfig::new()

@@ -143,7 +143,7 @@ impl Outcome {
 }
 
 /// What so many percent of sorted times do not exceed.
-pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
     sorted.get(at).copied().unwrap_or_default()
 }

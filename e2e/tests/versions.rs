@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use fulmar_e2e::brokers::{Brokers, READY_WITHIN, SOON, cluster, topic};
 use fulmar_e2e::environment::{Environment, Version};
-use fulmar_e2e::load::{Load, percentile, told};
+use fulmar_e2e::load::{Load, told};
 use fulmar_e2e::nodes::Process;
 use fulmar_e2e::records::Acknowledged;
 use fulmar_e2e::{installation, page, wait};
@@ -24,9 +24,6 @@ const PARTITIONS: u32 = 6;
 
 /// So many records of each partition, one after the other, are no chance.
 const MORE: u64 = 20;
-
-/// Of all publishes of two rolls, each of which moves every leader, and twice those of the broker that has no node meanwhile.
-const P99_MAX: Duration = Duration::from_millis(250);
 
 /// No publish waits longer, whatever is rolled meanwhile: what a cut-off leader may cost (docs/safety.md), and a planned move far less.
 const WAIT_MAX: Duration = Duration::from_secs(15);
@@ -143,7 +140,7 @@ async fn await_both_lead(brokers: &Brokers, load: &Load, both: &[u32; 2]) -> BTr
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn brokers_upgraded_and_taken_back_under_load_p99_250_ms_and_either_version_leads_the_other() {
+async fn brokers_are_upgraded_and_taken_back_under_load_and_either_version_leads_the_other() {
     let environment = Environment::get().unwrap();
     let (old, new) = (&environment.earlier().unwrap().broker_image, &environment.current().broker_image);
     let image_of_old = format!("  image: {old}\n");
@@ -165,8 +162,7 @@ async fn brokers_upgraded_and_taken_back_under_load_p99_250_ms_and_either_versio
     outcome.acknowledged.compare(&brokers.client(2).await.unwrap(), TOPIC).await.unwrap();
     let waits = outcome.sorted();
     println!("{} publishes without an error, none lost: {}", outcome.acknowledged.count(), told(&waits));
-    let (p99, longest) = (percentile(&waits, 99), percentile(&waits, 100));
-    assert!(p99 <= P99_MAX, "at p99 a publish took {p99:?}");
+    let longest = waits.last().copied().unwrap_or_default();
     assert!(longest <= WAIT_MAX, "a publish took {longest:?}");
     brokers.await_ready("flc/orders").unwrap();
     brokers.await_ready("flt/events").unwrap();

@@ -173,7 +173,10 @@ impl<'a> Broker<'a> {
             if let Some(status) = child.try_wait().context("could not wait for fulmar publish")? {
                 break status;
             }
-            look()?;
+            if let Err(error) = look() {
+                child.kill().and_then(|()| child.wait()).context("could not end fulmar publish")?;
+                return Err(error);
+            }
             thread::sleep(LOOK_WORK);
         };
         let took = started.elapsed();

@@ -59,8 +59,8 @@ impl Reception {
 
     /// Answers a request.
     ///
-    /// What nearly all requests are goes straight to the router. The rest goes by a box: what a request's answer may have to remember is
-    /// moved about with each of them.
+    /// Nearly all requests go straight to the router. The others go by a box: what they may have to remember would be moved about with
+    /// each of the rest.
     pub(super) async fn answer(self: Arc<Self>, mut request: Request) -> Response {
         let extensions = request.extensions_mut();
         extensions.insert(self.ends.caller);

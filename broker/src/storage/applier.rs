@@ -141,9 +141,11 @@ impl Applier {
             }
             // Faster than it comes: what retention takes from a log must not grow while that log does.
             for _ in 0..=came * 2 / SWEEP_BYTES_MAX {
-                if self.volume.has_garbage() {
-                    self.sweep()?;
+                if !self.volume.has_garbage() {
+                    break;
                 }
+                self.shared.beat_applier();
+                self.sweep()?;
             }
         }
     }
@@ -200,6 +202,7 @@ impl Applier {
 
     fn sweep(&mut self) -> Result<(), super::volume::VolumeError> {
         let unknown = self.volume.sweep()?;
+        self.shared.note_sweep();
         self.room.found(unknown);
         self.tell(0);
         Ok(())

@@ -12,6 +12,7 @@ use fulmar_core::partition::{ProducerTable, Write};
 use fulmar_core::term::TermVector;
 
 use super::error::WriteError;
+use super::marks::Marks;
 use super::op::Op;
 use super::volume::{Note, Replica, continues};
 
@@ -38,6 +39,8 @@ struct Log {
     high_watermark: Offset,
     noted: bool,
     stored_bytes: u64,
+    /// What came since it was opened, or cut.
+    marks: Marks,
     /// Consecutive batches up to `end`. What lies below the first is in redb.
     hot: VecDeque<Hot>,
 }
@@ -149,6 +152,7 @@ impl Memory {
                 self.last_id += 1;
                 log.vector.note(batch.term(), batch.base());
                 log.end = batch.end();
+                log.marks.append(batch.end(), batch.size() as u64);
                 if log.hot.is_empty() {
                     // Many logs have one batch here for a long time.
                     log.hot.reserve_exact(1);
@@ -164,6 +168,7 @@ impl Memory {
                     self.hot_bytes -= hot.batch.size();
                 }
                 log.tidy();
+                log.marks = Marks::default();
                 log.end = log.end.min(*to);
                 log.vector.cut(*to);
                 log.high_watermark = log.high_watermark.min(*to);
@@ -176,6 +181,7 @@ impl Memory {
             Write::LogStart(start) => {
                 log.start = log.start.max((*start).min(log.end));
                 log.high_watermark = log.high_watermark.max(log.start);
+                log.marks.forget_below(log.start);
                 while let Some(hot) =
                     log.hot.pop_front_if(|hot| hot.batch.end() <= log.start && hot.id <= self.applied_id)
                 {
@@ -258,6 +264,11 @@ impl Memory {
     /// Bytes of batches in memory.
     pub(super) fn hot_bytes(&self) -> usize {
         self.hot_bytes
+    }
+
+    /// Where a log is to begin for at most so many bytes to stay, if what came to it tells.
+    pub(super) fn keeping(&self, key: PartitionKey, bytes_max: u64) -> Option<Offset> {
+        self.logs.get(&key)?.marks.keeping(bytes_max)
     }
 
     /// Where a log stands.

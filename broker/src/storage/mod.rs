@@ -21,6 +21,7 @@ pub mod fuzzed;
 mod identity;
 pub mod inspect;
 mod journal;
+mod marks;
 mod memory;
 mod op;
 mod promise;
@@ -298,6 +299,11 @@ impl Storage {
         bytes_max: Option<u64>,
     ) -> Result<LetGo, ReadError> {
         self.shared().retention_candidate(key, older_than_ms, bytes_max)
+    }
+
+    /// How often something was swept: rises as what retention let go of leaves the tables.
+    pub fn sweeps(&self) -> u64 {
+        self.shared().sweeps()
     }
 
     /// Bytes of batches that the log keeps, those that retention has yet to sweep included.

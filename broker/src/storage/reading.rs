@@ -7,12 +7,14 @@ use std::sync::Arc;
 use fulmar_core::batch::Batch;
 use fulmar_core::id::PartitionKey;
 use fulmar_core::offset::Offset;
-use redb::{Database, ReadOnlyTable, ReadableDatabase};
+use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase};
 
 use super::error::ReadError;
 use super::memory::Place;
 use super::shared::Shared;
 use super::tables::batches::{self, LogName, Wanted};
+use super::tables::logs::{self, LogRow};
+use super::tables::{partition_bytes, sealed};
 
 /// A read that meets a cut or a sweep looks again, at most so often.
 const ATTEMPTS_MAX: usize = 16;
@@ -112,14 +114,20 @@ impl Shared {
     }
 
     fn with_values<T>(&self, work: impl FnOnce(&Values) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        self.with_snapshot(|transaction| {
+            let values = transaction.open_table(batches::TABLE);
+            work(&values.map_err(|error| ReadError::Failed(error.to_string()))?)
+        })
+    }
+
+    fn with_snapshot<T>(
+        &self,
+        work: impl FnOnce(&ReadTransaction) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
         let failed = |what: &dyn ToString| ReadError::Failed(what.to_string());
         let database: Arc<Database> = self.database.lock().clone().ok_or_else(|| failed(&"it was closed"))?;
-        let read = || {
-            // Short-lived: a read transaction that is held keeps every page from being reused.
-            let transaction = database.begin_read().map_err(|error| failed(&error))?;
-            let values = transaction.open_table(batches::TABLE).map_err(|error| failed(&error))?;
-            work(&values)
-        };
+        // Short-lived: a read transaction that is held keeps every page from being reused.
+        let read = || work(&database.begin_read().map_err(|error| failed(&error))?);
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
             .unwrap_or_else(|_| Err(failed(&"redb panicked; the file is damaged")))
     }
@@ -197,7 +205,11 @@ impl Shared {
         older_than_ms: Option<u64>,
         bytes_max: Option<u64>,
     ) -> Result<LetGo, ReadError> {
-        let place = self.place(key)?;
+        let (place, known) = {
+            let memory = self.memory.lock();
+            let place = memory.place(key).ok_or(ReadError::Unknown(key))?;
+            (place, bytes_max.and_then(|bytes_max| memory.keeping(key, bytes_max)))
+        };
         let (mut candidate, mut is_more) = (place.start, false);
         if let Some(older_than_ms) = older_than_ms {
             let first_young = self.offset_at_time(key, older_than_ms)?;
@@ -205,7 +217,10 @@ impl Shared {
         }
         if let Some(bytes_max) = bytes_max.filter(|bytes_max| place.stored_bytes > *bytes_max) {
             let start;
-            (start, is_more) = self.start_for_bytes(key, place, bytes_max)?;
+            (start, is_more) = match known {
+                Some(start) => (start.min(place.hot_from), false),
+                None => self.start_for_bytes(key, place, bytes_max)?,
+            };
             candidate = candidate.max(start);
         }
         let candidate = candidate.min(place.high_watermark);
@@ -220,12 +235,8 @@ impl Shared {
         place: Place,
         bytes_max: u64,
     ) -> Result<(Offset, bool), ReadError> {
-        let log = LogName { key, number: place.number };
-        let rows = self.with_values(|values| {
-            batches::sizes(values, log, SIZE_ROWS_MAX).map_err(|error| ReadError::Failed(error.to_string()))
-        })?;
+        let Some((mut left, rows)) = self.sizes(key, place.number)? else { return Ok((place.start, false)) };
         let are_all = rows.len() < SIZE_ROWS_MAX;
-        let mut left = place.stored_bytes;
         let mut start = place.start;
         for (base, bytes) in rows {
             start = base;
@@ -234,6 +245,27 @@ impl Shared {
             }
             left = left.saturating_sub(bytes);
         }
-        Ok((start.min(place.hot_from), left > bytes_max && !are_all))
+        // What is hot or not committed does not go, however often it is asked for.
+        let until = place.hot_from.min(place.high_watermark);
+        Ok((start.min(until), left > bytes_max && !are_all && start < until))
+    }
+
+    /// The bytes of a log in the tables, and its first rows, both as of one transaction: what was swept in between would be counted and
+    /// not be there. `None`: it is another log by now.
+    fn sizes(&self, key: PartitionKey, number: u32) -> Result<Option<(u64, Vec<(Offset, u64)>)>, ReadError> {
+        let failed = |what: &dyn ToString| ReadError::Failed(what.to_string());
+        self.with_snapshot(|transaction| {
+            let name = partition_bytes(key);
+            let logs = transaction.open_table(logs::TABLE).map_err(|error| failed(&error))?;
+            let Some(row) = logs.get(&name).map_err(|error| failed(&error))? else { return Ok(None) };
+            let body = sealed::open(&name, row.value()).map_err(|error| failed(&error))?;
+            let row = LogRow::decode(&body).map_err(|error| failed(&error))?;
+            if row.number != number {
+                return Ok(None);
+            }
+            let values = transaction.open_table(batches::TABLE).map_err(|error| failed(&error))?;
+            let rows = batches::sizes(&values, LogName { key, number }, SIZE_ROWS_MAX);
+            Ok(Some((row.bytes, rows.map_err(|error| failed(&error))?)))
+        })
     }
 }

@@ -41,6 +41,7 @@ pub(super) struct Shared {
     keeps_copies: AtomicBool,
     journal_beats: AtomicU64,
     applier_beats: AtomicU64,
+    sweeps: AtomicU64,
 }
 
 /// One who waits, until it is dropped.
@@ -103,6 +104,7 @@ impl Shared {
             keeps_copies: AtomicBool::new(start.keeps_copies),
             journal_beats: AtomicU64::new(0),
             applier_beats: AtomicU64::new(0),
+            sweeps: AtomicU64::new(0),
         }
     }
 
@@ -171,6 +173,15 @@ impl Shared {
 
     pub(super) fn applier_beats(&self) -> u64 {
         self.applier_beats.load(Ordering::Relaxed)
+    }
+
+    /// Something that waited to be swept has been.
+    pub(super) fn note_sweep(&self) {
+        self.sweeps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn sweeps(&self) -> u64 {
+        self.sweeps.load(Ordering::Relaxed)
     }
 
     pub(super) fn heartbeat(&self) -> Heartbeat {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Subscriber;
 use super::beginning::Beginning;
-use super::chunk::{CHUNKS_MAX, Chunk};
+use super::chunk::{CHUNKS_MAX, Chunk, chunk_bytes};
 use super::credit::Credit;
 use super::family::{self, Family};
 use super::fetch::{Order, Reader};
@@ -169,6 +169,7 @@ impl SubscriberBuilder {
             slot: 0,
             credit: Arc::new(Credit::new(self.buffer_bytes_max, partitions)),
             chunks,
+            chunk_bytes: chunk_bytes(self.buffer_bytes_max),
             room: Arc::new(Semaphore::new(self.buffer_bytes_max)),
             room_bytes: u32::try_from(self.buffer_bytes_max).expect("checked to be at most 1 GiB"),
             grows_from: None,

@@ -13,9 +13,14 @@ pub(super) type Chunk = Result<Vec<Batched>, SubscribeError>;
 /// Chunks that wait for the program beside what the credit allows: enough that reading and using overlap.
 pub(super) const CHUNKS_MAX: usize = 16;
 
-/// About so many bytes make a chunk, if so many came together. Each may wake the program, which costs more than the messages
+/// About so many bytes make a chunk at most, if so many came together. Each may wake the program, which costs more than the messages
 /// of a small batch do; and sixteen of them are no more than the largest batches that may wait.
-const CHUNK_BYTES: usize = 256 * 1024;
+const CHUNK_BYTES_MAX: usize = 256 * 1024;
+
+/// The bytes of a chunk, where so many are read ahead: all chunks that wait are no more than those.
+pub(super) fn chunk_bytes(ahead: usize) -> usize {
+    (ahead / CHUNKS_MAX).min(CHUNK_BYTES_MAX)
+}
 
 /// The messages of one batch.
 #[derive(Debug)]
@@ -46,12 +51,12 @@ impl Gathered {
     /// Adds a batch of so many bytes.
     pub(super) fn push(&mut self, batched: Batched, bytes: usize) {
         self.batches.push(batched);
-        self.bytes += bytes;
+        self.bytes += bytes + size_of::<Batched>();
     }
 
-    /// Whether they are enough.
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes >= CHUNK_BYTES
+    /// Whether they take so many bytes.
+    pub(super) fn has(&self, bytes: usize) -> bool {
+        self.bytes >= bytes
     }
 
     /// All of them, if there are some.

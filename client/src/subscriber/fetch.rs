@@ -64,6 +64,8 @@ pub(super) struct Order {
     /// How much each partition may be sent ahead.
     pub(super) credit: Arc<Credit>,
     pub(super) chunks: mpsc::Sender<Chunk>,
+    /// About so many bytes are handed over at once.
+    pub(super) chunk_bytes: usize,
     /// What decompressed messages that wait for the program may take, by bytes.
     pub(super) room: Arc<Semaphore>,
     pub(super) room_bytes: u32,
@@ -484,7 +486,7 @@ impl Session {
         let mut failure = None;
         for bytes in batches {
             match self.gather(at, bytes, &mut gathered).await {
-                Ok(()) if gathered.is_full() => self.hand_over(&mut gathered).await?,
+                Ok(()) if gathered.has(self.order.chunk_bytes) => self.hand_over(&mut gathered).await?,
                 Ok(()) => {}
                 Err(End::Failed(why)) => {
                     failure = Some(why);

@@ -193,7 +193,8 @@ impl ProducedBatch {
         let smaller = compression.compress(&bytes[HEADER_BYTES..], PLAIN_LENGTH_BYTES);
         let used = if smaller.is_some() { compression } else { Compression::None };
         if let Some(smaller) = smaller {
-            bytes.truncate(HEADER_BYTES);
+            bytes = BytesMut::with_capacity(HEADER_BYTES + PLAIN_LENGTH_BYTES + smaller.len());
+            bytes.resize(HEADER_BYTES, 0);
             bytes.extend_from_slice(&plain_length.to_le_bytes());
             bytes.extend_from_slice(&smaller);
         }

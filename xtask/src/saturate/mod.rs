@@ -101,7 +101,7 @@ fn measured(workspace: &Workspace, programs: &Measured, extent: &Extent) -> Resu
         "| after | MB/s | a single publish, p50 ms | p99 | p99.9 | resident, MiB | files, MiB |\n| --- | --- | --- | --- | --- | --- | --- |"
     );
     let started = Instant::now();
-    broker.publish(Much::Until(started + time), None, || {
+    let published = broker.publish(Much::Until(started + time), None, || {
         ensure!(Path::new(&format!("/proc/{process}")).exists(), "the broker has ended");
         most = most.max(broker.memory_bytes()?);
         if since.elapsed() < every {
@@ -123,7 +123,11 @@ fn measured(workspace: &Workspace, programs: &Measured, extent: &Extent) -> Resu
         spans.push(Span { bytes_per_second, files, took });
         (since, before) = (Instant::now(), now);
         Ok(())
-    })?;
+    });
+    if let (Err(_), Some(cage)) = (&published, &cage) {
+        println!("killed for want of memory: {} times", cage.kills()?);
+    }
+    published?;
     probe.stop()?;
     let text = told(&spans, most, cage.as_ref())?;
     drop(broker);

@@ -287,7 +287,7 @@ pub(crate) fn end(
     Ok(last.map_or(End::Damaged, |batch| End::At(batch.end())))
 }
 
-/// The rows of a log in order, from the one that holds `from`: the base and the bytes of each value.
+/// The first rows of a log in order, those that wait to be swept included: the base and the bytes of each value.
 pub(crate) fn sizes(
     table: &impl ReadableTable<&'static KeyBytes, &'static [u8]>,
     log: LogName,

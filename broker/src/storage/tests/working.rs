@@ -274,6 +274,23 @@ fn time_and_size_say_where_retention_may_cut() {
 }
 
 #[test]
+fn retention_by_size_counts_no_more_what_was_cut() {
+    const LIMIT: u64 = 3_000_000;
+    let files = FaultyFiles::default();
+    let running = open(&files);
+    let written = fill(&running, key(1), 80, &[100_000]);
+    let end = written[40].base();
+    running.write(key(1), 81, Write::Cut { to: end });
+    running.durable(key(1), 81);
+    settle(&running);
+    running.storage.note_high_watermark(key(1), end);
+    let start = running.storage.retention_candidate(key(1), None, Some(LIMIT)).unwrap().start.unwrap();
+    let left = written.iter().filter(|batch| batch.base() >= start && batch.base() < end);
+    let kept: u64 = left.map(|batch| batch.size() as u64).sum();
+    assert!((LIMIT * 15 / 16..=LIMIT).contains(&kept), "{kept}");
+}
+
+#[test]
 fn each_start_is_a_session_and_only_a_restored_volume_changes_its_incarnation() {
     let files = FaultyFiles::default();
     let first = open(&files);
