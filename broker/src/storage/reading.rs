@@ -9,6 +9,7 @@ use fulmar_core::id::PartitionKey;
 use fulmar_core::offset::Offset;
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase};
 
+use super::bytes::Malformed;
 use super::error::ReadError;
 use super::memory::Place;
 use super::shared::Shared;
@@ -30,6 +31,9 @@ pub struct LetGo {
     /// There is more to let go of: ask again, when some of it has been swept.
     pub is_more: bool,
 }
+
+/// The bytes of a log in the tables, and the base and the bytes of each of its first rows.
+type Sizes = (u64, Vec<(Offset, u64)>);
 
 type Values = ReadOnlyTable<&'static batches::KeyBytes, &'static [u8]>;
 
@@ -252,14 +256,15 @@ impl Shared {
 
     /// The bytes of a log in the tables, and its first rows, both as of one transaction: what was swept in between would be counted and
     /// not be there. `None`: it is another log by now.
-    fn sizes(&self, key: PartitionKey, number: u32) -> Result<Option<(u64, Vec<(Offset, u64)>)>, ReadError> {
+    fn sizes(&self, key: PartitionKey, number: u32) -> Result<Option<Sizes>, ReadError> {
         let failed = |what: &dyn ToString| ReadError::Failed(what.to_string());
         self.with_snapshot(|transaction| {
             let name = partition_bytes(key);
             let logs = transaction.open_table(logs::TABLE).map_err(|error| failed(&error))?;
             let Some(row) = logs.get(&name).map_err(|error| failed(&error))? else { return Ok(None) };
-            let body = sealed::open(&name, row.value()).map_err(|error| failed(&error))?;
-            let row = LogRow::decode(&body).map_err(|error| failed(&error))?;
+            let malformed = |error: Malformed| failed(&format!("a row of the table logs: {}", error.what));
+            let body = sealed::open(&name, row.value()).map_err(malformed)?;
+            let row = LogRow::decode(&body).map_err(malformed)?;
             if row.number != number {
                 return Ok(None);
             }
