@@ -278,10 +278,10 @@ fn retention_by_size_counts_no_more_what_was_cut() {
     const LIMIT: u64 = 3_000_000;
     let files = FaultyFiles::default();
     let running = open(&files);
-    let written = fill(&running, key(1), 80, &[100_000]);
-    let end = written[40].base();
-    running.write(key(1), 81, Write::Cut { to: end });
-    running.durable(key(1), 81);
+    let written = fill(&running, key(1), 400, &[25_000]);
+    let end = written[160].base();
+    running.write(key(1), 401, Write::Cut { to: end });
+    running.durable(key(1), 401);
     settle(&running);
     running.storage.note_high_watermark(key(1), end);
     let start = running.storage.retention_candidate(key(1), None, Some(LIMIT)).unwrap().start.unwrap();
