@@ -22,6 +22,8 @@ const BEAT: Duration = Duration::from_millis(100);
 const RELEASE_AFTER: Duration = Duration::from_millis(500);
 /// Writers that find no room wait for transactions of at least such a part of it: smaller ones cost more than they give.
 const AWAITED_PARTS: usize = 4;
+/// Groups of less leave time for a sweep behind each of them.
+const LITTLE_BYTES: u64 = 1 << 20;
 /// The free space is asked for so often: at 1 GB/s half a reserve of 512 MiB could go meanwhile.
 const ROOM_EVERY: Duration = Duration::from_millis(250);
 
@@ -89,6 +91,8 @@ pub(super) struct Applier {
     room: Room,
     room_asked: Option<Instant>,
     committed: Instant,
+    /// Bytes that came and were not swept for yet.
+    to_sweep: u64,
 }
 
 impl Applier {
@@ -100,7 +104,17 @@ impl Applier {
         room: Room,
     ) -> Self {
         let pending = Pending::default();
-        Self { shared, volume, applied, pace, pending, room, room_asked: None, committed: Instant::now() }
+        Self {
+            shared,
+            volume,
+            applied,
+            pace,
+            pending,
+            room,
+            room_asked: None,
+            committed: Instant::now(),
+            to_sweep: 0,
+        }
     }
 
     /// Runs until the journal's thread is gone. A closed volume is applied to the end.
@@ -139,14 +153,7 @@ impl Applier {
             if self.is_due() || self.is_awaited(is_quiet) {
                 self.commit(false)?;
             }
-            // Faster than it comes: what retention takes from a log must not grow while that log does.
-            for _ in 0..=came * 2 / SWEEP_BYTES_MAX {
-                if !self.volume.has_garbage() {
-                    break;
-                }
-                self.shared.beat_applier();
-                self.sweep()?;
-            }
+            self.sweep_beside(came)?;
         }
     }
 
@@ -197,6 +204,24 @@ impl Applier {
         self.shared.permits.add_permits(pending.permits);
         self.applied.release(before);
         self.committed = Instant::now();
+        Ok(())
+    }
+
+    /// Sweeps a quarter more than came: what retention takes from a log must not grow while that log does, and what comes must not wait for
+    /// more than that. While little comes, some all the same.
+    fn sweep_beside(&mut self, came: u64) -> Result<(), super::volume::VolumeError> {
+        self.to_sweep += came + came / 4;
+        let sweeps = self.to_sweep / SWEEP_BYTES_MAX;
+        self.to_sweep %= SWEEP_BYTES_MAX;
+        let least = u64::from(came < LITTLE_BYTES);
+        for _ in 0..sweeps.max(least) {
+            if !self.volume.has_garbage() {
+                self.to_sweep = 0;
+                return Ok(());
+            }
+            self.shared.beat_applier();
+            self.sweep()?;
+        }
         Ok(())
     }
 
